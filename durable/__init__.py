@@ -1,0 +1,1 @@
+"""Durable executions for Python whose only server is Postgres."""

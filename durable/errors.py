@@ -1,0 +1,250 @@
+"""Every error that durable raises, and the stored form of an error.
+
+DurableError
+├── ConfigurationError            a definition, an option or a set-up is wrong; also a ValueError
+│   ├── AlreadyRegistered         two definitions share a name
+│   ├── UnknownTask               a name that this app has not registered
+│   └── NotOpen                   used before it was opened, after it was closed, or in a forked child
+├── InvalidInput                  an argument does not fit the task's annotations; also a ValueError
+├── SerializationError            a value cannot be stored as JSON; names the path
+│   └── PayloadTooLarge
+├── IdempotencyConflict           the key exists with another payload
+├── SleepingIdConflict            the unique id of a sleeping task is taken
+├── ExecutionNotFound
+├── ExecutionError                raised by Handle.result() for an execution that did not complete
+│   ├── ExecutionFailed
+│   ├── ExecutionTimedOut
+│   └── ExecutionCancelled
+├── ResultTimeout                 the wait ended before the execution did; also a TimeoutError
+├── TransitionRefused             the state machine does not know this pair of state and event
+├── NonRetryable                  raised by user code: fail now, whatever the retry policy says
+├── RetryAfter                    raised by user code: fail this attempt and try again after a delay
+├── StorageError
+│   ├── StorageUnavailable        connection, restart, read-only turn: may be tried again
+│   ├── SchemaNotInstalled, SchemaTooOld, SchemaTooNew
+│   └── PermissionDenied
+└── EmbeddedError                 the embedded Postgres could not be found, made or started
+
+LeaseLost derives from BaseException: user code that catches Exception must not swallow it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+__all__ = [
+    "AlreadyRegistered",
+    "ConfigurationError",
+    "DurableError",
+    "EmbeddedError",
+    "ErrorInfo",
+    "ExecutionCancelled",
+    "ExecutionError",
+    "ExecutionFailed",
+    "ExecutionNotFound",
+    "ExecutionTimedOut",
+    "IdempotencyConflict",
+    "InvalidInput",
+    "LeaseLost",
+    "NonRetryable",
+    "NotOpen",
+    "PayloadTooLarge",
+    "PermissionDenied",
+    "ResultTimeout",
+    "RetryAfter",
+    "SchemaNotInstalled",
+    "SchemaTooNew",
+    "SchemaTooOld",
+    "SerializationError",
+    "SleepingIdConflict",
+    "StorageError",
+    "StorageUnavailable",
+    "TransitionRefused",
+    "UnknownTask",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An error as a record keeps it: data only, never re-created as an exception class by name."""
+
+    type: str
+    """The class name, or one of the reasons durable gives itself: timed_out, cancelled, lease_expired, poisoned."""
+    message: str
+    is_retryable: bool = True
+    traceback: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+class DurableError(Exception):
+    """Base of every error of durable that user code may catch."""
+
+
+class ConfigurationError(DurableError, ValueError):
+    """A definition, an option or the set-up is wrong; nothing was stored."""
+
+
+class AlreadyRegistered(ConfigurationError):
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"a task named {name!r} is already registered on this app; give one of them name=…")
+
+
+class UnknownTask(ConfigurationError):
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"no task named {name!r} is registered on this app; import the module that declares it")
+
+
+class NotOpen(ConfigurationError):
+    """The app, client or executor is not open here."""
+
+
+class InvalidInput(DurableError, ValueError):
+    """An argument does not fit the task's annotations; nothing was stored."""
+
+    def __init__(self, task: str, detail: str) -> None:
+        self.task = task
+        self.detail = detail
+        super().__init__(f"invalid input to task {task!r}: {detail}")
+
+
+class SerializationError(DurableError, ValueError):
+    """A value cannot be stored as JSON; `path` names the place inside the value."""
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"{path} {why}")
+
+
+class PayloadTooLarge(SerializationError):
+    def __init__(self, path: str, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(path, f"takes {size} bytes as JSON, the limit is {limit}; store it elsewhere and pass its key")
+
+
+class IdempotencyConflict(DurableError):
+    def __init__(self, task: str, key: str, execution_id: str) -> None:
+        self.task = task
+        self.key = key
+        self.execution_id = execution_id
+        super().__init__(
+            f"idempotency key {key!r} of task {task!r} already belongs to execution {execution_id} with another input"
+        )
+
+
+class SleepingIdConflict(DurableError):
+    def __init__(self, task: str, sleeping_id: str) -> None:
+        self.task = task
+        self.sleeping_id = sleeping_id
+        super().__init__(f"sleeping task {task!r} already has an execution under the unique id {sleeping_id!r}")
+
+
+class ExecutionNotFound(DurableError):
+    def __init__(self, execution_id: str) -> None:
+        self.execution_id = execution_id
+        super().__init__(f"there is no execution {execution_id!r}; it may be older than the retention")
+
+
+class ExecutionError(DurableError):
+    """An execution ended without a result."""
+
+    def __init__(self, task: str, execution_id: str, error: ErrorInfo) -> None:
+        self.task = task
+        self.execution_id = execution_id
+        self.error = error
+        super().__init__(f"execution {execution_id} of task {task!r} ended without a result: {error}")
+
+
+class ExecutionFailed(ExecutionError):
+    """The execution is `failed` or `finalize_failed`."""
+
+
+class ExecutionTimedOut(ExecutionError):
+    """The execution is `timed_out`."""
+
+
+class ExecutionCancelled(ExecutionError):
+    """The execution is `cancelled`."""
+
+
+class ResultTimeout(DurableError, TimeoutError):
+    def __init__(self, execution_id: str, timeout: float) -> None:
+        self.execution_id = execution_id
+        self.timeout = timeout
+        super().__init__(f"execution {execution_id} has not finished within {timeout:g} s; it goes on")
+
+
+class TransitionRefused(DurableError):
+    def __init__(self, status: str, event: str, why: str = "") -> None:
+        self.status = status
+        self.event = event
+        super().__init__(f"an execution that is {status} refuses {event}" + (f": {why}" if why else ""))
+
+
+class NonRetryable(DurableError):
+    """Raise it in a task to fail the execution at once, whatever the retry policy says."""
+
+
+class RetryAfter(DurableError):
+    """Raise it in a task to fail this attempt and run the next one after `delay`; max_attempts still holds."""
+
+    def __init__(self, delay: timedelta | float, message: str = "") -> None:
+        self.delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
+        super().__init__(message or f"try again in {self.delay.total_seconds():g} s")
+
+
+class StorageError(DurableError):
+    """The storage refused or could not do something."""
+
+
+class StorageUnavailable(StorageError):
+    """The storage cannot be reached or cannot write just now; the same call may succeed later."""
+
+
+class SchemaNotInstalled(StorageError):
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        super().__init__(f"schema {schema!r} has no durable tables; run: durable migrate")
+
+
+class SchemaTooOld(StorageError):
+    def __init__(self, schema: str, need: int, have: int) -> None:
+        self.schema = schema
+        self.need = need
+        self.have = have
+        super().__init__(f"schema {schema!r} is at version {have}, this library needs {need}; run: durable migrate")
+
+
+class SchemaTooNew(StorageError):
+    def __init__(self, schema: str, know: int, have: int) -> None:
+        self.schema = schema
+        self.know = know
+        self.have = have
+        super().__init__(f"schema {schema!r} is at version {have}, this library knows up to {know}; upgrade it")
+
+
+class PermissionDenied(StorageError):
+    """The database role lacks a right; the message names it."""
+
+
+class EmbeddedError(DurableError):
+    """The embedded Postgres could not be found, made or started."""
+
+
+class LeaseLost(BaseException):
+    """The attempt no longer has the right to write: its lease ran out or somebody ended the execution.
+
+    Raised in the attempt. It is a BaseException so that `except Exception` in user code does not swallow it.
+    """
+
+    def __init__(self, execution_id: str, fence: int, *args: Any) -> None:
+        self.execution_id = execution_id
+        self.fence = fence
+        super().__init__(f"execution {execution_id} is no longer held under fence {fence}", *args)

@@ -1,0 +1,301 @@
+"""The record: one row for everything that runs, and the small rows the verbs exchange.
+
+Every row type is a NamedTuple whose fields stand in the order of the columns: a driver's tuple becomes a typed,
+immutable record with one C call and no loop over fields.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+__all__ = [
+    "DEFAULT_QUEUE",
+    "FINISHED",
+    "PRIORITIES",
+    "RECORD_VERSION",
+    "SUCCEEDED",
+    "CancelResult",
+    "ChildOutcome",
+    "Claimed",
+    "CloseStatus",
+    "Enqueued",
+    "Execution",
+    "FinishedExecution",
+    "Kind",
+    "NewExecution",
+    "Phase",
+    "Recovered",
+    "Settled",
+    "Settlement",
+    "Status",
+    "WakeResult",
+]
+
+RECORD_VERSION = 1
+"""What a row of this library means. An executor leaves rows of a higher version alone."""
+
+DEFAULT_QUEUE = "default"
+PRIORITIES = range(-4, 5)
+"""Higher is claimed first; nine levels, because the claim makes one index probe per level and queue."""
+
+
+class Kind(StrEnum):
+    TASK = "task"
+    PARENT = "parent"
+    SEQUENCE = "sequence"
+    LOOP = "loop"
+    SLEEPING = "sleeping"
+
+
+class Status(StrEnum):
+    READY = "ready"
+    RUNNING = "running"
+    WAITING = "waiting"
+    """Waits for a wake-up or a deadline, not for children."""
+    WAITING_FOR_CHILDREN = "waiting_for_children"
+    WAITING_FOR_FINALIZE = "waiting_for_finalize"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    FINALIZE_FAILED = "finalize_failed"
+    CANCELLED = "cancelled"
+
+
+FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT, Status.FINALIZE_FAILED, Status.CANCELLED})
+SUCCEEDED = frozenset({Status.COMPLETED})
+
+
+class Phase(StrEnum):
+    """Which part of its life the next turn of an execution belongs to."""
+
+    RUN = "run"
+    CHILDREN = "children"
+    """All children have finished: finalize, or start the next of a sequence."""
+    FINALIZE = "finalize"
+    """The finalize execution has finished: take over its end."""
+
+
+class CloseStatus(StrEnum):
+    IDLE = "idle"
+    READY = "ready"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Execution(NamedTuple):
+    """One durable run, whole. Times are aware; durations are seconds; payloads are stored JSON text."""
+
+    id: str
+    root_id: str
+    """The top of the tree; the id itself where there is no parent."""
+    parent_id: str | None
+    child_index: int | None
+    is_finalize: bool
+    depth: int
+    kind: Kind
+    task_name: str
+    task_version: int
+    record_version: int
+    queue: str
+    priority: int
+    input: str
+    idempotency_key: str | None
+    idempotency_hash: str | None
+    sleeping_id: str | None
+    retry: str | None
+    """The policy given at enqueue as JSON; None means the policy of the definition."""
+    max_attempts: int
+    max_deliveries: int
+    timeout: float | None
+    """Seconds for one attempt of the handler (for a sleeping task: until the deadline); None means no limit."""
+    delay: float
+    """Seconds between creation and the first time it may run."""
+    status: Status
+    phase: Phase
+    fence: int
+    """Raised by every claim, release, recovery and finish; a write on behalf of an attempt must carry it."""
+    settled_fence: int
+    """The fence of the last accepted end of a turn: tells a repeated write from a refused one."""
+    attempts: int
+    """Handler starts of this phase that were not given back by a release or a crash."""
+    deliveries: int
+    """Claims since the last accepted end of a turn; a released one does not count."""
+    iteration: int
+    """Turns a loop has taken, or children a sequence has started."""
+    executor_id: str | None
+    output: str | None
+    run_output: str | None
+    """What a parent returned beside its children; kept until it is finalized."""
+    error: str | None
+    """The last error as JSON; kept over retries as the previous error."""
+    reason: str | None
+    """Why it ended or waits, in one word: poisoned, cancelled, parent_cancelled, expired."""
+    progress: str | None
+    """The details of the last heartbeat as JSON."""
+    needs_cancel: bool
+    """Cancelled while an executor ran it, and that executor has not yet picked it up."""
+    children_count: int
+    active_children_count: int
+    close_status: CloseStatus
+    created_at: datetime
+    due_at: datetime
+    started_at: datetime | None
+    lease_expires_at: datetime | None
+    wait_expires_at: datetime | None
+    waiting_for_children_at: datetime | None
+    waiting_for_finalize_at: datetime | None
+    finished_at: datetime | None
+    close_lease_expires_at: datetime | None
+    closed_at: datetime | None
+    updated_at: datetime
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+
+class NewExecution(NamedTuple):
+    """What enqueue stores; everything else about a record follows from it. Columns of one insert, in order."""
+
+    id: str
+    root_id: str
+    parent_id: str | None
+    child_index: int | None
+    is_finalize: bool
+    depth: int
+    kind: Kind
+    task_name: str
+    task_version: int
+    queue: str
+    priority: int
+    input: str
+    idempotency_key: str | None
+    idempotency_hash: str | None
+    sleeping_id: str | None
+    retry: str | None
+    max_attempts: int
+    max_deliveries: int
+    timeout: float | None
+    delay: float
+    run_at: datetime | None
+    """An absolute first due time; wins over delay. In the past it means now."""
+
+
+class Enqueued(NamedTuple):
+    """What became of one row of an enqueue, in the order given."""
+
+    id: str
+    """The execution that now stands for the row: the given id, or that of the one already there."""
+    is_new: bool
+    is_conflict: bool
+    """The idempotency key exists with another hash, or the sleeping id is taken; nothing was stored for this row."""
+
+
+class Claimed(NamedTuple):
+    """What an executor needs to run one turn. Columns of the claim, in order."""
+
+    id: str
+    fence: int
+    kind: Kind
+    task_name: str
+    task_version: int
+    phase: Phase
+    input: str
+    attempts: int
+    """This start included: 1 is the first."""
+    deliveries: int
+    iteration: int
+    max_attempts: int
+    timeout: float | None
+    retry: str | None
+    run_output: str | None
+    error: str | None
+    root_id: str
+    parent_id: str | None
+    child_index: int | None
+    is_finalize: bool
+    depth: int
+    queue: str
+    priority: int
+    age: float
+    """Seconds since creation, by the storage's clock; for max_duration."""
+
+
+class Settlement(NamedTuple):
+    """How one turn ended, as the storage writes it under the fence. Columns of one update, in order."""
+
+    id: str
+    fence: int
+    status: Status
+    phase: Phase
+    attempts: int
+    deliveries: int
+    iteration: int
+    delay: float
+    """Seconds from the write until it is due; counts for `ready` only."""
+    output: str | None
+    run_output: str | None
+    error: str | None
+    reason: str | None
+    children: tuple[NewExecution, ...] = ()
+    """Inserted in the same transaction, and counted; refused together with the settlement."""
+
+
+class Settled(NamedTuple):
+    accepted: frozenset[str]
+    """Ids whose settlement was written; the rest had lost their lease and changed nothing."""
+    ready_queues: frozenset[str]
+    """Queues in which something became claimable at once: children, resumed parents, retries without delay."""
+
+
+class FinishedExecution(NamedTuple):
+    """The end of an execution, as its waiters read it."""
+
+    id: str
+    task_name: str
+    status: Status
+    output: str | None
+    error: str | None
+
+
+class ChildOutcome(NamedTuple):
+    """One child as its parent's finalize reads it, in child order; the finalize execution is not among them."""
+
+    parent_id: str
+    child_index: int
+    id: str
+    task_name: str
+    status: Status
+    output: str | None
+    error: str | None
+    is_finalize: bool
+
+
+class Recovered(NamedTuple):
+    """An execution taken from an executor that let its lease run out."""
+
+    id: str
+    status: Status
+    """`ready`, or `failed` when its deliveries are used up."""
+    queue: str
+    executor_id: str | None
+
+
+class CancelResult(NamedTuple):
+    """What cancel did to one id."""
+
+    id: str
+    status_before: Status | None
+    """None: there is no such execution."""
+    is_cancelled: bool
+    """This call cancelled it; False for one that had already finished."""
+
+
+class WakeResult(NamedTuple):
+    """What a wake-up met."""
+
+    execution_id: str | None
+    """None: nothing sleeps under that id yet; the wake-up is kept and meets it when it comes."""
+    status: Status | None

@@ -1,0 +1,336 @@
+"""The seam: what an executor and a client ask of a storage, and how a storage is found by its DSN.
+
+Every verb gives an Operation: `await` it on the storage's own connections, `run()` it from blocking code, or run it
+inside a transaction of the caller's with `run_on(connection)` or `await_on(connection)`. So each verb stands here
+once, in one colour. Each verb is one transaction; what it writes for an attempt carries the attempt's fence.
+
+Only the storage's clock decides what is due, expired or late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from durable.errors import ConfigurationError
+from durable.execution import (
+    CancelResult,
+    ChildOutcome,
+    Claimed,
+    Enqueued,
+    Execution,
+    FinishedExecution,
+    NewExecution,
+    Recovered,
+    Settled,
+    Settlement,
+    Status,
+    WakeResult,
+)
+
+__all__ = [
+    "Defect",
+    "ExecutionFilter",
+    "ExecutorRow",
+    "Hint",
+    "Lane",
+    "Operation",
+    "Storage",
+    "open_storage",
+]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Operation(Protocol[T_co]):
+    """One verb with its arguments, not yet run. Running it twice does it twice."""
+
+    def __await__(self) -> Generator[Any, None, T_co]:
+        """Run it on the storage's own connection, from an event loop."""
+        ...
+
+    def run(self) -> T_co:
+        """Run it on the storage's own connection, blocking this thread."""
+        ...
+
+    def run_on(self, connection: Any) -> T_co:
+        """Run it in the transaction of the caller's blocking connection; commit and rollback stay the caller's."""
+        ...
+
+    def await_on(self, connection: Any) -> Awaitable[T_co]:
+        """Run it in the transaction of the caller's asynchronous connection."""
+        ...
+
+
+class Lane(Protocol):
+    """A blocking connection of its own, for a thread that must not wait for anybody else's."""
+
+    def run(self, operation: Operation[T_co]) -> T_co: ...
+
+    def close(self) -> None: ...
+
+
+class Hint(NamedTuple):
+    """A wake-up from elsewhere. It carries no data and may be lost, repeated or late."""
+
+    topic: str
+    """`ready`, `finished`, `cancelled`, or `reconnected` after a gap in which hints may have been lost."""
+    queue: str
+
+
+class ExecutionFilter(NamedTuple):
+    """Which executions a list shows; None leaves a field open."""
+
+    statuses: tuple[Status, ...] | None = None
+    task_name: str | None = None
+    queue: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    roots_only: bool = False
+
+
+class ExecutorRow(NamedTuple):
+    """What an executor last said of itself. For people and `explain`; recovery never needs it."""
+
+    id: str
+    queues: tuple[str, ...]
+    task_names: tuple[str, ...]
+    running: int
+    concurrency: int
+    started_at: datetime
+    seen_at: datetime
+
+
+class Defect(NamedTuple):
+    """A record that breaks an invariant, as `doctor` finds it."""
+
+    id: str
+    kind: str
+    """`count`: the active children do not add up; `orphan`: the parent is gone; `stranded`: it waits for children
+    and has none; `unclosed`: finished, and outside the close pipeline; `spoiled`: a payload is no longer JSON."""
+    detail: str
+    is_mendable: bool
+
+
+class Storage(Protocol):
+    """In the order in which an execution meets the verbs."""
+
+    @property
+    def is_shared(self) -> bool:
+        """True when other processes may see it: hints and polling are then worth their cost."""
+        ...
+
+    async def open(self) -> None:
+        """Connect and check the schema; raises StorageUnavailable, SchemaNotInstalled, SchemaTooOld, SchemaTooNew."""
+        ...
+
+    async def close(self) -> None: ...
+
+    def open_blocking(self) -> None:
+        """As open, for `Operation.run`; either colour may be opened alone."""
+        ...
+
+    def close_blocking(self) -> None: ...
+
+    def migrate(self) -> list[str]:
+        """Bring the schema to this version, blocking; gives the names of the migrations that were applied."""
+        ...
+
+    def lane(self) -> Lane: ...
+
+    def is_transient(self, error: BaseException) -> bool:
+        """True when the same operation may succeed later: connection lost, restart, read-only, deadlock."""
+        ...
+
+    # --- enqueue ---------------------------------------------------------------------------------------------
+
+    def enqueue(self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False) -> Operation[list[Enqueued]]:
+        """Store new executions, due `delay` seconds from now or at `run_at`; results stand in the order of rows.
+
+        A row whose id is already there counts as stored by an earlier try. A row whose idempotency key is there
+        gives the execution of that key: a conflict when the hash differs. A row whose sleeping id is taken is a
+        conflict. One row never fails its neighbours, unless all_or_nothing: then one conflict stores nothing.
+        """
+        ...
+
+    # --- claim -----------------------------------------------------------------------------------------------
+
+    def claim(
+        self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
+    ) -> Operation[list[Claimed]]:
+        """Give at most `limit` ready and due executions to one executor, for `lease` seconds.
+
+        Highest priority first, then earliest due, within the queues and names given and of a record version this
+        library knows. Each claim raises fence, attempts and deliveries. Rows that another claim holds are skipped,
+        never waited for: two claims never return the same execution.
+        """
+        ...
+
+    def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> Operation[frozenset[str]]:
+        """Extend the leases of (id, fence) pairs to `lease` seconds from now; gives the ids that were extended.
+
+        A missing id was recovered, cancelled or settled. A lease that has run out but was not taken is extended.
+        """
+        ...
+
+    def heartbeat(self, beats: Sequence[tuple[str, int, str]]) -> Operation[frozenset[str]]:
+        """Store progress details for (id, fence, details); gives the ids whose fence still held."""
+        ...
+
+    # --- settle ----------------------------------------------------------------------------------------------
+
+    def settle(self, settlements: Sequence[Settlement]) -> Operation[Settled]:
+        """Write how turns ended, each under its fence, in one transaction; a fence that is gone changes nothing.
+
+        In the same transaction: children of accepted settlements are inserted and counted; the count of each
+        finished execution's parent is lowered, in id order, and a parent whose count comes to zero becomes ready
+        for its next phase; what finishes without active children is closed, the rest is ready to be closed.
+        A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written.
+        """
+        ...
+
+    def settled(self, pairs: Sequence[tuple[str, int]]) -> Operation[frozenset[str]]:
+        """After a write whose outcome is unknown: the ids whose settlement under that fence was in fact accepted."""
+        ...
+
+    def children(self, parent_ids: Sequence[str]) -> Operation[list[ChildOutcome]]:
+        """All children of the parents with their ends, by parent and child index; finalize executions included."""
+        ...
+
+    # --- wake ------------------------------------------------------------------------------------------------
+
+    def wake(self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> Operation[WakeResult]:
+        """End the sleeping task of that id: completed with `output`, or failed with `error` where that is given.
+
+        The first wake-up wins; later ones get what is there. One that comes before the execution is kept for it.
+        """
+        ...
+
+    def apply_wakeups(self, *, limit: int) -> Operation[Settled]:
+        """Bring kept wake-ups and waiting executions together, with all that a finish does."""
+        ...
+
+    def expire_waits(self, *, limit: int) -> Operation[Settled]:
+        """End sleeping tasks whose deadline has passed as timed_out, earliest first."""
+        ...
+
+    # --- recover ---------------------------------------------------------------------------------------------
+
+    def recover(self, *, limit: int) -> Operation[list[Recovered]]:
+        """Take running executions whose lease has run out from their executors, earliest first, skipping locked ones.
+
+        They become ready, due at once, without the attempt; those with max_deliveries used up end as failed
+        (finalize_failed in a later phase) with reason poisoned, and their parent is told as by settle.
+        """
+        ...
+
+    # --- cancel ----------------------------------------------------------------------------------------------
+
+    def cancel(self, ids: Sequence[str], *, reason: str) -> Operation[list[CancelResult]]:
+        """End unfinished executions as cancelled, at once, telling their parents; results in the order of ids.
+
+        A running one is marked for its executor to pick up. What has active children is ready to be closed, which
+        cancels those in turn.
+        """
+        ...
+
+    def pick_up_cancelled(self, *, executor_id: str, limit: int) -> Operation[list[str]]:
+        """Ids that were cancelled while this executor ran them; each is given once, those longest cancelled first."""
+        ...
+
+    def redrive(self, ids: Sequence[str]) -> Operation[list[str]]:
+        """Make failed executions ready again, from the phase that failed; gives the ids that were.
+
+        Refused and left alone: what is unfinished, completed or not closed; what has children, unless its finalize
+        failed; and what has a parent, because the parent has already counted it.
+        """
+        ...
+
+    # --- close -----------------------------------------------------------------------------------------------
+
+    def claim_closes(self, *, limit: int, lease: float) -> Operation[list[str]]:
+        """Take finished executions that still have active children, earliest finished first: ready → closing."""
+        ...
+
+    def close_trees(self, ids: Sequence[str], *, reason: str) -> Operation[list[CancelResult]]:
+        """Cancel the unfinished children of `closing` executions and close those whose count comes to zero.
+
+        One level of the tree in one transaction; children with active children of their own become ready to be
+        closed. Gives the children it cancelled. Doing it twice changes nothing more.
+        """
+        ...
+
+    def recover_closes(self, *, limit: int) -> Operation[int]:
+        """Make `closing` executions whose lease has run out ready to be closed again."""
+        ...
+
+    # --- look ------------------------------------------------------------------------------------------------
+
+    def now(self) -> Operation[datetime]:
+        """The storage's clock."""
+        ...
+
+    def get(self, ids: Sequence[str]) -> Operation[list[Execution | None]]:
+        """The records in the order of ids; None where there is none."""
+        ...
+
+    def get_sleeping(self, task_name: str, sleeping_id: str) -> Operation[Execution | None]: ...
+
+    def finished(self, ids: Sequence[str]) -> Operation[list[FinishedExecution]]:
+        """The ends of those among ids that have finished, in any order."""
+        ...
+
+    def existing(self, ids: Sequence[str]) -> Operation[frozenset[str]]:
+        """Those of ids that are stored, finished or not."""
+        ...
+
+    def search(self, where: ExecutionFilter, *, limit: int, before: str | None = None) -> Operation[list[Execution]]:
+        """Newest first; `before` is the last id of the page before."""
+        ...
+
+    def counts(self) -> Operation[Mapping[tuple[str, Status], int]]:
+        """How many executions each queue has in each unfinished status."""
+        ...
+
+    # --- executors -------------------------------------------------------------------------------------------
+
+    def announce(self, row: ExecutorRow) -> Operation[None]:
+        """Say that an executor lives; the storage sets seen_at, and forgets rows unseen for an hour."""
+        ...
+
+    def withdraw(self, executor_id: str) -> Operation[None]: ...
+
+    def executors(self) -> Operation[list[ExecutorRow]]: ...
+
+    # --- doctor ----------------------------------------------------------------------------------------------
+
+    def defects(self, *, limit: int) -> Operation[list[Defect]]: ...
+
+    def mend(self, ids: Sequence[str]) -> Operation[list[Defect]]:
+        """Put right what `defects` names, for those ids; gives what was put right."""
+        ...
+
+    # --- hints -----------------------------------------------------------------------------------------------
+
+    def hint(self, hints: Sequence[Hint]) -> Operation[None]:
+        """Tell the listeners of other processes, outside any transaction that matters."""
+        ...
+
+    def listen(self) -> AsyncIterator[Hint]:
+        """Hints until the iterator is closed. Reconnects by itself; ends at once where listening is not possible."""
+        ...
+
+
+def open_storage(dsn: str, *, schema: str) -> Storage:
+    """The storage for a DSN, found by its scheme in the entry points `durable.storages`. Does not connect.
+
+    Raises ConfigurationError for a scheme nobody serves; the DSN's password is never part of the message.
+    """
+    scheme = dsn.split(":", 1)[0] if ":" in dsn.split("=", 1)[0] else "postgresql"
+    found = {entry.name: entry for entry in entry_points(group="durable.storages")}
+    if scheme not in found:
+        raise ConfigurationError(f"no storage for DSNs of the form {scheme}:…; known: {', '.join(sorted(found))}")
+    opener: Callable[..., Storage] = found[scheme].load()
+    return opener(dsn, schema=schema)

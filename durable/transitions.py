@@ -1,0 +1,382 @@
+"""The state machine: every transition of an execution is decided here, and nowhere else.
+
+Two rules for this file. It does no I/O and reads no clock and no random source: what it needs is handed in.
+And the table comes first: TRANSITIONS names every pair of status and event that means something; `apply` refuses
+all others with TransitionRefused and changes nothing.
+
+A turn is claimed, runs, and is settled:
+
+    ready ──claim──▶ running ──complete──▶ completed
+      ▲                 │ ├────fail──────▶ failed, timed_out (run phase), finalize_failed (later phases)
+      ├──fail, retried──┤ ├────spawn─────▶ waiting_for_children, waiting_for_finalize
+      ├──repeat─────────┤ └────suspend───▶ waiting
+      ├──release────────┤
+      └──expire_lease───┘ (or failed, reason poisoned, when the deliveries are used up)
+
+The last child's finish makes a waiting parent ready again, one phase further. `cancel` ends anything unfinished.
+What finishes with unfinished children goes through the close statuses: ready ──▶ closing ──▶ closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from durable.errors import TransitionRefused
+from durable.execution import FINISHED, Claimed, CloseStatus, Kind, NewExecution, Phase, Settlement, Status
+
+__all__ = [
+    "CLOSE_TRANSITIONS",
+    "TRANSITIONS",
+    "CloseEvent",
+    "Event",
+    "State",
+    "apply",
+    "apply_close",
+    "complete",
+    "fail",
+    "first_state",
+    "release",
+    "repeat",
+    "spawn",
+]
+
+
+class Event(StrEnum):
+    """What may happen to an execution."""
+
+    CLAIM = "claim"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    TIME_OUT = "time_out"
+    RETRY = "retry"
+    """An attempt failed and the policy gives it another."""
+    REPEAT = "repeat"
+    """A loop takes another turn."""
+    SPAWN = "spawn"
+    SPAWN_FINALIZE = "spawn_finalize"
+    SUSPEND = "suspend"
+    RELEASE = "release"
+    EXPIRE_LEASE = "expire_lease"
+    CHILDREN_FINISHED = "children_finished"
+    WAKE_COMPLETED = "wake_completed"
+    WAKE_FAILED = "wake_failed"
+    EXPIRE_WAIT = "expire_wait"
+    CANCEL = "cancel"
+    REDRIVE = "redrive"
+    """An operator gives a failed execution another life."""
+
+
+class CloseEvent(StrEnum):
+    FINISH = "finish"
+    """The execution finished; what has unfinished children is to be closed, the rest is closed at once."""
+    CLAIM = "claim"
+    EXPIRE = "expire"
+    CLOSE = "close"
+    REOPEN = "reopen"
+
+
+S = Status
+_TURN_ENDS: Final = {
+    Event.COMPLETE: {S.COMPLETED},
+    Event.FAIL: {S.FAILED, S.FINALIZE_FAILED},
+    Event.TIME_OUT: {S.TIMED_OUT, S.FINALIZE_FAILED},
+    Event.RETRY: {S.READY},
+    Event.REPEAT: {S.READY},
+    Event.SPAWN: {S.WAITING_FOR_CHILDREN},
+    Event.SPAWN_FINALIZE: {S.WAITING_FOR_FINALIZE},
+    Event.SUSPEND: {S.WAITING},
+    Event.RELEASE: {S.READY},
+    Event.EXPIRE_LEASE: {S.READY, S.FAILED, S.FINALIZE_FAILED},
+    Event.CANCEL: {S.CANCELLED},
+}
+
+TRANSITIONS: Final[Mapping[Status, Mapping[Event, set[Status]]]] = {
+    S.READY: {Event.CLAIM: {S.RUNNING}, Event.CANCEL: {S.CANCELLED}},
+    S.RUNNING: _TURN_ENDS,
+    S.WAITING: {
+        Event.WAKE_COMPLETED: {S.COMPLETED},
+        Event.WAKE_FAILED: {S.FAILED},
+        Event.EXPIRE_WAIT: {S.TIMED_OUT},
+        Event.CANCEL: {S.CANCELLED},
+    },
+    S.WAITING_FOR_CHILDREN: {Event.CHILDREN_FINISHED: {S.READY}, Event.CANCEL: {S.CANCELLED}},
+    S.WAITING_FOR_FINALIZE: {Event.CHILDREN_FINISHED: {S.READY}, Event.CANCEL: {S.CANCELLED}},
+    S.COMPLETED: {},
+    S.FAILED: {Event.REDRIVE: {S.READY}},
+    S.TIMED_OUT: {Event.REDRIVE: {S.READY}},
+    S.FINALIZE_FAILED: {Event.REDRIVE: {S.READY}},
+    S.CANCELLED: {Event.REDRIVE: {S.READY}},
+}
+
+C = CloseStatus
+CLOSE_TRANSITIONS: Final[Mapping[CloseStatus, Mapping[CloseEvent, set[CloseStatus]]]] = {
+    C.IDLE: {CloseEvent.FINISH: {C.READY, C.CLOSED}},
+    C.READY: {CloseEvent.CLAIM: {C.CLOSING}},
+    C.CLOSING: {CloseEvent.EXPIRE: {C.READY}, CloseEvent.CLOSE: {C.CLOSED}},
+    C.CLOSED: {CloseEvent.REOPEN: {C.IDLE}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The fields of a record that the machine reads and writes."""
+
+    kind: Kind = Kind.TASK
+    status: Status = S.READY
+    phase: Phase = Phase.RUN
+    fence: int = 0
+    settled_fence: int = 0
+    attempts: int = 0
+    deliveries: int = 0
+    max_deliveries: int = 5
+    iteration: int = 0
+    children_count: int = 0
+    active_children_count: int = 0
+    close_status: CloseStatus = C.IDLE
+    reason: str | None = None
+    needs_cancel: bool = False
+
+
+def first_state(kind: Kind, max_deliveries: int) -> State:
+    """The state in which enqueue stores a record: a sleeping task waits from the start, all else is ready."""
+    return State(kind=kind, status=S.WAITING if kind is Kind.SLEEPING else S.READY, max_deliveries=max_deliveries)
+
+
+def apply(state: State, event: Event, *, children: int = 0) -> State:
+    """The state after `event`, or TransitionRefused.
+
+    `children` is the number inserted by SPAWN and SPAWN_FINALIZE, and the number of finished children that
+    CHILDREN_FINISHED counts: a parent whose count stays above zero only counts.
+    """
+    if event not in TRANSITIONS[state.status]:
+        raise TransitionRefused(state.status, event)
+    return _APPLY[event](state, children)
+
+
+def _claim(state: State, _: int) -> State:
+    return replace(
+        state,
+        status=S.RUNNING,
+        fence=state.fence + 1,
+        attempts=state.attempts + 1,
+        deliveries=state.deliveries + 1,
+        reason=None,
+    )
+
+
+def _settled(state: State, status: Status, **changes: object) -> State:
+    after = replace(
+        state,
+        status=status,
+        fence=state.fence + 1,
+        settled_fence=state.fence,
+        deliveries=0,
+        **changes,  # type: ignore[arg-type]  # replace() checks the names, the callers give the types
+    )
+    return _finished(after) if status in FINISHED else after
+
+
+def _finished(state: State) -> State:
+    return replace(state, close_status=close_status_after_finish(state.status, state.active_children_count))
+
+
+def close_status_after_finish(status: Status, active_children: int) -> CloseStatus:
+    """A finished record without unfinished children is closed by the write that finishes it."""
+    if status not in FINISHED:
+        return C.IDLE
+    return C.READY if active_children else C.CLOSED
+
+
+def failed_status(phase: Phase, *, timed_out: bool = False) -> Status:
+    """How an execution that failed for good is called in each phase."""
+    if phase is not Phase.RUN:
+        return S.FINALIZE_FAILED
+    return S.TIMED_OUT if timed_out else S.FAILED
+
+
+def _fail(state: State, _: int) -> State:
+    return _settled(state, failed_status(state.phase))
+
+
+def _time_out(state: State, _: int) -> State:
+    return _settled(state, failed_status(state.phase, timed_out=True))
+
+
+def _repeat(state: State, _: int) -> State:
+    return _settled(state, S.READY, attempts=0, iteration=state.iteration + 1)
+
+
+def _spawn(state: State, children: int) -> State:
+    return _settled(
+        state,
+        S.WAITING_FOR_CHILDREN if children else S.READY,
+        phase=Phase.CHILDREN,
+        attempts=0,
+        iteration=state.iteration + 1 if state.kind is Kind.SEQUENCE else state.iteration,
+        children_count=state.children_count + children,
+        active_children_count=state.active_children_count + children,
+    )
+
+
+def _spawn_finalize(state: State, children: int) -> State:
+    if children != 1:
+        raise TransitionRefused(state.status, Event.SPAWN_FINALIZE, "there is one finalize execution")
+    return _settled(
+        state,
+        S.WAITING_FOR_FINALIZE,
+        phase=Phase.FINALIZE,
+        attempts=0,
+        active_children_count=state.active_children_count + 1,
+    )
+
+
+def _release(state: State, _: int) -> State:
+    return replace(
+        state,
+        status=S.READY,
+        fence=state.fence + 1,
+        settled_fence=state.fence,
+        attempts=state.attempts - 1,
+        deliveries=state.deliveries - 1,
+    )
+
+
+def _expire_lease(state: State, _: int) -> State:
+    if state.deliveries < state.max_deliveries:
+        return replace(state, status=S.READY, fence=state.fence + 1, attempts=state.attempts - 1)
+    poisoned = replace(state, status=failed_status(state.phase), fence=state.fence + 1, reason="poisoned")
+    return _finished(poisoned)
+
+
+def _children_finished(state: State, children: int) -> State:
+    left = state.active_children_count - children
+    if left < 0:
+        raise TransitionRefused(state.status, Event.CHILDREN_FINISHED, "more children finished than were active")
+    if left:
+        return replace(state, active_children_count=left)
+    return replace(state, status=S.READY, active_children_count=0)
+
+
+def _end_waiting(status: Status) -> Callable[[State, int], State]:
+    def end(state: State, _: int) -> State:
+        return _finished(replace(state, status=status, fence=state.fence + 1))
+
+    return end
+
+
+def _cancel(state: State, _: int) -> State:
+    return _finished(replace(state, status=S.CANCELLED, fence=state.fence + 1, needs_cancel=state.status is S.RUNNING))
+
+
+def _redrive(state: State, _: int) -> State:
+    """A parent that lost its finalize finalizes again; everything else starts anew, if it has no children."""
+    if state.close_status is not C.CLOSED:
+        raise TransitionRefused(state.status, Event.REDRIVE, "it is not closed yet; try again")
+    if state.kind is Kind.SLEEPING:
+        raise TransitionRefused(state.status, Event.REDRIVE, "a sleeping task has nothing to run; enqueue it anew")
+    if state.status is not S.FINALIZE_FAILED and state.children_count:
+        raise TransitionRefused(state.status, Event.REDRIVE, "it has children; enqueue it anew")
+    return replace(
+        state,
+        status=S.READY,
+        phase=Phase.CHILDREN if state.status is S.FINALIZE_FAILED else Phase.RUN,
+        fence=state.fence + 1,
+        attempts=0,
+        deliveries=0,
+        close_status=C.IDLE,
+        reason=None,
+        needs_cancel=False,
+    )
+
+
+_APPLY: Final[Mapping[Event, Callable[[State, int], State]]] = {
+    Event.CLAIM: _claim,
+    Event.COMPLETE: lambda state, _: _settled(state, S.COMPLETED),
+    Event.FAIL: _fail,
+    Event.TIME_OUT: _time_out,
+    Event.RETRY: lambda state, _: _settled(state, S.READY),
+    Event.REPEAT: _repeat,
+    Event.SPAWN: _spawn,
+    Event.SPAWN_FINALIZE: _spawn_finalize,
+    Event.SUSPEND: lambda state, _: _settled(state, S.WAITING, attempts=0),
+    Event.RELEASE: _release,
+    Event.EXPIRE_LEASE: _expire_lease,
+    Event.CHILDREN_FINISHED: _children_finished,
+    Event.WAKE_COMPLETED: _end_waiting(S.COMPLETED),
+    Event.WAKE_FAILED: _end_waiting(S.FAILED),
+    Event.EXPIRE_WAIT: _end_waiting(S.TIMED_OUT),
+    Event.CANCEL: _cancel,
+    Event.REDRIVE: _redrive,
+}
+
+
+def apply_close(close_status: CloseStatus, event: CloseEvent, *, active_children: int = 0) -> CloseStatus:
+    """The close status after `event`, or TransitionRefused. CLOSE needs every child to have finished."""
+    if event not in CLOSE_TRANSITIONS[close_status]:
+        raise TransitionRefused(close_status, event)
+    if event is CloseEvent.CLOSE and active_children:
+        raise TransitionRefused(close_status, event, "children are still active")
+    if event is CloseEvent.FINISH:
+        return C.READY if active_children else C.CLOSED
+    (after,) = CLOSE_TRANSITIONS[close_status][event]
+    return after
+
+
+# What an attempt writes when its turn ends. These build the row of the write straight from the claim, because they
+# run once per execution; a test holds each of them equal to `apply`.
+
+
+def complete(turn: Claimed, output: str) -> Settlement:
+    """The turn gave the execution's result."""
+    return Settlement(
+        turn.id, turn.fence, S.COMPLETED, turn.phase, turn.attempts, 0, turn.iteration, 0.0, output, None, None, None
+    )
+
+
+def fail(
+    turn: Claimed, error: str, *, retry_delay: float | None, timed_out: bool = False, reason: str | None = None
+) -> Settlement:
+    """The attempt failed: `retry_delay` seconds until the next one, or None for the end."""
+    status = S.READY if retry_delay is not None else failed_status(turn.phase, timed_out=timed_out)
+    return Settlement(
+        turn.id, turn.fence, status, turn.phase, turn.attempts, 0, turn.iteration,
+        retry_delay or 0.0, None, turn.run_output, error, reason,
+    )  # fmt: skip
+
+
+def repeat(turn: Claimed, delay: float, state: str | None) -> Settlement:
+    """A loop takes another turn after `delay` seconds; `state` is what it carries over."""
+    return Settlement(
+        turn.id, turn.fence, S.READY, turn.phase, 0, 0, turn.iteration + 1, delay, None, state, None, None
+    )
+
+
+def spawn(turn: Claimed, run_output: str | None, children: tuple[NewExecution, ...]) -> Settlement:
+    """The turn ends by starting children; the execution goes on when the last of them has finished.
+
+    Without children it is ready for its next phase at once. A sequence counts the children it started as iterations.
+    """
+    status = S.WAITING_FOR_CHILDREN if children else S.READY
+    iteration = turn.iteration + 1 if turn.kind is Kind.SEQUENCE else turn.iteration
+    return Settlement(
+        turn.id, turn.fence, status, Phase.CHILDREN, 0, 0, iteration, 0.0, None, run_output, None, None, children
+    )
+
+
+def spawn_finalize(turn: Claimed, finalize: NewExecution) -> Settlement:
+    """The turn ends by starting the finalize execution, whose end becomes that of the parent."""
+    return Settlement(
+        turn.id, turn.fence, S.WAITING_FOR_FINALIZE, Phase.FINALIZE, 0, 0, turn.iteration, 0.0, None,
+        turn.run_output, None, None, (finalize,),
+    )  # fmt: skip
+
+
+def release(turn: Claimed) -> Settlement:
+    """Give a claimed execution back unharmed: neither the attempt nor the delivery counts."""
+    return Settlement(
+        turn.id, turn.fence, S.READY, turn.phase, turn.attempts - 1, turn.deliveries - 1, turn.iteration,
+        0.0, None, turn.run_output, turn.error, None,
+    )  # fmt: skip

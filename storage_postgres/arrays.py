@@ -1,0 +1,34 @@
+"""Columns of values as Postgres array literals.
+
+psycopg's own list dumper adapts element by element in Python; these joins cost a tenth of it, and a settlement
+writes twelve columns per execution. Every literal is passed as a parameter and cast to its array type in the SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["plain", "texts"]
+
+
+def plain(values: Iterable[object]) -> str:
+    """Numbers, booleans, UUIDs, timestamps in ISO form and words of our own enums: nothing that needs quotes.
+
+    None becomes NULL. A value that would need quotes must go through `texts`.
+    """
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+def texts(values: Iterable[str | None]) -> str:
+    """Any text; None becomes NULL."""
+    return "{" + ",".join([_quote(value) for value in values]) + "}"
+
+
+def _quote(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    if "\\" in value:
+        value = value.replace("\\", "\\\\")
+    if '"' in value:
+        value = value.replace('"', '\\"')
+    return f'"{value}"'

@@ -1,0 +1,200 @@
+"""Pools, the lane of a thread, and how a plan gets a connection: direct or behind a transaction pooler."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.string import TextLoader
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from durable.errors import ConfigurationError, NotOpen
+from storage_postgres.failures import is_connection_spent, translated
+from storage_postgres.operation import PostgresOperation
+from storage_postgres.plan import drive, drive_async
+from storage_postgres.statements import Statements
+
+__all__ = ["Connections", "PostgresLane"]
+
+T = TypeVar("T")
+_log = logging.getLogger("durable.postgres")
+
+_NETWORK: Final = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3",
+                   "tcp_user_timeout": "10000", "target_session_attrs": "read-write"}  # fmt: skip
+_DIRECT_OPTIONS: Final = "-c jit=off -c timezone=UTC"
+# jit: the estimates of a claim on a large table can pass jit_above_cost, and compiling costs more than the claim.
+
+
+class Connections:
+    """Every connection of one storage. Opens nothing by itself; knows after `probe` what the DSN leads to."""
+
+    def __init__(self, dsn: str, statements: Statements, *, min_size: int, max_size: int) -> None:
+        self._dsn = dsn
+        self._statements = statements
+        self._min_size = min_size
+        self._max_size = max_size
+        self._async_pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+        self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self.is_pooled = False
+        """Behind a pooler such as pgbouncer: no prepared statements, no options, no LISTEN."""
+
+    @property
+    def conninfo(self) -> str:
+        try:
+            given = conninfo_to_dict(self._dsn)
+        except psycopg.ProgrammingError:
+            raise ConfigurationError("the DSN cannot be read; use postgresql://user@host/database") from None
+        defaults: dict[str, Any] = {**_NETWORK, "application_name": "durable"}
+        if not self.is_pooled:
+            defaults["options"] = _DIRECT_OPTIONS
+        if "options" in given and not self.is_pooled:
+            given["options"] = f"{_DIRECT_OPTIONS} {given['options']}"
+        return make_conninfo(**{**defaults, **given})
+
+    @property
+    def prepare(self) -> bool | None:
+        """Prepare every statement on a direct connection, none behind a pooler."""
+        return not self.is_pooled
+
+    def _settings(self) -> dict[str, Any]:
+        return {"autocommit": True, "prepare_threshold": None if self.is_pooled else 5}
+
+    def probe(self) -> None:
+        """Find out whether a pooler stands between: it invents the backend's pid, the server tells the true one."""
+        self.is_pooled = True
+        with translated(), psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None) as connection:
+            row = connection.execute("select pg_catalog.pg_backend_pid()").fetchone()
+            self.is_pooled = row is None or row[0] != connection.info.backend_pid
+        if self.is_pooled:
+            _log.info("a connection pooler stands before the server: hints are off, polling finds new work")
+
+    async def open(self) -> None:
+        self._async_pool = AsyncConnectionPool(
+            self.conninfo, kwargs=self._settings(), configure=_configure_async, open=False, name="durable",
+            min_size=self._min_size, max_size=self._max_size, timeout=10.0, check=None,
+        )  # fmt: skip
+        with translated():
+            await self._async_pool.open(wait=True, timeout=10.0)
+
+    async def close(self) -> None:
+        pool, self._async_pool = self._async_pool, None
+        if pool is not None:
+            await pool.close(timeout=2.0)
+
+    def open_blocking(self) -> None:
+        self._pool = ConnectionPool(
+            self.conninfo, kwargs=self._settings(), configure=_configure, open=False, name="durable-blocking",
+            min_size=1, max_size=self._max_size, timeout=10.0,
+        )  # fmt: skip
+        with translated():
+            self._pool.open(wait=True, timeout=10.0)
+
+    def close_blocking(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close(timeout=2.0)
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A blocking connection outside every pool."""
+        with translated():
+            connection = psycopg.connect(self.conninfo, **self._settings())
+        _configure(connection)
+        return connection
+
+    async def connect_async(self) -> psycopg.AsyncConnection[Any]:
+        with translated():
+            connection = await psycopg.AsyncConnection.connect(self.conninfo, **self._settings())
+        await _configure_async(connection)
+        return connection
+
+    async def run_async(self, operation: PostgresOperation[T]) -> T:
+        if self._async_pool is None:
+            raise NotOpen("the storage is not open for this event loop; use it inside `async with app:`")
+        with translated():
+            async with self._async_pool.connection() as connection:
+                try:
+                    return await drive_async(
+                        operation.make_plan, connection, self._statements, self.prepare, operation.transaction
+                    )
+                except Exception as error:
+                    if is_connection_spent(error):
+                        await connection.close()
+                    raise
+
+    def run(self, operation: PostgresOperation[T]) -> T:
+        if self._pool is None:
+            raise NotOpen("the storage is not open for blocking calls; use it inside `with app.client() as client:`")
+        with translated(), self._pool.connection() as connection:
+            try:
+                return self.run_own(operation, connection)
+            except Exception as error:
+                if is_connection_spent(error):
+                    connection.close()
+                raise
+
+    def run_own(self, operation: PostgresOperation[T], connection: psycopg.Connection[Any]) -> T:
+        """On one of our own blocking connections."""
+        return drive(operation.make_plan, connection, self._statements, self.prepare, operation.transaction)
+
+    def run_on(self, operation: PostgresOperation[T], connection: psycopg.Connection[Any]) -> T:
+        """On the caller's connection: its adapters may differ from ours, so ids are read by a cursor of our own."""
+        with _own_adapters(connection):
+            return drive(operation.make_plan, connection, self._statements, False, operation.transaction)
+
+    async def await_on(self, operation: PostgresOperation[T], connection: psycopg.AsyncConnection[Any]) -> T:
+        with _own_adapters(connection):
+            return await drive_async(operation.make_plan, connection, self._statements, False, operation.transaction)
+
+
+class _own_adapters:  # noqa: N801 - reads as a statement in `with`
+    """Read uuids as text while our statements run on the caller's connection, then put its own loaders back."""
+
+    def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._before = self._connection.adapters.get_loader(_UUID_OID, psycopg.pq.Format.TEXT)
+        self._connection.adapters.register_loader(_UUID_OID, TextLoader)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            self._connection.adapters.register_loader(_UUID_OID, self._before)
+
+
+_UUID_OID: Final = 2950
+
+
+def _configure(connection: psycopg.Connection[Any]) -> None:
+    connection.adapters.register_loader(_UUID_OID, TextLoader)
+
+
+async def _configure_async(connection: psycopg.AsyncConnection[Any]) -> None:
+    connection.adapters.register_loader(_UUID_OID, TextLoader)
+
+
+class PostgresLane:
+    """A blocking connection of a thread's own, made anew after each failure."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def run(self, operation: PostgresOperation[T]) -> T:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connections.connect()
+        try:
+            return self._connections.run_own(operation, self._connection)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+Params = Mapping[str, object]

@@ -1,0 +1,88 @@
+"""Translate what psycopg raises into durable's errors, once, and tell which of it is worth another try."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+from psycopg import errors
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+from durable.errors import (
+    DurableError,
+    NotOpen,
+    PermissionDenied,
+    SchemaNotInstalled,
+    SleepingIdConflict,
+    StorageError,
+    StorageUnavailable,
+)
+
+__all__ = ["is_connection_spent", "is_transient", "translated"]
+
+_TRANSIENT: Final = (
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.LockNotAvailable,
+    errors.ReadOnlySqlTransaction,
+    errors.DiskFull,
+    errors.OutOfMemory,
+    errors.TooManyConnections,
+    errors.CannotConnectNow,
+    errors.AdminShutdown,
+    errors.CrashShutdown,
+    errors.IdleInTransactionSessionTimeout,
+    errors.QueryCanceled,
+)
+_KEY: Final = re.compile(r"Key \(task_name, sleeping_id\)=\((.*?), (.*)\) already exists", re.DOTALL)
+
+
+def is_transient(error: BaseException) -> bool:
+    """True when the same statement may succeed later on this or another connection.
+
+    Most lost connections carry no SQLSTATE at all, so an OperationalError without one counts.
+    """
+    if isinstance(error, StorageUnavailable):
+        return True
+    if isinstance(error, (PoolTimeout, TooManyRequests)):
+        return True
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        return True
+    return isinstance(error, _TRANSIENT)
+
+
+def is_connection_spent(error: BaseException) -> bool:
+    """True when the server behind the connection must not be asked again: a standby, or one that became read-only."""
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    return isinstance(cause, (errors.ReadOnlySqlTransaction, errors.AdminShutdown, errors.CannotConnectNow))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise durable's errors for psycopg's; the original stays the cause. The DSN is never part of the text."""
+    try:
+        yield
+    except PoolClosed as error:
+        raise NotOpen("the storage is not open; use it inside `async with app:`") from error
+    except (psycopg.Error, PoolTimeout, TooManyRequests) as error:
+        raise _translate(error) from error
+
+
+def _translate(error: Exception) -> DurableError:
+    if is_transient(error):
+        return StorageUnavailable(f"the database cannot serve just now: {_first_line(error)}")
+    if isinstance(error, errors.UniqueViolation) and error.diag.constraint_name == "executions_sleeping":
+        match = _KEY.search(error.diag.message_detail or "")
+        return SleepingIdConflict(*(match.groups() if match else ("?", "?")))
+    if isinstance(error, errors.InsufficientPrivilege):
+        return PermissionDenied(f"the database role lacks a right: {_first_line(error)}")
+    if isinstance(error, (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction)):
+        return SchemaNotInstalled("of this app")
+    return StorageError(_first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

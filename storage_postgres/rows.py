@@ -1,0 +1,90 @@
+"""Turn driver tuples into records, and records into the columns of a statement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from durable.execution import (
+    RECORD_VERSION,
+    ChildOutcome,
+    Claimed,
+    CloseStatus,
+    Execution,
+    FinishedExecution,
+    Kind,
+    NewExecution,
+    Phase,
+    Settlement,
+    Status,
+)
+from storage_postgres.arrays import plain, texts
+
+__all__ = ["child_outcome", "claimed", "execution", "finished", "new_columns", "settlement_columns"]
+
+_KINDS = {kind.value: kind for kind in Kind}
+_PHASES = {phase.value: phase for phase in Phase}
+_STATUSES = {status.value: status for status in Status}
+_CLOSES = {status.value: status for status in CloseStatus}
+
+
+def claimed(row: tuple[Any, ...]) -> Claimed:
+    return Claimed._make((*row[:2], _KINDS[row[2]], *row[3:5], _PHASES[row[5]], *row[6:]))
+
+
+def execution(row: tuple[Any, ...]) -> Execution:
+    record = Execution._make(row)
+    return record._replace(
+        kind=_KINDS[record.kind],
+        status=_STATUSES[record.status],
+        phase=_PHASES[record.phase],
+        close_status=_CLOSES[record.close_status],
+    )
+
+
+def finished(row: tuple[Any, ...]) -> FinishedExecution:
+    record = FinishedExecution._make(row)
+    return record._replace(status=_STATUSES[record.status])
+
+
+def child_outcome(row: tuple[Any, ...]) -> ChildOutcome:
+    record = ChildOutcome._make(row)
+    return record._replace(status=_STATUSES[record.status])
+
+
+def new_columns(rows: Iterable[NewExecution], prefix: str = "") -> dict[str, object]:
+    """The columns of an insert, by parameter name."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(NewExecution._fields)
+    named = dict(zip(NewExecution._fields, columns, strict=True))
+    quoted = {"task_name", "queue", "input", "idempotency_key", "idempotency_hash", "sleeping_id", "retry"}
+    params: dict[str, object] = {
+        prefix + name: texts(column) if name in quoted else plain(column)
+        for name, column in named.items()
+        if name != "run_at"
+    }
+    params[prefix + "run_at"] = texts(None if at is None else at.isoformat() for at in named["run_at"])
+    params["record_version"] = RECORD_VERSION
+    return params
+
+
+def settlement_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
+    """The columns of a settle, by parameter name, in id order: rows are locked in the order they stand here."""
+    ordered = sorted(settlements, key=lambda settlement: settlement.id)
+    (ids, fences, statuses, phases, attempts, deliveries, iterations, delays, outputs, run_outputs, errors, reasons,
+     children) = zip(*ordered, strict=True)  # fmt: skip
+    return {
+        "id": plain(ids),
+        "fence": plain(fences),
+        "status": plain(statuses),
+        "phase": plain(phases),
+        "attempts": plain(attempts),
+        "deliveries": plain(deliveries),
+        "iteration": plain(iterations),
+        "delay": plain(delays),
+        "output": texts(outputs),
+        "run_output": texts(run_outputs),
+        "error": texts(errors),
+        "reason": texts(reasons),
+        "children": plain([len(inserted) for inserted in children]),
+        **new_columns((child for inserted in children for child in inserted), "child_"),
+    }

@@ -1,0 +1,67 @@
+-- name: claim
+-- Give ready executions to one executor: by priority, then queue as listed, then due time.
+-- One probe of the index per level and queue, in the order of the arrays; the outer limit stops the probes.
+-- The rows are taken by ctid from an array that is computed once: no plan can take more than the limit, and none can
+-- turn the update into a join over the table. Locks what it takes, skips what is locked. Index: executions_ready.
+with at as materialized (select /*schema*/clock_now() as now),
+picked as materialized (
+    select due.row_id
+    from unnest(%(queues)s::text[], %(priorities)s::smallint[]) as lane (queue, priority)
+    cross join lateral (
+        select e.ctid as row_id
+        from /*schema*/executions as e
+        where e.status = 'ready'
+            and e.queue = lane.queue
+            and e.priority = lane.priority
+            and e.due_at <= (select now from at)
+            and e.task_name = any(%(task_names)s::text[])
+            and e.record_version <= %(record_version)s::smallint
+        order by e.due_at, e.id
+        limit %(limit)s::bigint
+        for update skip locked
+    ) as due
+    limit %(limit)s::bigint
+),
+claimed as (
+    update /*schema*/executions as e
+    set status = 'running',
+        fence = e.fence + 1,
+        attempts = e.attempts + 1,
+        deliveries = e.deliveries + 1,
+        executor_id = %(executor_id)s::text,
+        reason = null,
+        started_at = (select now from at),
+        lease_expires_at = (select now from at) + %(lease)s::double precision * interval '1 second',
+        updated_at = (select now from at)
+    where e.ctid = any(array(select picked.row_id from picked))
+    returning e.id, e.fence, e.kind, e.task_name, e.task_version, e.phase, e.input, e.attempts, e.deliveries,
+        e.iteration, e.max_attempts, e.timeout, e.retry, e.run_output, e.error, e.root_id, e.parent_id,
+        e.child_index, e.is_finalize, e.depth, e.queue, e.priority,
+        extract(epoch from (select now from at) - e.created_at)::double precision as age, e.due_at
+)
+select c.id, c.fence, c.kind, c.task_name, c.task_version, c.phase, c.input, c.attempts, c.deliveries, c.iteration,
+    c.max_attempts, c.timeout, c.retry, c.run_output, c.error, c.root_id, c.parent_id, c.child_index, c.is_finalize,
+    c.depth, c.queue, c.priority, c.age
+from claimed as c
+order by c.priority desc, c.due_at, c.id;
+
+-- name: renew
+-- Extend the leases that are still held under the fence given. Index: the primary key.
+update /*schema*/executions as e
+set lease_expires_at = /*schema*/clock_now() + %(lease)s::double precision * interval '1 second'
+from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
+where e.id = i.id
+    and e.fence = i.fence
+    and e.lease_expires_at is not null
+returning e.id;
+
+-- name: heartbeat
+-- Store the details of attempts that still hold their fence. Index: the primary key.
+update /*schema*/executions as e
+set progress = i.progress,
+    updated_at = /*schema*/clock_now()
+from unnest(%(id)s::uuid[], %(fence)s::bigint[], %(progress)s::text[]) as i (id, fence, progress)
+where e.id = i.id
+    and e.fence = i.fence
+    and e.lease_expires_at is not null
+returning e.id;

@@ -1,0 +1,67 @@
+-- name: enqueue
+-- Insert new executions, in the order given. A row whose id, idempotency key or sleeping id is there is left out of
+-- the answer; `existing_rows` then tells what is there.
+with at as materialized (select /*schema*/clock_now() as now),
+input as (
+    select *
+    from unnest(
+        %(id)s::uuid[], %(root_id)s::uuid[], %(parent_id)s::uuid[], %(child_index)s::integer[],
+        %(is_finalize)s::boolean[], %(depth)s::integer[], %(kind)s::text[], %(task_name)s::text[],
+        %(task_version)s::integer[], %(queue)s::text[], %(priority)s::smallint[], %(input)s::text[],
+        %(idempotency_key)s::text[], %(idempotency_hash)s::text[], %(sleeping_id)s::text[], %(retry)s::text[],
+        %(max_attempts)s::integer[], %(max_deliveries)s::integer[], %(timeout)s::double precision[],
+        %(delay)s::double precision[], %(run_at)s::timestamptz[]
+    ) as i (
+        id, root_id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
+        input, idempotency_key, idempotency_hash, sleeping_id, retry, max_attempts, max_deliveries, timeout, delay,
+        run_at
+    )
+)
+insert into /*schema*/executions (
+    id, root_id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
+    input, idempotency_key, idempotency_hash, sleeping_id, retry, max_attempts, max_deliveries, timeout, delay,
+    record_version, status, created_at, due_at, wait_expires_at, started_at, updated_at
+)
+select i.id, i.root_id, i.parent_id, i.child_index, i.is_finalize, i.depth, i.kind, i.task_name, i.task_version,
+    i.queue, i.priority, i.input, i.idempotency_key, i.idempotency_hash, i.sleeping_id, i.retry, i.max_attempts,
+    i.max_deliveries, i.timeout, i.delay, %(record_version)s::smallint,
+    case when i.kind = 'sleeping' then 'waiting' else 'ready' end,
+    at.now,
+    greatest(coalesce(i.run_at, at.now + i.delay * interval '1 second'), at.now),
+    case when i.kind = 'sleeping' then at.now + (i.delay + i.timeout) * interval '1 second' end,
+    case when i.kind = 'sleeping' then at.now end,
+    at.now
+from input as i cross join at
+on conflict do nothing
+returning id;
+
+-- name: existing_rows
+-- What stands in the way of the rows that `enqueue` left out: one answer for each, by its position.
+-- Index: the primary key, executions_idempotency, executions_sleeping.
+select i.position, e.id,
+    case
+        when e.id = i.id then true
+        when i.sleeping_id is not null then false
+        else e.idempotency_hash is not distinct from i.idempotency_hash
+    end as is_same
+from unnest(
+    %(position)s::integer[], %(id)s::uuid[], %(task_name)s::text[], %(idempotency_key)s::text[],
+    %(idempotency_hash)s::text[], %(sleeping_id)s::text[]
+) as i (position, id, task_name, idempotency_key, idempotency_hash, sleeping_id)
+cross join lateral (
+    select x.id, x.idempotency_hash
+    from (
+        select a.id, a.idempotency_hash, 1 as rank
+        from /*schema*/executions as a where a.id = i.id
+        union all
+        select b.id, b.idempotency_hash, 2
+        from /*schema*/executions as b
+        where b.task_name = i.task_name and b.idempotency_key = i.idempotency_key
+        union all
+        select c.id, c.idempotency_hash, 3
+        from /*schema*/executions as c
+        where c.task_name = i.task_name and c.sleeping_id = i.sleeping_id
+    ) as x
+    order by x.rank
+    limit 1
+) as e;

@@ -1,0 +1,43 @@
+-- name: recover
+-- Take running executions back from executors whose lease has run out; judged, locked and written in one statement.
+-- Locks what it takes, skips what is locked, then locks parents in id order. Index: executions_lease.
+with at as materialized (select /*schema*/clock_now() as now),
+late as materialized (
+    select e.ctid as row_id
+    from /*schema*/executions as e
+    where e.status = 'running'
+        and e.lease_expires_at <= (select now from at)
+    order by e.lease_expires_at
+    limit %(limit)s::bigint
+    for update skip locked
+),
+taken as (
+    update /*schema*/executions as e
+    set status = case
+            when e.deliveries < e.max_deliveries then 'ready'
+            when e.phase = 'run' then 'failed'
+            else 'finalize_failed' end,
+        fence = e.fence + 1,
+        attempts = case when e.deliveries < e.max_deliveries then e.attempts - 1 else e.attempts end,
+        due_at = case when e.deliveries < e.max_deliveries then at.now else e.due_at end,
+        lease_expires_at = null,
+        error = case
+            when e.deliveries < e.max_deliveries then %(lost_error)s::text else %(poisoned_error)s::text end,
+        reason = case when e.deliveries < e.max_deliveries then null else 'poisoned' end,
+        finished_at = case when e.deliveries < e.max_deliveries then null else at.now end,
+        close_status = case
+            when e.deliveries < e.max_deliveries then 'idle'
+            when e.active_children_count = 0 then 'closed'
+            else 'ready' end,
+        closed_at = case
+            when e.deliveries >= e.max_deliveries and e.active_children_count = 0 then at.now end,
+        updated_at = at.now
+    from at
+    where e.ctid = any(array(select late.row_id from late))
+    returning e.id, e.status, e.queue, e.executor_id, e.parent_id
+),
+ended as (
+    select t.parent_id from taken as t where t.status <> 'ready'
+),
+/*include tell_parents*/
+select t.id, t.status, t.queue, t.executor_id from taken as t;

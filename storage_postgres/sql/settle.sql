@@ -1,0 +1,116 @@
+-- name: settle
+-- Write how turns ended, each under its fence alone: a status test here would invite the lease index and its dead
+-- entries. Then insert and count the children of accepted ones, and tell the parents of those that ended.
+-- Locks the turns in id order (the arrays are sorted), then the parents in id order. Index: the primary key.
+with at as materialized (select /*schema*/clock_now() as now),
+input as materialized (
+    select *
+    from unnest(
+        %(id)s::uuid[], %(fence)s::bigint[], %(status)s::text[], %(phase)s::text[], %(attempts)s::integer[],
+        %(deliveries)s::integer[], %(iteration)s::integer[], %(delay)s::double precision[], %(output)s::text[],
+        %(run_output)s::text[], %(error)s::text[], %(reason)s::text[], %(children)s::integer[]
+    ) as i (
+        id, fence, status, phase, attempts, deliveries, iteration, delay, output, run_output, error, reason, children
+    )
+),
+settled as (
+    update /*schema*/executions as e
+    set status = i.status,
+        phase = i.phase,
+        fence = i.fence + 1,
+        settled_fence = i.fence,
+        attempts = i.attempts,
+        deliveries = i.deliveries,
+        iteration = i.iteration,
+        output = i.output,
+        run_output = i.run_output,
+        error = i.error,
+        reason = i.reason,
+        due_at = case when i.status = 'ready' then at.now + i.delay * interval '1 second' else e.due_at end,
+        lease_expires_at = null,
+        waiting_for_children_at = case
+            when i.status = 'waiting_for_children' then at.now else e.waiting_for_children_at end,
+        waiting_for_finalize_at = case
+            when i.status = 'waiting_for_finalize' then at.now else e.waiting_for_finalize_at end,
+        finished_at = case when f.is_end then at.now end,
+        close_status = case
+            when not f.is_end then 'idle'
+            when e.active_children_count = 0 then 'closed'
+            else 'ready' end,
+        closed_at = case when f.is_end and e.active_children_count = 0 then at.now end,
+        children_count = e.children_count
+            + case when i.status = 'waiting_for_finalize' then 0 else i.children end,
+        active_children_count = e.active_children_count + i.children,
+        updated_at = at.now
+    from input as i
+        cross join at
+        cross join lateral (
+            select i.status in ('completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled') as is_end
+        ) as f
+    where e.id = i.id
+        and e.fence = i.fence
+        and e.id = any(%(id)s::uuid[])
+    returning e.id, e.parent_id, e.queue, e.status, e.finished_at is not null as is_end, e.due_at <= at.now as is_due
+),
+inserted as (
+    insert into /*schema*/executions (
+        id, root_id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
+        input, idempotency_key, idempotency_hash, sleeping_id, retry, max_attempts, max_deliveries, timeout, delay,
+        record_version, status, created_at, due_at, wait_expires_at, started_at, updated_at
+    )
+    select c.id, c.root_id, c.parent_id, c.child_index, c.is_finalize, c.depth, c.kind, c.task_name,
+        c.task_version, c.queue, c.priority, c.input, c.idempotency_key, c.idempotency_hash, c.sleeping_id, c.retry,
+        c.max_attempts, c.max_deliveries, c.timeout, c.delay, %(record_version)s::smallint,
+        case when c.kind = 'sleeping' then 'waiting' else 'ready' end,
+        at.now,
+        greatest(coalesce(c.run_at, at.now + c.delay * interval '1 second'), at.now),
+        case when c.kind = 'sleeping' then at.now + (c.delay + c.timeout) * interval '1 second' end,
+        case when c.kind = 'sleeping' then at.now end,
+        at.now
+    from unnest(
+        %(child_id)s::uuid[], %(child_root_id)s::uuid[], %(child_parent_id)s::uuid[], %(child_child_index)s::integer[],
+        %(child_is_finalize)s::boolean[], %(child_depth)s::integer[], %(child_kind)s::text[],
+        %(child_task_name)s::text[], %(child_task_version)s::integer[], %(child_queue)s::text[],
+        %(child_priority)s::smallint[], %(child_input)s::text[], %(child_idempotency_key)s::text[],
+        %(child_idempotency_hash)s::text[], %(child_sleeping_id)s::text[], %(child_retry)s::text[],
+        %(child_max_attempts)s::integer[], %(child_max_deliveries)s::integer[],
+        %(child_timeout)s::double precision[], %(child_delay)s::double precision[], %(child_run_at)s::timestamptz[]
+    ) as c (
+        id, root_id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
+        input, idempotency_key, idempotency_hash, sleeping_id, retry, max_attempts, max_deliveries, timeout, delay,
+        run_at
+    )
+        join settled as s on s.id = c.parent_id
+        cross join at
+    returning queue, due_at, status
+),
+ended as (
+    select s.parent_id from settled as s where s.is_end
+),
+/*include tell_parents*/,
+woken as (
+    select r.queue from resumed as r where r.status = 'ready'
+    union
+    select c.queue from inserted as c where c.status = 'ready' and c.due_at <= (select now from at)
+    union
+    select s.queue from settled as s where s.status = 'ready' and s.is_due
+)
+select (select count(*) from settled),
+    case when (select count(*) from settled) < cardinality(%(id)s::uuid[])
+        then array(select s.id::text from settled as s) end,
+    array(select w.queue from woken as w);
+
+-- name: settled
+-- Which turns were accepted under the fence given. Index: the primary key.
+select e.id
+from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
+    join /*schema*/executions as e on e.id = i.id
+where e.settled_fence = i.fence
+    and e.fence > i.fence;
+
+-- name: children
+-- The ends of all children of some parents. Index: executions_children.
+select e.parent_id, coalesce(e.child_index, 0), e.id, e.task_name, e.status, e.output, e.error, e.is_finalize
+from /*schema*/executions as e
+where e.parent_id = any(%(parent_ids)s::uuid[])
+order by e.parent_id, e.is_finalize, e.child_index;

@@ -1,0 +1,83 @@
+-- name: keep_wakeup
+-- Keep a wake-up until it has met its sleeping task; the first of an id stays.
+insert into /*schema*/wakeups (task_name, sleeping_id, output, error, created_at)
+values (
+    %(task_name)s::text, %(sleeping_id)s::text, %(output)s::text, %(error)s::text, /*schema*/clock_now()
+)
+on conflict do nothing;
+
+-- name: apply_wakeups
+-- Bring kept wake-ups and waiting executions together; a null name means any. A wake-up whose execution has already
+-- finished is dropped. Locks executions that it ends, skips locked ones, then parents in id order.
+-- Index: the primary key of wakeups, executions_sleeping.
+with at as materialized (select /*schema*/clock_now() as now),
+met as materialized (
+    select w.task_name, w.sleeping_id, w.output, w.error, e.id, e.status
+    from /*schema*/wakeups as w
+        join /*schema*/executions as e
+            on e.task_name = w.task_name and e.sleeping_id = w.sleeping_id
+    where (%(task_name)s::text is null or (w.task_name = %(task_name)s::text and w.sleeping_id = %(sleeping_id)s::text))
+    order by e.id
+    limit %(limit)s::bigint
+    for update of e skip locked
+),
+dropped as (
+    delete from /*schema*/wakeups as w
+    using met
+    where w.task_name = met.task_name and w.sleeping_id = met.sleeping_id
+),
+woken as (
+    update /*schema*/executions as e
+    set status = case when met.error is null then 'completed' else 'failed' end,
+        fence = e.fence + 1,
+        output = case when met.error is null then coalesce(met.output, 'null') end,
+        error = met.error,
+        finished_at = at.now,
+        close_status = 'closed',
+        closed_at = at.now,
+        updated_at = at.now
+    from met cross join at
+    where e.id = met.id
+        and e.status = 'waiting'
+        and met.status = 'waiting'
+    returning e.id, e.parent_id
+),
+ended as (
+    select woken.parent_id from woken
+),
+/*include tell_parents*/
+select array(select woken.id::text from woken),
+    array(select distinct r.queue from resumed as r where r.status = 'ready');
+
+-- name: expire_waits
+-- End what waited past its deadline. Index: executions_wait.
+with at as materialized (select /*schema*/clock_now() as now),
+late as materialized (
+    select e.ctid as row_id
+    from /*schema*/executions as e
+    where e.status = 'waiting'
+        and e.wait_expires_at <= (select now from at)
+    order by e.wait_expires_at
+    limit %(limit)s::bigint
+    for update skip locked
+),
+woken as (
+    update /*schema*/executions as e
+    set status = 'timed_out',
+        fence = e.fence + 1,
+        error = %(expired_error)s::text,
+        reason = 'expired',
+        finished_at = at.now,
+        close_status = 'closed',
+        closed_at = at.now,
+        updated_at = at.now
+    from at
+    where e.ctid = any(array(select late.row_id from late))
+    returning e.id, e.parent_id
+),
+ended as (
+    select woken.parent_id from woken
+),
+/*include tell_parents*/
+select array(select woken.id::text from woken),
+    array(select distinct r.queue from resumed as r where r.status = 'ready');

@@ -1,0 +1,73 @@
+"""Load the named statements of sql/*.sql and set the schema's name into them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Final, LiteralString, cast
+
+from psycopg import sql
+
+__all__ = ["SCHEMA_TAG", "Statements", "load", "render"]
+
+SCHEMA_TAG: Final = "/*schema*/"
+_HEADER: Final = re.compile(r"^-- (name|fragment): (\w+)\n", re.MULTILINE)
+_INCLUDE: Final = re.compile(r"/\*include (\w+)\*/")
+
+
+def _sections(text: str) -> list[tuple[str, str, str]]:
+    """(kind, name, body) of each headed section, without comments and indentation.
+
+    psycopg caches the conversion of statements up to 4096 characters only, so what a server does not need goes.
+    """
+    marks = list(_HEADER.finditer(text))
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    return [(mark[1], mark[2], _squeeze(text[mark.end() : end])) for mark, end in zip(marks, ends, strict=True)]
+
+
+def _squeeze(body: str) -> str:
+    lines = (line.split("--", 1)[0].strip() for line in body.splitlines())
+    return " ".join(line for line in lines if line).rstrip("; ")
+
+
+def render(text: str, schema: str) -> sql.Composed:
+    """SQL text with each schema tag replaced by the quoted schema."""
+    # The texts are files of this package, never built from values; the schema is composed as an identifier.
+    parts = [sql.SQL(cast(LiteralString, part)) for part in text.split(SCHEMA_TAG)]
+    return sql.SQL("").join(_interleave(parts, sql.Identifier(schema) + sql.SQL(".")))
+
+
+def _interleave(parts: list[sql.SQL], tag: sql.Composed) -> list[sql.Composable]:
+    woven: list[sql.Composable] = [parts[0]]
+    for part in parts[1:]:
+        woven += [tag, part]
+    return woven
+
+
+class Statements:
+    """Every statement of the package by name, as bytes for one schema."""
+
+    def __init__(self, schema: str) -> None:
+        self._by_name = {name: render(text, schema).as_bytes(None) for name, text in load().items()}
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._by_name[name]
+
+    @property
+    def by_name(self) -> Mapping[str, bytes]:
+        return self._by_name
+
+
+def load() -> dict[str, str]:
+    """The text of every named statement, fragments filled in, the schema tag still in place."""
+    sections = [
+        section
+        for path in sorted(files("storage_postgres").joinpath("sql").iterdir(), key=lambda path: path.name)
+        if path.name.endswith(".sql")
+        for section in _sections(path.read_text(encoding="utf-8"))
+    ]
+    fragments = {name: body for kind, name, body in sections if kind == "fragment"}
+    return {
+        name: _INCLUDE.sub(lambda match: fragments[match[1]], body) for kind, name, body in sections if kind == "name"
+    }

@@ -1,0 +1,200 @@
+"""PostgresStorage: the storage protocol over plans, a line or two each."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from durable.errors import ConfigurationError
+from durable.execution import (
+    CancelResult,
+    ChildOutcome,
+    Claimed,
+    Enqueued,
+    Execution,
+    FinishedExecution,
+    NewExecution,
+    Recovered,
+    Settled,
+    Settlement,
+    Status,
+    WakeResult,
+)
+from durable.storage import Defect, ExecutionFilter, ExecutorRow, Hint
+from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
+from storage_postgres import verbs
+from storage_postgres.connections import Connections, PostgresLane
+from storage_postgres.failures import is_transient, translated
+from storage_postgres.listen import channel_of, hints_of, payloads_of
+from storage_postgres.migrate import check, migrate
+from storage_postgres.operation import PostgresOperation
+from storage_postgres.plan import Plan
+from storage_postgres.statements import Statements
+
+__all__ = ["PostgresStorage"]
+
+T = TypeVar("T")
+_SCHEMA_NAME = re.compile(r"[^\x00]{1,63}")
+
+
+class PostgresStorage:
+    """Executions in one schema of one Postgres database. Every promise is in durable.storage.Storage."""
+
+    is_shared = True
+
+    def __init__(self, dsn: str, *, schema: str = "durable", min_size: int = 2, max_size: int = 8) -> None:
+        if not _SCHEMA_NAME.fullmatch(schema) or len(schema.encode()) > 63 or schema.startswith("pg_"):
+            raise ConfigurationError(f"schema {schema[:80]!r} must be 1 to 63 bytes, without NUL, not pg_…")
+        self.schema = schema
+        self.connections = Connections(dsn, Statements(schema), min_size=min(min_size, max_size), max_size=max_size)
+        self._channel = channel_of(schema)
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        await asyncio.to_thread(self._check)
+        await self.connections.open()
+
+    async def close(self) -> None:
+        await self.connections.close()
+
+    def open_blocking(self) -> None:
+        self._check()
+        self.connections.open_blocking()
+
+    def close_blocking(self) -> None:
+        self.connections.close_blocking()
+
+    def _check(self) -> None:
+        self.connections.probe()
+        with translated(), self.connections.connect() as connection:
+            check(connection, self.schema)
+
+    def migrate(self) -> list[str]:
+        self.connections.probe()
+        with translated(), self.connections.connect() as connection:
+            return migrate(connection, self.schema)
+
+    def lane(self) -> PostgresLane:
+        return PostgresLane(self.connections)
+
+    def is_transient(self, error: BaseException) -> bool:
+        return is_transient(error)
+
+    def _do(self, make_plan: Callable[[], Plan[T]], *, transaction: bool = False) -> PostgresOperation[T]:
+        return PostgresOperation(self.connections, make_plan, transaction)
+
+    # --- verbs ---------------------------------------------------------------------------------------------
+
+    def enqueue(
+        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False
+    ) -> PostgresOperation[list[Enqueued]]:
+        plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing)
+        return self._do(plan, transaction=all_or_nothing)
+
+    def claim(
+        self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
+    ) -> PostgresOperation[list[Claimed]]:
+        return self._do(
+            partial(
+                verbs.claim, executor_id=executor_id, queues=queues, task_names=task_names, limit=limit, lease=lease
+            )
+        )
+
+    def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> PostgresOperation[frozenset[str]]:
+        return self._do(partial(verbs.renew, held, lease=lease))
+
+    def heartbeat(self, beats: Sequence[tuple[str, int, str]]) -> PostgresOperation[frozenset[str]]:
+        return self._do(partial(verbs.heartbeat, beats))
+
+    def settle(self, settlements: Sequence[Settlement]) -> PostgresOperation[Settled]:
+        return self._do(partial(verbs.settle, settlements))
+
+    def settled(self, pairs: Sequence[tuple[str, int]]) -> PostgresOperation[frozenset[str]]:
+        return self._do(partial(verbs.settled, pairs))
+
+    def children(self, parent_ids: Sequence[str]) -> PostgresOperation[list[ChildOutcome]]:
+        return self._do(partial(verbs.children, parent_ids))
+
+    def wake(
+        self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None
+    ) -> PostgresOperation[WakeResult]:
+        return self._do(partial(verbs.wake, task_name, sleeping_id, output=output, error=error))
+
+    def apply_wakeups(self, *, limit: int) -> PostgresOperation[Settled]:
+        return self._do(partial(verbs.apply_wakeups, limit=limit))
+
+    def expire_waits(self, *, limit: int) -> PostgresOperation[Settled]:
+        return self._do(partial(verbs.expire_waits, limit=limit, error=EXPIRED))
+
+    def recover(self, *, limit: int) -> PostgresOperation[list[Recovered]]:
+        return self._do(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED))
+
+    def cancel(self, ids: Sequence[str], *, reason: str) -> PostgresOperation[list[CancelResult]]:
+        return self._do(partial(verbs.cancel, ids, reason=reason, error=cancelled(reason)))
+
+    def pick_upcancelled(self, *, executor_id: str, limit: int) -> PostgresOperation[list[str]]:
+        return self._do(partial(verbs.pick_up_cancelled, executor_id=executor_id, limit=limit))
+
+    def redrive(self, ids: Sequence[str]) -> PostgresOperation[list[str]]:
+        return self._do(partial(verbs.redrive, ids))
+
+    def claim_closes(self, *, limit: int, lease: float) -> PostgresOperation[list[str]]:
+        return self._do(partial(verbs.claim_closes, limit=limit, lease=lease))
+
+    def close_trees(self, ids: Sequence[str], *, reason: str) -> PostgresOperation[list[CancelResult]]:
+        return self._do(partial(verbs.close_trees, ids, reason=reason, error=cancelled(reason)))
+
+    def recover_closes(self, *, limit: int) -> PostgresOperation[int]:
+        return self._do(partial(verbs.recover_closes, limit=limit))
+
+    def now(self) -> PostgresOperation[datetime]:
+        return self._do(verbs.now)
+
+    def get(self, ids: Sequence[str]) -> PostgresOperation[list[Execution | None]]:
+        return self._do(partial(verbs.get, ids))
+
+    def get_sleeping(self, task_name: str, sleeping_id: str) -> PostgresOperation[Execution | None]:
+        return self._do(partial(verbs.get_sleeping, task_name, sleeping_id))
+
+    def finished(self, ids: Sequence[str]) -> PostgresOperation[list[FinishedExecution]]:
+        return self._do(partial(verbs.finished, ids))
+
+    def existing(self, ids: Sequence[str]) -> PostgresOperation[frozenset[str]]:
+        return self._do(partial(verbs.existing, ids))
+
+    def search(
+        self, where: ExecutionFilter, *, limit: int, before: str | None = None
+    ) -> PostgresOperation[list[Execution]]:
+        return self._do(partial(verbs.search, where, limit=limit, before=before))
+
+    def counts(self) -> PostgresOperation[Mapping[tuple[str, Status], int]]:
+        return self._do(verbs.counts)
+
+    def announce(self, row: ExecutorRow) -> PostgresOperation[None]:
+        return self._do(partial(verbs.announce, row))
+
+    def withdraw(self, executor_id: str) -> PostgresOperation[None]:
+        return self._do(partial(verbs.withdraw, executor_id))
+
+    def executors(self) -> PostgresOperation[list[ExecutorRow]]:
+        return self._do(verbs.executors)
+
+    def defects(self, *, limit: int) -> PostgresOperation[list[Defect]]:
+        return self._do(partial(verbs.defects, limit=limit))
+
+    def mend(self, ids: Sequence[str]) -> PostgresOperation[list[Defect]]:
+        return self._do(partial(verbs.mend, ids, error=ORPHAN), transaction=True)
+
+    def hint(self, hints: Sequence[Hint]) -> PostgresOperation[None]:
+        return self._do(partial(verbs.hint, self._channel, payloads_of(hints)))
+
+    async def listen(self) -> AsyncIterator[Hint]:
+        if self.connections.is_pooled:
+            return
+        async for hint in hints_of(self.connections, self._channel):
+            yield hint

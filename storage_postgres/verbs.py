@@ -1,0 +1,287 @@
+"""The verbs as plans: arguments → queries → rows → records. No connection, no colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from durable.errors import StorageUnavailable
+from durable.execution import (
+    PRIORITIES,
+    RECORD_VERSION,
+    CancelResult,
+    ChildOutcome,
+    Claimed,
+    Enqueued,
+    Execution,
+    FinishedExecution,
+    Kind,
+    NewExecution,
+    Recovered,
+    Settled,
+    Settlement,
+    Status,
+    WakeResult,
+)
+from durable.storage import Defect, ExecutionFilter, ExecutorRow
+from storage_postgres import rows as to
+from storage_postgres.arrays import plain, texts
+from storage_postgres.plan import Plan, Query, Undo
+
+T = TypeVar("T")
+_LEVELS = tuple(reversed(PRIORITIES))
+_NOTHING_SETTLED = Settled(frozenset(), frozenset())
+
+
+def _pairs(pairs: Sequence[tuple[str, int]]) -> dict[str, object]:
+    ordered = sorted(pairs)
+    return {"id": plain(id_ for id_, _ in ordered), "fence": plain(fence for _, fence in ordered)}
+
+
+# --- enqueue -------------------------------------------------------------------------------------------------
+
+
+def enqueue(rows: Sequence[NewExecution], *, all_or_nothing: bool) -> Plan[list[Enqueued]]:
+    if not rows:
+        return []
+    stored = {row[0] for row in (yield Query("enqueue", to.new_columns(rows)))}
+    results = [Enqueued(row.id, True, False) for row in rows]
+    if len(stored) < len(rows):
+        results = yield from _meet_existing(rows, stored)
+    if all_or_nothing and any(result.is_conflict for result in results):
+        raise Undo([result._replace(is_new=False) for result in results])
+    if any(row.kind == Kind.SLEEPING for row in rows):
+        yield Query("apply_wakeups", {"task_name": None, "sleeping_id": None, "limit": 1000})
+    return results
+
+
+def _meet_existing(rows: Sequence[NewExecution], stored: set[str]) -> Plan[list[Enqueued]]:
+    """What stands for the rows that were not stored, asked in a statement of its own to see what won the race."""
+    missing = [(position, row) for position, row in enumerate(rows) if row.id not in stored]
+    found = yield Query(
+        "existing_rows",
+        {
+            "position": plain(position for position, _ in missing),
+            "id": plain(row.id for _, row in missing),
+            "task_name": texts(row.task_name for _, row in missing),
+            "idempotency_key": texts(row.idempotency_key for _, row in missing),
+            "idempotency_hash": texts(row.idempotency_hash for _, row in missing),
+            "sleeping_id": texts(row.sleeping_id for _, row in missing),
+        },
+    )
+    by_position = {position: (id_, is_same) for position, id_, is_same in found}
+    results: list[Enqueued] = []
+    for position, row in enumerate(rows):
+        if row.id in stored:
+            results.append(Enqueued(row.id, True, False))
+            continue
+        if position not in by_position:
+            # What stood in the way is not visible here: retention took it, or the caller's snapshot is older.
+            raise StorageUnavailable("an execution with the same key is not visible to this transaction; try again")
+        id_, is_same = by_position[position]
+        results.append(Enqueued(id_, id_ == row.id, not is_same))
+    return results
+
+
+# --- claim ---------------------------------------------------------------------------------------------------
+
+
+def claim(
+    *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
+) -> Plan[list[Claimed]]:
+    if limit <= 0 or not queues or not task_names:
+        return []
+    lanes = [(queue, level) for level in _LEVELS for queue in queues]
+    found = yield Query(
+        "claim",
+        {
+            "queues": texts(queue for queue, _ in lanes),
+            "priorities": plain(level for _, level in lanes),
+            "task_names": texts(task_names),
+            "executor_id": executor_id,
+            "limit": limit,
+            "lease": lease,
+            "record_version": RECORD_VERSION,
+        },
+    )
+    return [to.claimed(row) for row in found]
+
+
+def renew(held: Sequence[tuple[str, int]], *, lease: float) -> Plan[frozenset[str]]:
+    if not held:
+        return frozenset()
+    found = yield Query("renew", {**_pairs(held), "lease": lease})
+    return frozenset(id_ for (id_,) in found)
+
+
+def heartbeat(beats: Sequence[tuple[str, int, str]]) -> Plan[frozenset[str]]:
+    if not beats:
+        return frozenset()
+    ids, fences, details = zip(*sorted(beats), strict=True)
+    found = yield Query("heartbeat", {"id": plain(ids), "fence": plain(fences), "progress": texts(details)})
+    return frozenset(id_ for (id_,) in found)
+
+
+# --- settle --------------------------------------------------------------------------------------------------
+
+
+def settle(settlements: Sequence[Settlement]) -> Plan[Settled]:
+    if not settlements:
+        return _NOTHING_SETTLED
+    ((count, ids, queues),) = yield Query("settle", to.settlement_columns(settlements))
+    accepted = frozenset(ids) if count < len(settlements) else frozenset(item.id for item in settlements)
+    if any(child.kind == Kind.SLEEPING for item in settlements for child in item.children):
+        woken = yield from apply_wakeups(limit=1000)
+        queues = {*queues, *woken.ready_queues}
+    return Settled(accepted, frozenset(queues))
+
+
+def settled(pairs: Sequence[tuple[str, int]]) -> Plan[frozenset[str]]:
+    found = yield Query("settled", _pairs(pairs))
+    return frozenset(id_ for (id_,) in found)
+
+
+def children(parent_ids: Sequence[str]) -> Plan[list[ChildOutcome]]:
+    found = yield Query("children", {"parent_ids": plain(parent_ids)})
+    return [to.child_outcome(row) for row in found]
+
+
+# --- wake ----------------------------------------------------------------------------------------------------
+
+
+def wake(task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> Plan[WakeResult]:
+    name = {"task_name": task_name, "sleeping_id": sleeping_id}
+    found = yield from get_sleeping(task_name, sleeping_id)
+    if found is None or not found.is_finished:
+        yield Query("keep_wakeup", {**name, "output": output, "error": error})
+        yield Query("apply_wakeups", {**name, "limit": 1})
+        found = yield from get_sleeping(task_name, sleeping_id)
+    return WakeResult(None, None) if found is None else WakeResult(found.id, found.status)
+
+
+def apply_wakeups(*, limit: int) -> Plan[Settled]:
+    ((ids, queues),) = yield Query("apply_wakeups", {"task_name": None, "sleeping_id": None, "limit": limit})
+    return Settled(frozenset(ids), frozenset(queues))
+
+
+def expire_waits(*, limit: int, error: str) -> Plan[Settled]:
+    ((ids, queues),) = yield Query("expire_waits", {"limit": limit, "expired_error": error})
+    return Settled(frozenset(ids), frozenset(queues))
+
+
+# --- recover, cancel, close ----------------------------------------------------------------------------------
+
+
+def recover(*, limit: int, lost_error: str, poisoned_error: str) -> Plan[list[Recovered]]:
+    found = yield Query("recover", {"limit": limit, "lost_error": lost_error, "poisoned_error": poisoned_error})
+    return [Recovered(id_, Status(status), queue, executor) for id_, status, queue, executor in found]
+
+
+def cancel(ids: Sequence[str], *, reason: str, error: str) -> Plan[list[CancelResult]]:
+    found = yield Query("cancel", {"ids": plain(ids), "reason": reason, "error": error})
+    by_id = {id_: CancelResult(id_, Status(status), is_open) for id_, status, is_open in found}
+    return [by_id.get(id_, CancelResult(id_, None, False)) for id_ in ids]
+
+
+def pick_up_cancelled(*, executor_id: str, limit: int) -> Plan[list[str]]:
+    return [id_ for (id_,) in (yield Query("pick_up_cancelled", {"executor_id": executor_id, "limit": limit}))]
+
+
+def redrive(ids: Sequence[str]) -> Plan[list[str]]:
+    return [id_ for (id_,) in (yield Query("redrive", {"ids": plain(ids)}))]
+
+
+def claim_closes(*, limit: int, lease: float) -> Plan[list[str]]:
+    return [id_ for (id_,) in (yield Query("claim_closes", {"limit": limit, "lease": lease}))]
+
+
+def close_trees(ids: Sequence[str], *, reason: str, error: str) -> Plan[list[CancelResult]]:
+    found = yield Query("close_trees", {"ids": plain(ids), "reason": reason, "error": error})
+    return [CancelResult(id_, Status(status), done) for id_, status, done in found]
+
+
+def recover_closes(*, limit: int) -> Plan[int]:
+    return len((yield Query("recover_closes", {"limit": limit})))
+
+
+# --- look ----------------------------------------------------------------------------------------------------
+
+
+def now() -> Plan[datetime]:
+    ((at,),) = yield Query("now", {})
+    assert isinstance(at, datetime)
+    return at
+
+
+def get(ids: Sequence[str]) -> Plan[list[Execution | None]]:
+    found = {row[0]: to.execution(row) for row in (yield Query("get", {"ids": plain(ids)}))}
+    return [found.get(id_) for id_ in ids]
+
+
+def get_sleeping(task_name: str, sleeping_id: str) -> Plan[Execution | None]:
+    found = yield Query("get_sleeping", {"task_name": task_name, "sleeping_id": sleeping_id})
+    return to.execution(found[0]) if found else None
+
+
+def finished(ids: Sequence[str]) -> Plan[list[FinishedExecution]]:
+    return [to.finished(row) for row in (yield Query("finished", {"ids": plain(ids)}))]
+
+
+def existing(ids: Sequence[str]) -> Plan[frozenset[str]]:
+    return frozenset(id_ for (id_,) in (yield Query("existing", {"ids": plain(ids)})))
+
+
+def search(where: ExecutionFilter, *, limit: int, before: str | None) -> Plan[list[Execution]]:
+    params = {
+        **where._asdict(),
+        "statuses": None if where.statuses is None else plain(where.statuses),
+        "limit": limit,
+        "before": before,
+    }
+    return [to.execution(row) for row in (yield Query("search", params))]
+
+
+def counts() -> Plan[Mapping[tuple[str, Status], int]]:
+    return {(queue, Status(status)): count for queue, status, count in (yield Query("counts", {}))}
+
+
+# --- executors, doctor, hints --------------------------------------------------------------------------------
+
+
+def announce(row: ExecutorRow) -> Plan[None]:
+    yield Query(
+        "announce",
+        {**row._asdict(), "queues": texts(row.queues), "task_names": texts(row.task_names)},
+    )
+
+
+def withdraw(executor_id: str) -> Plan[None]:
+    yield Query("withdraw", {"id": executor_id})
+
+
+def executors() -> Plan[list[ExecutorRow]]:
+    found = yield Query("executors", {})
+    return [ExecutorRow(id_, tuple(queues), tuple(names), *rest) for id_, queues, names, *rest in found]
+
+
+def defects(*, limit: int, ids: Sequence[str] | None = None) -> Plan[list[Defect]]:
+    found = yield Query("defects", {"limit": limit, "ids": None if ids is None else plain(ids)})
+    return [Defect(*row) for row in found]
+
+
+def mend(ids: Sequence[str], *, error: str) -> Plan[list[Defect]]:
+    before = yield from defects(limit=len(ids) * 6, ids=ids)
+    mendable = [defect for defect in before if defect.is_mendable]
+    if mendable:
+        yield Query("mend", {"ids": plain(sorted({defect.id for defect in mendable})), "error": error})
+    after = set((yield from defects(limit=len(ids) * 6, ids=ids)))
+    return [defect for defect in mendable if defect not in after]
+
+
+def hint(channel: str, payloads: Sequence[str]) -> Plan[None]:
+    if payloads:
+        yield Query("hint", {"channel": channel, "payloads": texts(payloads)})
+
+
+Verb = Callable[[], Plan[T]]
