@@ -1,1 +1,105 @@
 """Durable executions for Python whose only server is Postgres."""
+
+from durable.app import Durable
+from durable.child import Child
+from durable.codec import Limits, PayloadCodec
+from durable.context import TaskContext
+from durable.durations import Duration
+from durable.errors import (
+    AlreadyRegistered,
+    ConfigurationError,
+    DurableError,
+    EmbeddedError,
+    ErrorInfo,
+    ExecutionCancelled,
+    ExecutionError,
+    ExecutionFailed,
+    ExecutionNotFound,
+    ExecutionTimedOut,
+    IdempotencyConflict,
+    InvalidInput,
+    LeaseLost,
+    NonRetryable,
+    NotOpen,
+    PayloadTooLarge,
+    PermissionDenied,
+    ResultTimeout,
+    RetryAfter,
+    SchemaNotInstalled,
+    SchemaTooNew,
+    SchemaTooOld,
+    SerializationError,
+    SleepingIdConflict,
+    StorageError,
+    StorageUnavailable,
+    TransitionRefused,
+    UnknownTask,
+)
+from durable.execution import CancelResult, Execution, Status, WakeResult
+from durable.executor import Executor
+from durable.handle import Handle, SyncHandle
+from durable.registry import Registry
+from durable.retry import Retry, constant, exponential, linear
+from durable.returns import Again, ChildResult, Done, LoopResult, ParentResult, Spawn
+from durable.settings import ExecutorSettings
+from durable.sync_client import Client
+from durable.task import SleepingTask, Task
+
+__all__ = [
+    "Again",
+    "AlreadyRegistered",
+    "CancelResult",
+    "Child",
+    "ChildResult",
+    "Client",
+    "ConfigurationError",
+    "Done",
+    "Durable",
+    "DurableError",
+    "Duration",
+    "EmbeddedError",
+    "ErrorInfo",
+    "Execution",
+    "ExecutionCancelled",
+    "ExecutionError",
+    "ExecutionFailed",
+    "ExecutionNotFound",
+    "ExecutionTimedOut",
+    "Executor",
+    "ExecutorSettings",
+    "Handle",
+    "IdempotencyConflict",
+    "InvalidInput",
+    "LeaseLost",
+    "Limits",
+    "LoopResult",
+    "NonRetryable",
+    "NotOpen",
+    "ParentResult",
+    "PayloadCodec",
+    "PayloadTooLarge",
+    "PermissionDenied",
+    "Registry",
+    "ResultTimeout",
+    "Retry",
+    "RetryAfter",
+    "SchemaNotInstalled",
+    "SchemaTooNew",
+    "SchemaTooOld",
+    "SerializationError",
+    "SleepingIdConflict",
+    "SleepingTask",
+    "Spawn",
+    "Status",
+    "StorageError",
+    "StorageUnavailable",
+    "SyncHandle",
+    "Task",
+    "TaskContext",
+    "TransitionRefused",
+    "UnknownTask",
+    "WakeResult",
+    "constant",
+    "exponential",
+    "linear",
+]

@@ -14,7 +14,7 @@ def shown(value: object) -> str:
     try:
         text = ascii(value)
     except Exception:  # user objects may fail in __repr__, and Python refuses to print integers of 4,300 digits
-        return f"a {type(value).__name__}"
+        return f"an unprintable {type(value).__name__}"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 

@@ -15,7 +15,7 @@ from durable.errors import ConfigurationError
 
 __all__ = ["CENTURY_SECONDS", "Duration", "aware", "seconds"]
 
-_HINT: Final = 'give seconds, a timedelta, or a string such as "250ms", "30s", "5m", "1h30m", "2d"'
+_HINT: Final = 'give seconds, a timedelta or a string such as "250ms", "30s", "1h30m" or "2d"'
 
 Duration = str | float | int | timedelta
 """Seconds as a number, a timedelta, or a string with units: d, h, m, s, ms."""
@@ -24,10 +24,8 @@ CENTURY_SECONDS: Final = 36_525 * 86_400.0
 """The longest length and the furthest point of time accepted anywhere; Postgres can still add it to any stored time."""
 
 _NUMBER: Final = r"([0-9]+(?:\.[0-9]+)?)"
-_LENGTH: Final = re.compile(
-    rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?", re.ASCII
-)
-_UNIT_SECONDS: Final = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
+_LENGTH: Final = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?", re.ASCII)
+_UNITS: Final = (("d", 86_400.0), ("h", 3_600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001))
 _LONGEST_STRING: Final = 100
 
 
@@ -38,30 +36,27 @@ def seconds(value: Duration, field: str, *, minimum: float = 0.0, maximum: float
     to `maximum`, both included. True is not one second.
     """
     length = _length(value)
-    if length is None:
-        raise ConfigurationError(f"{field} is {shown(value)}; {_HINT}")
-    if not minimum <= length <= maximum:  # NaN fails every comparison, so it ends here too
-        raise ConfigurationError(f"{field} is {shown(value)}; it must be from {minimum:g} to {maximum:g} seconds")
+    if length is None or not minimum <= length <= maximum:  # NaN fails every comparison, so it is refused as well
+        raise ConfigurationError(f"{field} is {shown(value)}; {_HINT}, from {_words(minimum)} to {_words(maximum)}")
     return length
 
 
-def aware(value: datetime, field: str) -> datetime:
+def aware(value: object, field: str) -> datetime:
     """Return the point of time in UTC.
 
     A point in the past is accepted. Raises ConfigurationError, naming `field`, for anything that is not a datetime
     with a time zone, and for one more than a century ahead of this machine's clock.
     """
-    given: object = value
-    if not isinstance(given, datetime):
-        raise ConfigurationError(f"{field} is {shown(given)}; give a datetime with a time zone")
-    if given.utcoffset() is None:
-        raise ConfigurationError(f"{field} is {shown(given)}, which has no time zone; add tzinfo, such as datetime.UTC")
-    if (given - datetime.now(UTC)).total_seconds() > CENTURY_SECONDS:
-        raise ConfigurationError(f"{field} is {given.isoformat()}; it must be less than 100 years ahead")
+    if not isinstance(value, datetime):
+        raise ConfigurationError(f"{field} is {shown(value)}; give a datetime with a time zone")
+    if value.utcoffset() is None:
+        raise ConfigurationError(f"{field} is {shown(value)}, which has no time zone; add tzinfo, such as datetime.UTC")
+    if (value - datetime.now(UTC)).total_seconds() > CENTURY_SECONDS:
+        raise ConfigurationError(f"{field} is {value.isoformat()}; it must be less than 100 years ahead")
     try:
-        return given.astimezone(UTC)
+        return value.astimezone(UTC)
     except OverflowError:
-        raise ConfigurationError(f"{field} is {given.isoformat()}, which is before the year 1 in UTC") from None
+        raise ConfigurationError(f"{field} is {value.isoformat()}, which is before the year 1 in UTC") from None
 
 
 def _length(value: object) -> float | None:
@@ -87,11 +82,19 @@ def _as_float(value: float) -> float:
 
 
 def _parsed(text: str) -> float | None:
-    # The empty string matches too, and a length of digits is worth no time: both are refused before the match.
+    # The pattern also matches the empty string; and nobody writes a duration of a thousand digits.
     if not 0 < len(text) <= _LONGEST_STRING:
         return None
     found = _LENGTH.fullmatch(text)
     if found is None:
         return None
-    parts = zip(found.groups(), _UNIT_SECONDS, strict=True)
-    return sum(float(amount) * unit for amount, unit in parts if amount is not None)
+    parts = zip(found.groups(), _UNITS, strict=True)
+    return sum((float(amount) * unit for amount, (_, unit) in parts if amount is not None), 0.0)
+
+
+def _words(length: float) -> str:
+    """Give a bound in the largest unit that has no fraction, as users write it."""
+    for name, unit in _UNITS:
+        if length >= unit and length % unit == 0:
+            return f"{length / unit:g}{name}"
+    return f"{length:g}s"

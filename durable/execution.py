@@ -254,7 +254,6 @@ class FinishedExecution(NamedTuple):
     """The end of an execution, as its waiters read it."""
 
     id: str
-    task_name: str
     status: Status
     output: str | None
     error: str | None
@@ -299,3 +298,5 @@ class WakeResult(NamedTuple):
     execution_id: str | None
     """None: nothing sleeps under that id yet; the wake-up is kept and meets it when it comes."""
     status: Status | None
+    ready_queues: frozenset[str] = frozenset()
+    """Queues in which a parent became claimable through it."""

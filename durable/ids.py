@@ -34,13 +34,20 @@ class IdSource:
     gives the child of a fork the same ids as its parent.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_millisecond", "_now_ns", "_prefix", "_random", "_serial")
+    __slots__ = ("__weakref__", "_has_own_random", "_lock", "_millisecond", "_now_ns", "_prefix", "_random", "_serial")
+
+    _lock: threading.Lock
+    _millisecond: int
+    _prefix: str
+    _random: Random
+    _serial: int
 
     def __init__(self, *, random: Random | None = None, now_ns: Callable[[], int] = time.time_ns) -> None:
         self._now_ns = now_ns
+        self._has_own_random = random is not None
         self._random = random or Random()  # noqa: S311 - ids must differ, they need not be hard to guess
         self._restart()
-        _after_fork(self, reseed=random is None)
+        _call_in_forked_child(weakref.WeakMethod(self._restart_in_child))
 
     def new_id(self) -> str:
         """Return an id greater than every earlier one of this source, also if the wall clock steps back."""
@@ -68,23 +75,22 @@ class IdSource:
         self._serial = 0
         self._prefix = ""
 
-    def _restart_in_child(self, reseed: bool) -> None:
+    def _restart_in_child(self) -> None:
         # Another thread of the parent may have held the lock at the fork; in the child nobody would ever release it.
-        if reseed:
-            self._random = Random()  # noqa: S311 - as above; seeded anew by the operating system
+        if not self._has_own_random:
+            self._random = Random()  # noqa: S311 - as above; the operating system gives a new seed
         self._restart()
 
 
-def _after_fork(source: IdSource, reseed: bool) -> None:
-    """Make `source` start anew in a forked child; the hook cannot be removed, so it must not keep the source alive."""
-    reference = weakref.ref(source)
+def _call_in_forked_child(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    """Register the method of an instance; a fork hook cannot be removed, so it must not keep the instance alive."""
 
-    def restart() -> None:
-        living = reference()
+    def call() -> None:
+        living = method()
         if living is not None:
-            living._restart_in_child(reseed)  # pyright: ignore[reportPrivateUsage] - same module
+            living()
 
-    os.register_at_fork(after_in_child=restart)
+    os.register_at_fork(after_in_child=call)
 
 
 def parse_id(value: object) -> str:

@@ -21,6 +21,9 @@ LONGEST_DELAY_SECONDS: Final = 30 * 86_400.0
 MOST_ATTEMPTS: Final = 1_000_000
 LARGEST_FACTOR: Final = 1_000.0
 
+# A value that JSON cannot hold is refused in every further attempt as well.
+_FINAL: Final = (NonRetryable, SerializationError)
+
 
 @dataclass(frozen=True, slots=True)
 class Constant:
@@ -136,9 +139,7 @@ class Retry:
             delay = min(seconds(delay, "the result of retry.delay"), LONGEST_DELAY_SECONDS)
         return cast("float", delay) * (1.0 - self.jitter * random)
 
-    def decide(
-        self, *, attempts: int, error: BaseException | ErrorInfo, elapsed: float, random: float
-    ) -> float | None:
+    def decide(self, *, attempts: int, error: BaseException | ErrorInfo, elapsed: float, random: float) -> float | None:
         """Return the seconds until the next attempt, or None to give up.
 
         `attempts` counts the starts so far, the failed one included; `elapsed` is the seconds since the execution was
@@ -187,14 +188,12 @@ class Retry:
         except ConfigurationError:
             raise
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise ConfigurationError(f"the stored retry policy is {shown(text)}, which this version cannot read") from None
+            raise ConfigurationError(f"this version cannot read the stored retry policy {shown(text)}") from None
 
     def _wants(self, error: BaseException | ErrorInfo) -> bool:
         if isinstance(error, ErrorInfo):
             return error.is_retryable
-        if isinstance(error, (NonRetryable, SerializationError)):  # the same value would be refused again
-            return False
-        if isinstance(error, BaseExceptionGroup) and error.subgroup(NonRetryable) is not None:
+        if _is_final(error):
             return False
         return self.retry_if is None or isinstance(error, RetryAfter) or bool(self.retry_if(error))
 
@@ -209,6 +208,12 @@ _STRATEGIES: Final[dict[str, Callable[..., Strategy]]] = {
     "linear": linear,
     "exponential": exponential,
 }
+
+
+def _is_final(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):  # a task group wraps what its tasks raise
+        return cast("BaseExceptionGroup[BaseException]", error).subgroup(_FINAL) is not None
+    return isinstance(error, _FINAL)
 
 
 def _delay(value: Duration, field: str) -> float:

@@ -137,7 +137,7 @@ class PostgresStorage:
     def cancel(self, ids: Sequence[str], *, reason: str) -> PostgresOperation[list[CancelResult]]:
         return self._do(partial(verbs.cancel, ids, reason=reason, error=cancelled(reason)))
 
-    def pick_upcancelled(self, *, executor_id: str, limit: int) -> PostgresOperation[list[str]]:
+    def pick_up_cancelled(self, *, executor_id: str, limit: int) -> PostgresOperation[list[str]]:
         return self._do(partial(verbs.pick_up_cancelled, executor_id=executor_id, limit=limit))
 
     def redrive(self, ids: Sequence[str]) -> PostgresOperation[list[str]]:

@@ -153,11 +153,13 @@ def children(parent_ids: Sequence[str]) -> Plan[list[ChildOutcome]]:
 def wake(task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> Plan[WakeResult]:
     name = {"task_name": task_name, "sleeping_id": sleeping_id}
     found = yield from get_sleeping(task_name, sleeping_id)
+    ready: frozenset[str] = frozenset()
     if found is None or not found.is_finished:
         yield Query("keep_wakeup", {**name, "output": output, "error": error})
-        yield Query("apply_wakeups", {**name, "limit": 1})
+        ((_, queues),) = yield Query("apply_wakeups", {**name, "limit": 1})
+        ready = frozenset(queues)
         found = yield from get_sleeping(task_name, sleeping_id)
-    return WakeResult(None, None) if found is None else WakeResult(found.id, found.status)
+    return WakeResult(None, None) if found is None else WakeResult(found.id, found.status, ready)
 
 
 def apply_wakeups(*, limit: int) -> Plan[Settled]:

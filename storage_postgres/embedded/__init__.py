@@ -1,4 +1,4 @@
-"""A real Postgres server for development and tests, started from installed binaries and shared by every process of this user.
+"""A real Postgres for development and tests, run from installed binaries and shared by all processes of this user.
 
     with start() as server:
         psycopg.connect(server.dsn())

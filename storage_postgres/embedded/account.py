@@ -48,15 +48,18 @@ class Account:
         )
 
     def can_use(self, directory: Path) -> bool:
-        """Whether Postgres can have its data below `directory`. Raises EmbeddedError when root cannot become this account."""
+        """Whether Postgres can have its data below `directory`.
+
+        Raises EmbeddedError when root is not allowed to become this account.
+        """
         if not self.is_switched:
             return os.access(directory, os.W_OK | os.X_OK)
         try:
             return self.run(["/bin/sh", "-c", 'cd "$1"', "sh", directory]).returncode == 0
         except OSError as error:
             raise EmbeddedError(
-                f"root cannot start a process as the user {self.name} ({error.strerror}), and Postgres does not run as root; "
-                "run as an ordinary user, or pass a DSN"
+                f"root cannot start a process as the user {self.name} ({error.strerror}), "
+                "and Postgres does not run as root; run as an ordinary user, or pass a DSN"
             ) from error
 
 
@@ -89,8 +92,8 @@ def _account(uid: int, *, is_switched: bool) -> Account:
         entry = pwd.getpwuid(uid)
     except KeyError:
         raise EmbeddedError(
-            f"the user id {uid} has no name on this machine (no line in /etc/passwd), and Postgres refuses to run without one; "
-            "run as a user that has a name, or pass a DSN"
+            f"the user id {uid} has no name on this machine (no line in /etc/passwd), "
+            "and Postgres refuses to run without one; run as a user that has a name, or pass a DSN"
         ) from None
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, is_switched)
 

@@ -46,16 +46,23 @@ class Binaries:
     def carries(self, library: str) -> bool:
         """Whether the loadable module `library` is installed with them."""
         lib = self.directory.parent / "lib"
-        return any((place / f"{library}{end}").is_file() for place in (lib, lib / "postgresql") for end in (".so", ".dylib"))
+        return any(
+            (place / f"{library}{end}").is_file() for place in (lib, lib / "postgresql") for end in (".so", ".dylib")
+        )
 
 
 def locate_binaries() -> list[Path]:
-    """The bin directories to try, best first; only the override, if it is set. Raises EmbeddedError when there is none."""
+    """The bin directories to try, best first; only the override, if it is set.
+
+    Raises EmbeddedError when there is none.
+    """
     override = os.environ.get(OVERRIDE)
     if override:
         directory = Path(override).expanduser().absolute()
         if not _is_complete(directory):
-            raise EmbeddedError(f"{OVERRIDE} is {override!r}, and there are no postgres and initdb in it; correct or unset it")
+            raise EmbeddedError(
+                f"{OVERRIDE} is {override!r}, and there are no postgres and initdb in it; correct or unset it"
+            )
         return [directory]
     found = [directory for directory in [*_in_wheels(), *_on_machine()] if _is_complete(directory)]
     if not found:
@@ -64,7 +71,10 @@ def locate_binaries() -> list[Path]:
 
 
 def choose_binaries(found: list[Path], account: Account) -> Binaries:
-    """The first ones that this account can run and that are not too old. Raises EmbeddedError with what is wrong with each."""
+    """The first ones that this account can run and that are not too old.
+
+    Raises EmbeddedError with what is wrong with each when there are none.
+    """
     refusals: list[str] = []
     for directory in found:
         try:
@@ -111,7 +121,10 @@ def _inspect(directory: Path, account: Account) -> Binaries | None:
 
 
 def _copy_for_others(directory: Path) -> Path:
-    """Copy the installation once to where every user can read it. The libraries beside the package are found by relative paths."""
+    """Copy the installation, once, to where every user can read it.
+
+    The programs find the libraries beside the package by a relative path, so both keep their names.
+    """
     install = directory.parent
     package = install.parent
     stamp = (directory / "postgres").stat()

@@ -25,8 +25,8 @@ SHARED_STATE = Path("/var/tmp")  # noqa: S108 - others can write there, so _chec
 class Home:
     """A directory that exists and that Postgres can reach as `account`.
 
-    When root uses it, only the data, the password and the sockets belong to the account. The lock files and the log stay root's, in
-    a directory that the account cannot write to, so that a database user with the right to run programs cannot swap them.
+    When root uses it, only the data, the password and the sockets belong to the account. The lock files and the log
+    stay root's, in a directory that the account cannot write to: a database user who may run programs cannot swap them.
     """
 
     path: Path
@@ -91,14 +91,14 @@ def open_home(root: Path | None) -> Home:
 
 
 def _default_paths() -> Iterator[Path]:
-    """./.durable, then directories whose names depend on the working directory alone, so that each checkout finds its own again."""
+    """./.durable, then directories named after the working directory, so that each checkout finds its own again."""
     here = Path.cwd()
     digest = hashlib.sha256(os.fsencode(here)).hexdigest()[:12]
     yield here / ".durable"
     if os.geteuid() == 0:
         yield MACHINE_STATE / f"durable-{digest}"
     else:
-        # Before /var/tmp, because cleaners delete there what nobody touched for a month, and parts of a database are like that.
+        # Before /var/tmp: cleaners delete there what nobody touched for a month, and parts of a database are like that.
         state = os.environ.get("XDG_STATE_HOME", "")
         base = Path(state) if state.startswith("/") else Path(os.environ.get("HOME") or "/") / ".local" / "state"
         yield base / "durable" / digest
@@ -131,7 +131,7 @@ def _open(path: Path, *, is_chosen: bool) -> Home:
 
 def _check_owner(path: Path, account: Account, *, is_chosen: bool) -> None:
     uid = os.geteuid()
-    # A chosen directory may be a mounted volume that root owns and this user may write to; a default one must be nobody else's.
+    # A chosen directory may be a mounted volume that root owns and this user may write to; a default one may not.
     is_foreign = path.stat().st_uid != uid and (uid == 0 or not is_chosen)
     is_planted = path.is_symlink() and path.lstat().st_uid not in {0, uid}
     has_foreign_data = any(data.stat().st_uid != account.uid for data in path.glob("pg[0-9]*"))
@@ -146,8 +146,8 @@ def _check_reach(path: Path, account: Account) -> None:
         return
     if account.is_switched:
         raise EmbeddedError(
-            f"the directory {path} cannot be reached by the user {account.name}, which Postgres runs as because root may not run it "
-            "(/root and private temporary directories are closed to others); choose a directory such as /var/lib/durable, "
-            "run as an ordinary user, or pass a DSN"
+            f"the directory {path} cannot be reached by the user {account.name}, whom Postgres runs as because "
+            "it refuses root (/root and private temporary directories are closed to others); "
+            "choose a directory such as /var/lib/durable, run as an ordinary user, or pass a DSN"
         )
     raise EmbeddedError(f"the directory {path} is not writable for this user; choose another directory, or pass a DSN")

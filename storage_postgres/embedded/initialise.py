@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -34,6 +35,8 @@ def initialise(home: Home, binaries: Binaries, starting: Lock, *, is_durable: bo
     if is_durable:
         # Without this a power cut could leave the old name, and the next start would take it for a failed attempt.
         _sync_directory(home.path)
+        with contextlib.suppress(PermissionError):  # it may be closed to readers
+            _sync_directory(home.path.parent)
     return data
 
 
@@ -41,7 +44,7 @@ def _refuse_other_version(home: Home, binaries: Binaries) -> None:
     for other in sorted(home.path.glob("pg[0-9]*")):
         version = other.name.removeprefix("pg")
         raise EmbeddedError(
-            f"{other} holds data of Postgres {version}, and the programs in {binaries.directory} are version {binaries.version}; "
+            f"{other} holds data of Postgres {version}, and {binaries.directory} is Postgres {binaries.version}; "
             f"set {OVERRIDE} to a Postgres {version} (with it, pg_dump moves the data), or choose another directory"
         )
 
@@ -57,9 +60,9 @@ def _write_password(home: Home) -> None:
 def _run_initdb(home: Home, binaries: Binaries, partial: Path, starting: Lock, *, is_durable: bool) -> None:
     # The builtin provider sorts alike on every machine, whatever its C library does; before 17 only C does.
     locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if binaries.version >= 17 else []
-    command = [
+    command: list[str | Path] = [
         binaries.initdb,
-        *("-D", partial, "-U", "postgres", "-E", "UTF8", "--locale=C", *locale),
+        *("-D", str(partial), "-U", "postgres", "-E", "UTF8", "--locale=C", *locale),
         *("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={home.password}"),
         *([] if is_durable else ["--no-sync"]),
     ]

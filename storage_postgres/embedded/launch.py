@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -76,25 +76,33 @@ def _blank(home: Home, data: Path, starting: Lock) -> watcher.Assignment:
 
 
 def _run_watcher(home: Home, work: watcher.Assignment, starting: Lock) -> bool:
-    with _open_log(home) as log:
-        done = subprocess.run(  # noqa: S603 - our own script, without a shell
-            [_interpreter(), "-I", "-S", watcher.__file__, json.dumps(asdict(work))],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            check=False,
-            cwd="/",
-            env=clean_environment(),
-            pass_fds=[starting.fd],
-            start_new_session=True,  # Ctrl-C in the client's terminal is not for the server
-        )
+    python = _find_python()
+    try:
+        with _open_log(home) as log:
+            done = subprocess.run(  # noqa: S603 - our own script, without a shell
+                [python, "-I", "-S", watcher.__file__, json.dumps(asdict(work))],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
+                cwd="/",
+                env=clean_environment(),
+                pass_fds=[starting.fd],
+                start_new_session=True,  # Ctrl-C in the client's terminal is not for the server
+            )
+    except OSError as error:
+        raise EmbeddedError(
+            f"{python} cannot watch the embedded Postgres ({error}); repair it, or pass a DSN"
+        ) from error
     if done.returncode not in {0, watcher.BUSY}:
-        raise EmbeddedError(f"the watcher of the embedded Postgres did not start, see {home.log}:\n{read_log_end(home)}")
+        raise EmbeddedError(
+            f"the watcher of the embedded Postgres did not start, see {home.log}:\n{read_log_end(home)}"
+        )
     return done.returncode == 0
 
 
 @contextmanager
-def _open_log(home: Home) -> Iterator[int]:
+def _open_log(home: Home) -> Generator[int]:
     if home.log.exists() and home.log.stat().st_size > LARGEST_LOG:
         home.log.replace(home.log.with_suffix(".log.old"))
     fd = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
@@ -104,7 +112,7 @@ def _open_log(home: Home) -> Iterator[int]:
         os.close(fd)
 
 
-def _interpreter() -> str:
+def _find_python() -> str:
     """A Python to run the watcher with; sys.executable is another program where Python is embedded in one."""
     if "python" in Path(sys.executable).name.lower():
         return sys.executable

@@ -1,7 +1,7 @@
 """Lock files: the only facts about other processes that survive a reused pid, a zombie and a kill -9.
 
-The kernel keeps a flock for as long as one copy of the descriptor is open, so a dead process never holds one. Children made by
-fork share their parent's lock; programs that are executed do not, unless the descriptor is handed to them.
+The kernel keeps a flock for as long as one copy of the descriptor is open, so a dead process never holds one. Children
+made by fork share their parent's lock; programs that are executed do not, unless the descriptor is handed to them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ class Lock:
         fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Close this copy of the descriptor; copies in other processes keep the lock. May be called twice, from any thread."""
+        """Close this copy of the descriptor; copies in other processes keep the lock.
+
+        May be called twice, and from any thread.
+        """
         try:
             fd = self._open.pop()
         except IndexError:

@@ -25,11 +25,11 @@ class Postmaster:
         return f"{self.socket_directory}/.s.PGSQL.{self.port}"
 
     def dsn(self, dbname: str) -> str:
-        # hostaddr is there for PGHOSTADDR in somebody's environment: libpq would connect to that address instead of the socket.
+        # Without hostaddr, PGHOSTADDR in somebody's environment would make libpq connect to that address instead.
         return make_conninfo(host=self.socket_directory, hostaddr="", port=self.port, user="postgres", dbname=dbname)
 
     def is_ready(self) -> bool:
-        """Whether it takes connections; true also when all of them are in use, false while it starts, recovers or stops."""
+        """Whether it takes connections: true also when all are in use, false while it starts, recovers or stops."""
         dsn = make_conninfo(self.dsn("postgres"), connect_timeout=PROBE_SECONDS)
         return PGconn.ping(dsn.encode()) == Ping.OK
 

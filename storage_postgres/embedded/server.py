@@ -21,7 +21,7 @@ __all__ = ["EmbeddedServer", "start"]
 
 
 class EmbeddedServer:
-    """One use of a running server. It runs while any process holds a use, and children made by fork hold their parent's.
+    """One use of a running server, which runs while any process holds one; children made by fork hold their parent's.
 
     Dropping the object does not end the use; `release` does, and so does the end of the process, however it comes.
     """
@@ -50,7 +50,9 @@ class EmbeddedServer:
     def __enter__(self) -> EmbeddedServer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
 
@@ -63,8 +65,8 @@ def start(
 ) -> EmbeddedServer:
     """Use the server that keeps its data in `root`: make it if it is new, start it if it is not running.
 
-    `root` None means ./.durable, or a directory that stands for it, which a log message names, where that cannot be used.
-    `settings` are server settings by name; those of the process that starts the server count, later ones change nothing.
+    `root` None means ./.durable; where that cannot be used, a directory that stands for it, named by a log message.
+    `settings` are server settings by name; those of the process that starts the server count, others change nothing.
     `durable` False turns off fsync and its like: for tests, whose data a crash of the machine may take.
     `timeout` is in seconds and covers all of it, also crash recovery and waiting for other processes.
     Raises EmbeddedError; the message says what to do.
@@ -119,8 +121,8 @@ def _join(home: Home, data: Path, running: Postmaster, wanted: Mapping[str, str]
     weaker = find_weaker(data, wanted)
     if weaker:
         raise EmbeddedError(
-            f"the embedded Postgres of {home.path} runs without {', '.join(weaker)}, because its first user asked for durable=False; "
-            "end its users first, or choose another directory"
+            f"the embedded Postgres of {home.path} runs without {', '.join(weaker)}, because its first user asked for "
+            "that (durable=False); end its users first, or choose another directory"
         )
     if is_free(home.watch_lock):
         adopt(home, data, running, starting)
@@ -130,10 +132,13 @@ def _refuse_unknown_server(data: Path) -> None:
     """A server that holds no lock of ours was started by other means, and two servers would ruin the data."""
     running = find_postmaster(data)
     if running is not None and running.is_listening():
-        raise EmbeddedError(f"process {running.pid} serves {data} and was not started from here; stop it, or connect to it by a DSN")
+        raise EmbeddedError(
+            f"process {running.pid} serves {data} and was not started from here; stop it, or connect to it by a DSN"
+        )
 
 
 def _late(home: Home, deadline: Deadline, why: str) -> EmbeddedError:
     return EmbeddedError(
-        f"the embedded Postgres of {home.path} did not answer within {deadline.seconds:g} s; try again with a larger timeout; {why}"
+        f"the embedded Postgres of {home.path} did not answer within {deadline.seconds:g} s; "
+        f"try again with a larger timeout; {why}"
     )

@@ -18,10 +18,10 @@ LONGEST_BASE = 60
 
 
 def make_socket_directory(home: Home) -> Path:
-    """Make the directory that belongs to this home, the same at every start, so that open pools find a restarted server.
+    """Make the directory that belongs to this home, the same at every start: open pools find a restarted server.
 
-    Its name depends on the password too: a home that was deleted and made anew must not share it with the server that may still
-    run on the deleted files, because that one removes its socket when it ends.
+    Its name depends on the password too: a home that was deleted and made anew must not share it with the server that
+    may still run on the deleted files, because that one removes its socket when it ends.
     """
     secret = home.password.read_bytes()
     digest = hashlib.sha256(os.fsencode(home.path) + b"\0" + secret).hexdigest()[:12]
@@ -37,9 +37,9 @@ def make_socket_directory(home: Home) -> Path:
 
 def _base(home: Home) -> Path:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    is_usable = runtime.startswith("/") and len(os.fsencode(runtime)) <= LONGEST_BASE and os.access(runtime, os.W_OK | os.X_OK)
-    # Postgres splits the setting at commas and quotes; root's runtime directory is closed to the account it switches to.
+    is_short = runtime.startswith("/") and len(os.fsencode(runtime)) <= LONGEST_BASE
+    # Postgres splits the setting at commas and reads quotes in it.
     is_plain = not set(runtime) & set(",\"' \\")
-    if is_usable and is_plain and not home.account.is_switched:
-        return Path(runtime)
-    return SHORT_BASE
+    # Root's own is closed to the account that root switches to.
+    is_open = not home.account.is_switched and os.access(runtime, os.W_OK | os.X_OK)
+    return Path(runtime) if is_short and is_plain and is_open else SHORT_BASE

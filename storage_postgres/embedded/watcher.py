@@ -1,6 +1,6 @@
-"""The parent of one postmaster: a script that stops the server when its last client has gone, however that client ended.
+"""The parent of one postmaster: a script that stops the server when its last client has gone, however that one ended.
 
-It knows the clients by their lock alone. It uses the standard library alone and is executed by path, so that it starts fast.
+It knows the clients by their lock alone. It is executed by path and uses the standard library alone, to start fast.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 if sys.platform != "win32":
     import fcntl
@@ -113,7 +114,10 @@ def _stop_after_last_client(clients: int, stop: Callable[[], None]) -> None:
             stop()
             time.sleep(REPEAT_SECONDS)
 
-    signal.signal(signal.SIGTERM, lambda *_: stop())
+    def stop_once(_number: int, _frame: FrameType | None) -> None:
+        stop()
+
+    signal.signal(signal.SIGTERM, stop_once)
     threading.Thread(target=wait_and_stop, daemon=True).start()
 
 

@@ -14,7 +14,7 @@ where e.task_name = %(task_name)s::text
 
 -- name: finished
 -- The ends of those that have finished. Index: the primary key.
-select e.id, e.task_name, e.status, e.output, e.error
+select e.id, e.status, e.output, e.error
 from /*schema*/executions as e
 where e.id = any(%(ids)s::uuid[])
     and e.finished_at is not null;

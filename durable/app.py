@@ -1,0 +1,224 @@
+"""Durable: a registry of definitions, a storage to keep executions in, and the way to run them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from random import Random
+from typing import Any, TypeVar
+
+from durable.child import Child
+from durable.clock import Clock, SystemClock
+from durable.codec import Codec, Limits, PayloadCodec
+from durable.durations import Duration, seconds
+from durable.errors import ExecutionNotFound, NotOpen
+from durable.execution import CancelResult, Execution, FinishedExecution, NewExecution, WakeResult
+from durable.executor import Executor
+from durable.handle import Handle, first_end, only, wait_limit
+from durable.ids import IdSource, parse_id
+from durable.kinds.turn import child_result
+from durable.live import Live
+from durable.registry import Registry
+from durable.returns import ChildResult
+from durable.settings import ExecutorSettings
+from durable.storage import Storage, open_storage
+from durable.sync_client import Client
+from durable.task import Home, Task
+
+__all__ = ["Durable"]
+
+R = TypeVar("R")
+EMBEDDED = "embedded:"
+
+
+class Durable(Registry):
+    """Declare tasks on it, open it with `async with app:` to enqueue, and with `app.executor()` to run as well.
+
+    `dsn` names the database; without one the environment variable DURABLE_DSN does, and without that an embedded
+    Postgres is started under ./.durable. `schema` keeps the tables of several apps apart. Nothing is connected and no
+    process is started before the app is opened. Several apps in one process work.
+    """
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        schema: str = "durable",
+        storage: Storage | None = None,
+        limits: Limits | None = None,
+        payload_codec: PayloadCodec | None = None,
+        poll_interval: Duration = 1.0,
+        migrate: bool | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+        ids: IdSource | None = None,
+    ) -> None:
+        """`storage` wins over `dsn`. `migrate` brings the schema up to date when the app is opened; None does so for
+        the embedded server only. `poll_interval` bounds how long a waiter waits when every hint is lost. Raises
+        ConfigurationError."""
+        super().__init__(codec=Codec(limits, payload_codec))
+        self._dsn = dsn if dsn is not None else os.environ.get("DURABLE_DSN") or EMBEDDED
+        self._schema = schema
+        self._storage = storage
+        self._migrate = (storage is None and self._dsn.startswith(EMBEDDED)) if migrate is None else migrate
+        self._poll_interval = seconds(poll_interval, "poll_interval", minimum=0.01, maximum=600.0)
+        self._clock = clock or SystemClock()
+        self._random = random or Random()  # noqa: S311 - jitter
+        self._ids = ids or IdSource()
+        self._live: Live | None = None
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Durable:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Connect as a client on this event loop. Raises StorageUnavailable, SchemaNotInstalled and their like."""
+        if self._live is not None:
+            raise NotOpen("the app is open already")
+        storage = self.storage
+        if self._migrate:
+            await asyncio.to_thread(storage.migrate)
+        await storage.open()
+        self._live = Live(storage, poll_interval=self._poll_interval, random=self._random)
+
+    async def close(self) -> None:
+        """Write what was accepted, and disconnect. Handles of this app answer no more until it is opened again."""
+        live, self._live = self._live, None
+        if live is not None:
+            await live.close()
+            await live.storage.close()
+
+    @asynccontextmanager
+    async def executor(self, **settings: Any) -> AsyncIterator[Executor]:
+        """Run executions of this app's definitions while the block lasts; opens the app if it is not open.
+
+        `settings` are those of ExecutorSettings. On leaving, claiming stops at once, running handlers get `grace`,
+        and what is left is cancelled and given back.
+        """
+        checked = ExecutorSettings(**settings)
+        opened_here = self._live is None
+        if opened_here:
+            await self.open()
+        executor = Executor(self.live, self, checked, clock=self._clock, ids=self._ids)
+        executor.start()
+        try:
+            yield executor
+        finally:
+            await executor.stop()
+            if opened_here:
+                await self.close()
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A client for code without an event loop; same method names, every call blocks."""
+        storage = self.storage
+        if self._migrate:
+            storage.migrate()
+        storage.open_blocking()
+        try:
+            yield Client(self, storage, self._ids, poll_interval=self._poll_interval)
+        finally:
+            storage.close_blocking()
+
+    @property
+    def storage(self) -> Storage:
+        if self._storage is None:
+            self._storage = open_storage(self._dsn, schema=self._schema)
+        return self._storage
+
+    @property
+    def live(self) -> Live:
+        if self._live is None:
+            raise NotOpen("the app is not open; use it inside `async with app:`")
+        return self._live
+
+    # --- client --------------------------------------------------------------------------------------------
+
+    async def enqueue_calls(self, calls: Sequence[Child[R]], *, connection: Any = None) -> list[Handle[R]]:
+        """Store one root execution for each `task.child(…)`, of any tasks, all or none; handles in the same order."""
+        rows = [call.new._replace(id=(new_id := self.new_id()), root_id=new_id) for call in calls]
+        done = await self.live.enqueue_many(rows, connection)
+        return [self._handle(row.task_name, result.id) for row, result in zip(rows, done, strict=True)]
+
+    def handle_of(self, execution_id: str, task_name: str) -> Handle[Any]:
+        """A handle from an id and the name of a registered task; raises ExecutionNotFound for what is no id."""
+        return self._handle(task_name, parse_id(execution_id))
+
+    async def wait(
+        self, handles: Sequence[Handle[Any]], *, timeout: Duration | None = None
+    ) -> tuple[set[str], set[str]]:
+        """Wait until all have finished, whatever way; gives the ids of the finished and of the unfinished.
+
+        One listener and one query per look serve any number of them. Raises ExecutionNotFound.
+        """
+        self.live.check()
+        futures = self.live.waiters.futures([handle.execution_id for handle in handles])
+        limit = wait_limit(timeout)
+        if not futures:
+            return set(), set()
+        try:
+            await asyncio.wait(futures, timeout=limit)
+            done = {h.execution_id for h, f in zip(handles, futures, strict=True) if f.done() and f.result()}
+        finally:
+            for future in futures:
+                future.cancel()
+        return done, {handle.execution_id for handle in handles} - done
+
+    async def execution(self, execution_id: str) -> Execution:
+        """The record of an execution; raises ExecutionNotFound."""
+        self.live.check()
+        return only(await self.live.storage.get([parse_id(execution_id)]), execution_id)
+
+    async def end(self, execution_id: str, timeout: float | None) -> FinishedExecution:
+        self.live.check()
+        if timeout == 0:
+            found = await self.live.storage.finished([execution_id])
+            if found:
+                return found[0]
+            await self.execution(execution_id)
+        (future,) = self.live.waiters.futures([execution_id])
+        return await first_end(future, execution_id, timeout)
+
+    async def cancel(self, execution_id: str, *, reason: str = "cancelled by a client") -> CancelResult:
+        """See Handle.cancel."""
+        (result,) = await self.live.cancel([parse_id(execution_id)], reason=reason)
+        if result.status_before is None:
+            raise ExecutionNotFound(execution_id)
+        return result
+
+    async def children(self, execution_id: str) -> list[ChildResult[Any]]:
+        """See Handle.children."""
+        ends = await self.live.storage.children([parse_id(execution_id)])
+        return [child_result(self, end) for end in ends if not end.is_finalize]
+
+    # --- for definitions -----------------------------------------------------------------------------------
+
+    def home(self) -> Home:
+        return self
+
+    def new_id(self) -> str:
+        return self._ids.new_id()
+
+    def handle(self, task: Task[..., R], execution_id: str) -> Handle[R]:
+        return self._handle(task.name, parse_id(execution_id))
+
+    async def enqueue_new(self, task: Task[..., R], new: NewExecution, connection: Any) -> Handle[R]:
+        done = await self.live.enqueue(new, connection)
+        return self._handle(task.name, done.id)
+
+    async def enqueue_all(self, task: Task[..., R], rows: list[NewExecution], connection: Any) -> list[Handle[R]]:
+        done = await self.live.enqueue_many(rows, connection)
+        return [self._handle(task.name, result.id) for result in done]
+
+    async def wake(self, task_name: str, sleeping_id: str, output: str | None, error: str | None) -> WakeResult:
+        return await self.live.wake(task_name, sleeping_id, output=output, error=error)
+
+    def _handle(self, task_name: str, execution_id: str) -> Handle[Any]:
+        return Handle(self, execution_id, task_name, self[task_name].read_end)

@@ -1,0 +1,96 @@
+"""What this executor holds: attempts under their (id, fence), with the local deadline of each lease."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+from durable.execution import Claimed
+
+__all__ = ["Attempt", "Holdings", "Signal"]
+
+
+class Signal:
+    """A flag that handlers in threads can wait for."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block this thread until the flag is set or `timeout` seconds have passed; gives whether it is set.
+
+        Only for sync handlers: an async one gets CancelledError, and would block its event loop here.
+        """
+        return self._event.wait(timeout)
+
+    def set(self) -> None:
+        self._event.set()
+
+
+class Attempt:
+    """One claim in the hands of this process, from the claim until its end is written or refused."""
+
+    __slots__ = ("cancel_signal", "claimed", "deadline", "is_lost", "renewed_at", "stop_reason", "task")
+
+    def __init__(self, claimed: Claimed, renewed_at: float, deadline: float) -> None:
+        self.claimed = claimed
+        self.renewed_at = renewed_at
+        """Monotonic time at which the last accepted claim or renewal was sent."""
+        self.deadline = deadline
+        """Monotonic time after which this process must count the lease as lost, whatever any query is doing."""
+        self.task: asyncio.Task[None] | None = None
+        self.cancel_signal: Signal | None = None
+        self.is_lost = False
+        self.stop_reason: str | None = None
+        """Why the handler was cancelled: lost, cancelled or shutdown; None while nobody did."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.claimed.id, self.claimed.fence
+
+    def stop(self, reason: str) -> None:
+        """Cancel the handler's coroutine and set the signal that its thread may look at. Event loop only."""
+        self.stop_reason = self.stop_reason or reason
+        self.is_lost = self.is_lost or reason != "shutdown"
+        if self.cancel_signal is not None:
+            self.cancel_signal.set()
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Holdings:
+    """The attempts held, by (id, fence): an execution that this process claims again is another entry.
+
+    Changed on the event loop only; `snapshot` may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, int], Attempt] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return iter(self.snapshot())
+
+    def add(self, attempt: Attempt) -> None:
+        self._held[attempt.key] = attempt
+
+    def get(self, key: tuple[str, int]) -> Attempt | None:
+        return self._held.get(key)
+
+    def remove(self, key: tuple[str, int]) -> None:
+        self._held.pop(key, None)
+
+    def of(self, execution_id: str) -> list[Attempt]:
+        return [attempt for attempt in self.snapshot() if attempt.claimed.id == execution_id]
+
+    def snapshot(self) -> list[Attempt]:
+        # list(dict.values()) copies under the interpreter's lock in one step, so a thread sees a whole state.
+        return list(self._held.values())

@@ -1,0 +1,28 @@
+"""A child as a parent's function describes it: validated where it is made, stored when the parent's turn ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from durable.execution import NewExecution
+
+__all__ = ["Child", "place"]
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Child(Generic[R_co]):
+    """One execution to start under a parent. Its ids are given when the parent's turn ends."""
+
+    new: NewExecution
+
+
+def place(
+    child: NewExecution, *, execution_id: str, parent_id: str, root_id: str, index: int, depth: int, is_finalize: bool
+) -> NewExecution:
+    """The record of a child in its tree."""
+    return child._replace(
+        id=execution_id, root_id=root_id, parent_id=parent_id, child_index=index, depth=depth, is_finalize=is_finalize
+    )

@@ -1,0 +1,99 @@
+"""What a handler may know of its attempt, and say of its progress."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from durable.attempts import Attempt, Signal
+from durable.errors import ErrorInfo, LeaseLost
+
+__all__ = ["Beats", "TaskContext"]
+
+
+class Beats(Protocol):
+    """Where the details of heartbeats go."""
+
+    def beat(self, attempt: Attempt, details: Any) -> None:
+        """Send details with the next write; from any thread. Raises SerializationError for what JSON cannot hold."""
+        ...
+
+
+class TaskContext:
+    """Given to a handler whose first parameter is annotated with it. Valid during the attempt only."""
+
+    __slots__ = ("_attempt", "_beats", "cancel_signal", "executor_id", "previous_error", "shutdown_signal")
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        *,
+        executor_id: str,
+        previous_error: ErrorInfo | None,
+        shutdown_signal: Signal,
+        beats: Beats,
+    ) -> None:
+        self._attempt = attempt
+        self._beats = beats
+        self.executor_id = executor_id
+        self.previous_error = previous_error
+        """The error of the attempt before, also `lease_expired` after a crash; None on the first."""
+        self.shutdown_signal = shutdown_signal
+        """Set when the executor begins to stop: finish soon, or be cancelled and run again elsewhere."""
+        self.cancel_signal = Signal()
+        """Set when this attempt should stop: cancelled, timed out, its lease lost, or the grace is over. A coroutine
+        gets CancelledError as well; a thread has only this."""
+        attempt.cancel_signal = self.cancel_signal
+
+    @property
+    def execution_id(self) -> str:
+        return self._attempt.claimed.id
+
+    @property
+    def root_id(self) -> str:
+        """The top of the tree; the execution itself where it has no parent."""
+        return self._attempt.claimed.root_id
+
+    @property
+    def parent_id(self) -> str | None:
+        return self._attempt.claimed.parent_id
+
+    @property
+    def child_index(self) -> int | None:
+        """The place among the parent's children, from 0; None where there is no parent."""
+        return self._attempt.claimed.child_index
+
+    @property
+    def is_finalize(self) -> bool:
+        return self._attempt.claimed.is_finalize
+
+    @property
+    def task_name(self) -> str:
+        return self._attempt.claimed.task_name
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first start. A start that a crash or a release took back has the same number again."""
+        return self._attempt.claimed.attempts
+
+    @property
+    def max_attempts(self) -> int:
+        return self._attempt.claimed.max_attempts
+
+    @property
+    def iteration(self) -> int:
+        """The turns this loop has taken before this one."""
+        return self._attempt.claimed.iteration
+
+    def check(self) -> None:
+        """Raise LeaseLost if this attempt has lost the right to write. Asks nobody; cheap."""
+        if self._attempt.is_lost:
+            raise LeaseLost(*self._attempt.key)
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Store progress details (any JSON value) with the next write, from a coroutine or a thread.
+
+        It does not wait, and the last details win. Raises LeaseLost when the attempt may no longer write, and
+        SerializationError for a value that JSON cannot hold. The lease needs no heartbeats: it is renewed anyway.
+        """
+        self.check()
+        self._beats.beat(self._attempt, details)

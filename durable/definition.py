@@ -1,0 +1,181 @@
+"""What a registered function is, apart from how it is typed and called: its codec shapes, options and kind."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, get_args, get_origin
+
+from durable.codec import Codec, Shape, Signature
+from durable.errors import ConfigurationError, ErrorInfo
+from durable.execution import FinishedExecution, Kind, NewExecution, Status
+from durable.options import Overrides, TaskOptions, checked_text
+from durable.returns import Again, Done, LoopResult, ParentResult, Spawn, end_error
+
+__all__ = ["Definition", "LoopSpec", "ParentSpec", "SequenceSpec", "new_execution"]
+
+
+@dataclass(frozen=True, slots=True)
+class ParentSpec:
+    """How a parent ends: by a function, by an execution of another definition, or with its children's results."""
+
+    finalize: Callable[..., Any] | Definition | None
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSpec:
+    steps: tuple[Definition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSpec:
+    max_iterations: int
+    delay: float
+
+
+class Definition:
+    """One registered name. Annotations are resolved at first use, when all modules have been imported."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        kind: Kind,
+        function: Callable[..., Any] | None,
+        codec: Callable[[], Codec],
+        options: TaskOptions,
+        spec: ParentSpec | SequenceSpec | LoopSpec | None = None,
+        wants_context: bool = False,
+        output: Any = None,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self._function = function
+        self._codec = codec
+        self.options = options
+        self.spec = spec
+        self.wants_context = wants_context
+        self.is_async = inspect.iscoroutinefunction(function)
+        self._output = output
+
+    @property
+    def codec(self) -> Codec:
+        return self._codec()
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        if self._function is None:
+            raise ConfigurationError(f"{self.kind} {self.name!r} has no function to call")
+        return self._function
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The parameters; those of a sequence are its first step's."""
+        if isinstance(self.spec, SequenceSpec):
+            return self.spec.steps[0].signature
+        return self.codec.signature(self.function, skip_first=self.wants_context, name=self.name)
+
+    @cached_property
+    def parameter_names(self) -> frozenset[str]:
+        if self._function is None:
+            return frozenset()
+        return frozenset(inspect.signature(self._function).parameters)
+
+    @cached_property
+    def result(self) -> Shape[Any]:
+        """The shape of the execution's result."""
+        match self.spec:
+            case SequenceSpec(steps):
+                return steps[-1].result
+            case ParentSpec(Definition() as finalize):
+                return finalize.result
+            case ParentSpec(None):
+                output = returned(self.function, Spawn)
+                return self.codec.value(ParentResult[output], f"result of task {self.name!r}")  # type: ignore[valid-type]
+            case ParentSpec(finalize):
+                assert finalize is not None
+                assert not isinstance(finalize, Definition)
+                return self.codec.value(annotated_return(finalize), f"result of finalize of {self.name!r}")
+            case LoopSpec():
+                output = returned(self.function, Done)
+                return self.codec.value(LoopResult[output], f"result of task {self.name!r}")  # type: ignore[valid-type]
+            case None:
+                if self.kind == Kind.SLEEPING:
+                    return self.codec.value(self._output, f"result of task {self.name!r}")
+                return self.signature.result
+
+    @cached_property
+    def run_output(self) -> Shape[Any]:
+        """The shape of what a parent's function returns beside its children."""
+        return self.codec.value(returned(self.function, Spawn), f"output of task {self.name!r}")
+
+    def dump_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """The stored form of a call; raises InvalidInput or SerializationError. A sleeping task's is its unique id."""
+        if self.kind == Kind.SLEEPING:
+            return checked_text(args[0] if len(args) == 1 and not kwargs else None, "sleeping_id")
+        return self.signature.bind_and_dump(args, kwargs)
+
+    def dump_result(self, value: Any) -> str:
+        return self.result.dump(value, "result")
+
+    def read_end(self, end: FinishedExecution) -> Any:
+        """The result of a finished execution; raises ExecutionFailed, ExecutionTimedOut or ExecutionCancelled."""
+        if end.status != Status.COMPLETED:
+            raise end_error(self.name, end.id, end.status, self.load_error(end.error))
+        return self.result.load(end.output or "null", "result")
+
+    def load_error(self, text: str | None) -> ErrorInfo | None:
+        return None if text is None else self.codec.load_error(text)
+
+
+def new_execution(definition: Definition, stored_input: str, overrides: Overrides, execution_id: str) -> NewExecution:
+    """The record of one call, as a root; `child.place` puts it into a tree."""
+    options = overrides.options
+    is_sleeping = definition.kind == Kind.SLEEPING
+    key = overrides.idempotency_key
+    return NewExecution(
+        id=execution_id,
+        root_id=execution_id,
+        parent_id=None,
+        child_index=None,
+        is_finalize=False,
+        depth=0,
+        kind=definition.kind,
+        task_name=definition.name,
+        task_version=options.version,
+        queue=options.queue,
+        priority=options.priority,
+        input="{}" if is_sleeping else stored_input,
+        idempotency_key=key,
+        idempotency_hash=None if key is None else definition.codec.payload_hash(stored_input),
+        sleeping_id=stored_input if is_sleeping else None,
+        retry=overrides.retry_json,
+        max_attempts=options.retry.max_attempts,
+        max_deliveries=options.max_deliveries,
+        timeout=options.timeout,
+        delay=options.delay,
+        run_at=overrides.run_at,
+    )
+
+
+def annotated_return(function: Callable[..., Any]) -> Any:
+    """The return annotation of a function, resolved; Any where there is none."""
+    try:
+        return typing.get_type_hints(inspect.unwrap(function), include_extras=True).get("return", Any)
+    except Exception as error:  # an annotation as text is code, and may fail in any way
+        name = getattr(function, "__qualname__", repr(function))
+        raise ConfigurationError(f"the return annotation of {name} cannot be resolved: {error}") from None
+
+
+def returned(function: Callable[..., Any], wrapper: type[Any]) -> Any:
+    """The T of `wrapper[T]` in a function's return annotation, also inside a union with Again; Any where it is bare."""
+    annotation = annotated_return(function)
+    for candidate in (annotation, *get_args(annotation)):
+        if candidate is Again:
+            continue
+        if get_origin(candidate) is wrapper:
+            return get_args(candidate)[0]
+    return Any

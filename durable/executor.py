@@ -1,0 +1,244 @@
+"""The executor: builds the rooms, runs them, and takes them down again. No SQL, and no decision about any execution."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from durable.attempts import Attempt, Holdings, Signal
+from durable.clock import Clock
+from durable.execution import FINISHED, ChildOutcome, FinishedExecution, Kind, Settled, Settlement
+from durable.ids import IdSource
+from durable.kinds.turn import Services
+from durable.live import Live
+from durable.registry import Registry
+from durable.rooms.beat import BeatRoom
+from durable.rooms.cancel import CancelRoom
+from durable.rooms.claim import ClaimRoom
+from durable.rooms.loop import Waker, repeat
+from durable.rooms.renew import RenewRoom
+from durable.rooms.run import RunRoom
+from durable.rooms.settle import SettleRoom
+from durable.rooms.upkeep import UpkeepRoom
+from durable.settings import ExecutorSettings
+from durable.storage import ExecutorRow, Hint
+from durable.transitions import release
+
+__all__ = ["Executor"]
+
+_log = logging.getLogger("durable")
+_FLUSH_LIMIT = 3.0
+"""Seconds that shutdown gives to the writes still open; with what stands around it, less than five in all."""
+
+
+class Executor:
+    """Claims and runs executions inside this process, beside whatever else its event loop does."""
+
+    def __init__(
+        self, live: Live, registry: Registry, settings: ExecutorSettings, *, clock: Clock, ids: IdSource
+    ) -> None:
+        self.id = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
+        """New at every start: nothing may ever be taken for a predecessor's."""
+        self._live = live
+        self._registry = registry
+        self._settings = settings
+        self._clock = clock
+        self._started_at = datetime.now(UTC)
+        self._task_names = tuple(sorted(name for name in registry if registry[name].kind != Kind.SLEEPING))
+        self._shutdown_signal = Signal()
+        self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="durable-task")
+        self._holdings = Holdings()
+        self._wakers = [Waker(live.random) for _ in range(3)]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unsubscribe: list[Any] = []
+        self._build(ids)
+
+    def _build(self, ids: IdSource) -> None:
+        storage, settings, live = self._live.storage, self._settings, self._live
+        claim_waker, upkeep_waker, cancel_waker = self._wakers
+        self._settle = SettleRoom(storage=storage, holdings=self._holdings, on_settled=self._on_settled)
+        self._beat = BeatRoom(storage=storage, codec=self._registry.codec)
+        services = Services(
+            executor_id=self.id,
+            registry=self._registry,
+            ids=ids,
+            threads=self._threads,
+            shutdown_signal=self._shutdown_signal,
+            beats=self._beat,
+            children_of=self._children_of,
+        )
+        self._run = RunRoom(
+            services=services,
+            random=live.random,
+            clock=self._clock,
+            settle=self._settle.put,
+            drop=self._drop,
+            ended=lambda: self._claim.attempt_ended(),  # noqa: PLW0108 - the two rooms know each other; this one is first
+        )
+        self._claim = ClaimRoom(
+            executor_id=self.id,
+            storage=storage,
+            settings=settings,
+            task_names=self._task_names,
+            holdings=self._holdings,
+            clock=self._clock,
+            waker=claim_waker,
+            start=self._run.start,
+        )
+        self._renew = RenewRoom(
+            storage=storage, holdings=self._holdings, clock=self._clock, lease=settings.lease, on_lost=self._on_lost
+        )
+        self._upkeep = UpkeepRoom(storage=storage, tell=live.bus.tell)
+        self._cancel = CancelRoom(
+            executor_id=self.id,
+            storage=storage,
+            holdings=self._holdings,
+            waker=cancel_waker,
+            on_cancelled=self._on_cancelled,
+        )
+        self._upkeep_waker = upkeep_waker
+        self._cancel_waker = cancel_waker
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to claim. Every room is one task; none of them ends before `stop`."""
+        storage, settings = self._live.storage, self._settings
+        self._live.bus.hear()
+        self._unsubscribe = [
+            self._live.bus.subscribe(self._claim.on_hint),
+            self._live.bus.subscribe(self._cancel.on_hint),
+        ]
+        self._renew.start()
+        self._spawn(self._settle.run(), "settle")
+        self._spawn(self._beat.run(), "beat")
+        self._spawn(self._renew.run(), "renew")
+        self._spawn(self._claim.run(), "claim")
+        self._spawn(
+            repeat(
+                self._upkeep_step, storage=storage, waker=self._upkeep_waker,
+                interval=settings.upkeep_interval, what="upkeep",
+            ),
+            "upkeep",
+        )  # fmt: skip
+        self._spawn(
+            repeat(
+                self._cancel.step, storage=storage, waker=self._cancel_waker,
+                interval=settings.poll_interval, what="looking for cancellations",
+            ),
+            "cancel",
+        )  # fmt: skip
+        _log.info("executor %s serves %s", self.id, ", ".join(settings.queues))
+
+    async def stop(self) -> None:
+        """Stop claiming, wait out the grace, cancel what still runs, and give it back without burning an attempt.
+
+        Ends within grace + 5 s whatever the database and the handlers do; what could not be given back is recovered
+        by lease.
+        """
+        self._end("claim", "upkeep", "cancel")
+        self._shutdown_signal.set()
+        for attempt in self._claim.take_unstarted():
+            self._settle.put(attempt, release(attempt.claimed))
+        running = self._run.tasks
+        if running:
+            await asyncio.wait(running, timeout=self._settings.grace)
+            for attempt in self._holdings:
+                if attempt.task is not None and not attempt.task.done():
+                    attempt.stop("shutdown")
+            still = [task for task in running if not task.done()]
+            if still:
+                await asyncio.wait(still, timeout=1.0)
+        await self._within(self._settle.flushed(), _FLUSH_LIMIT)
+        await self._within(self._withdraw(), 0.5)
+        self._end("settle", "beat", "renew")
+        self._renew.stop()
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if len(self._holdings):
+            _log.warning("executor %s leaves %d executions to their leases", self.id, len(self._holdings))
+
+    @property
+    def running(self) -> int:
+        """Handlers that run now."""
+        return self._claim.running
+
+    @property
+    def refused_count(self) -> int:
+        """Ends of attempts that were refused because the lease had been lost."""
+        return self._settle.refused_count
+
+    def _spawn(self, room: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(room, name=f"durable-{name}"))
+
+    def _end(self, *rooms: str) -> None:
+        for task in self._tasks:
+            if task.get_name().removeprefix("durable-") in rooms:
+                task.cancel()
+
+    async def _within(self, work: Coroutine[Any, Any, None], limit: float) -> None:
+        """Wait for work at most `limit` seconds; a query on a dead connection may not even notice its cancellation."""
+        task = asyncio.create_task(work)
+        await asyncio.wait({task}, timeout=limit)
+        task.cancel()
+
+    # --- between the rooms ---------------------------------------------------------------------------------
+
+    def _on_settled(self, settlements: list[Settlement], settled: Settled) -> None:
+        hints = [Hint("ready", queue) for queue in settled.ready_queues]
+        ends = [
+            FinishedExecution(item.id, item.status, item.output, item.error)
+            for item in settlements
+            if item.status in FINISHED
+        ]
+        if ends:
+            hints.append(Hint("finished", ""))
+            self._live.waiters.resolve(ends)
+        soon = [item.delay for item in settlements if 0 < item.delay <= self._settings.poll_interval]
+        if soon:
+            asyncio.get_running_loop().call_later(min(soon), self._wakers[0].ring)
+        self._live.bus.tell(*hints)
+
+    def _on_lost(self, attempt: Attempt) -> None:
+        _log.warning("execution %s lost its lease here; its attempt is stopped", attempt.claimed.id)
+        self._stop_attempt(attempt, "lost")
+
+    def _on_cancelled(self, attempt: Attempt) -> None:
+        self._stop_attempt(attempt, "cancelled")
+
+    def _stop_attempt(self, attempt: Attempt, reason: str) -> None:
+        attempt.stop(reason)
+        if attempt.task is None:
+            self._holdings.remove(attempt.key)
+            self._claim.drop_lost()
+
+    def _drop(self, attempt: Attempt) -> None:
+        """An attempt that may not write any more: forget it."""
+        self._holdings.remove(attempt.key)
+
+    async def _children_of(self, parent_id: str) -> list[ChildOutcome]:
+        return await self._live.storage.children([parent_id])
+
+    async def _upkeep_step(self) -> None:
+        await self._upkeep.step()
+        await self._live.storage.announce(self._row())
+
+    async def _withdraw(self) -> None:
+        try:
+            await self._live.storage.withdraw(self.id)
+        except Exception as error:
+            _log.debug("the executor could not say that it leaves: %s", error)
+
+    def _row(self) -> ExecutorRow:
+        return ExecutorRow(
+            self.id, self._settings.queues, self._task_names, self.running, self._settings.concurrency,
+            self._started_at, self._started_at,
+        )  # fmt: skip

@@ -1,0 +1,73 @@
+"""Group commit: what arrives while a write is in flight goes out with the next one. A lone item is written at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from durable.errors import NotOpen, StorageUnavailable
+
+__all__ = ["GroupCommit"]
+
+I = TypeVar("I")  # noqa: E741 - item
+O = TypeVar("O")  # noqa: E741 - output
+
+
+class GroupCommit(Generic[I, O]):
+    """Gathers single items into batches for `write`, which gives one result for each item, in order.
+
+    Adds no waiting. When a batch fails for a reason that lies in the data, its items are written one by one, so a bad
+    one fails alone.
+    """
+
+    def __init__(self, write: Callable[[Sequence[I]], Awaitable[Sequence[O]]], *, most: int = 1000) -> None:
+        self._write = write
+        self._most = most
+        self._pending: list[tuple[I, asyncio.Future[O]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    async def submit(self, item: I) -> O:
+        """Write the item and give its result. Cancelled while waiting, it may or may not have been written."""
+        if self._is_closed:
+            raise NotOpen("the client was closed")
+        future: asyncio.Future[O] = asyncio.get_running_loop().create_future()
+        self._pending.append((item, future))
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush(), name="durable-group-commit")
+        return await future
+
+    async def close(self) -> None:
+        """Refuse new items and wait for those accepted; every one is written or its caller is told."""
+        self._is_closed = True
+        if self._flusher is not None:
+            await asyncio.wait({self._flusher})
+
+    async def _flush(self) -> None:
+        try:
+            while self._pending:
+                batch, self._pending = self._pending[: self._most], self._pending[self._most :]
+                await self._write_batch(batch)
+        finally:
+            self._flusher = None
+
+    async def _write_batch(self, batch: list[tuple[I, asyncio.Future[O]]]) -> None:
+        try:
+            results = await self._write([item for item, _ in batch])
+        except Exception as error:
+            if len(batch) > 1 and not isinstance(error, StorageUnavailable):
+                for single in batch:
+                    await self._write_batch([single])
+                return
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)

@@ -1,0 +1,21 @@
+"""Kinds: from a claimed turn to an outcome. The table below is the only dispatch on the kind of an execution."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from durable.execution import Kind
+from durable.kinds import loop, parent, sequence, task
+from durable.kinds.turn import Turn
+from durable.outcomes import Outcome
+
+__all__ = ["RUNNERS"]
+
+RUNNERS: Final[Mapping[Kind, Callable[[Turn], Awaitable[Outcome]]]] = {
+    Kind.TASK: task.run,
+    Kind.PARENT: parent.run,
+    Kind.SEQUENCE: sequence.run,
+    Kind.LOOP: loop.run,
+    # A sleeping task is never claimed: it waits until it is woken or its deadline passes.
+}

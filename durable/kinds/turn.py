@@ -1,0 +1,131 @@
+"""What a runner is given: the claim, its definition, and the few services a turn may use. No storage."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor as Threads
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from durable.attempts import Attempt, Signal
+from durable.child import Child, place
+from durable.context import Beats, TaskContext
+from durable.definition import Definition
+from durable.errors import ConfigurationError, DurableError, ErrorInfo
+from durable.execution import ChildOutcome, Claimed, NewExecution, Status
+from durable.ids import IdSource
+from durable.registry import Registry
+from durable.returns import ChildResult
+
+__all__ = ["EndedBy", "Services", "Turn"]
+
+MOST_CHILDREN = 10_000
+DEEPEST_TREE = 100
+
+
+class EndedBy(DurableError):
+    """A turn fails with the stored error of another execution, as it is and for good."""
+
+    def __init__(self, error: ErrorInfo) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the turns of one executor share."""
+
+    executor_id: str
+    registry: Registry
+    ids: IdSource
+    threads: Threads
+    shutdown_signal: Signal
+    beats: Beats
+    children_of: Callable[[str], Awaitable[list[ChildOutcome]]]
+
+
+class Turn:
+    """One claimed execution about to run."""
+
+    __slots__ = ("attempt", "claimed", "definition", "services")
+
+    def __init__(self, attempt: Attempt, definition: Definition, services: Services) -> None:
+        self.attempt = attempt
+        self.claimed: Claimed = attempt.claimed
+        self.definition = definition
+        self.services = services
+
+    async def call(self) -> Any:
+        """Run the definition's function on the stored input."""
+        args, kwargs = self.definition.signature.load(self.claimed.input)
+        if self.definition.wants_context:
+            args = (self.context(), *args)
+        if self.definition.is_async:
+            return await self.definition.function(*args, **kwargs)
+        return await self.in_thread(self.definition.function, *args, **kwargs)
+
+    async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a sync function in a thread of the executor, with this task's context variables."""
+        call = partial(contextvars.copy_context().run, partial(function, *args, **kwargs))
+        value = await asyncio.get_running_loop().run_in_executor(self.services.threads, call)
+        if inspect.iscoroutine(value):
+            value.close()
+            raise ConfigurationError("a sync function returned a coroutine; declare it with async def")
+        return value
+
+    def context(self) -> TaskContext:
+        stored = self.claimed.error
+        return TaskContext(
+            self.attempt,
+            executor_id=self.services.executor_id,
+            previous_error=self.definition.load_error(stored),
+            shutdown_signal=self.services.shutdown_signal,
+            beats=self.services.beats,
+        )
+
+    def place_children(self, children: Sequence[Child[Any]], *, first_index: int = 0) -> tuple[NewExecution, ...]:
+        """The records of children below this execution; raises ConfigurationError beyond the limits."""
+        if len(children) > MOST_CHILDREN:
+            raise ConfigurationError(
+                f"task {self.claimed.task_name!r} returned {len(children)} children, the limit is {MOST_CHILDREN}; "
+                "spawn parents that spawn them"
+            )
+        return tuple(self.place(child, first_index + index) for index, child in enumerate(children))
+
+    def place(self, child: Child[Any], index: int, *, is_finalize: bool = False) -> NewExecution:
+        depth = self.claimed.depth + 1
+        if depth > DEEPEST_TREE:
+            raise ConfigurationError(f"the tree is {depth} levels deep, the limit is {DEEPEST_TREE}")
+        if not isinstance(child, Child):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"children are made by task.child(…), got {type(child).__name__}")
+        return place(
+            child.new,
+            execution_id=self.services.ids.new_id(),
+            parent_id=self.claimed.id,
+            root_id=self.claimed.root_id,
+            index=index,
+            depth=depth,
+            is_finalize=is_finalize,
+        )
+
+    async def children(self) -> list[ChildOutcome]:
+        """The ends of this execution's children in order; finalize executions come last, the newest at the end."""
+        return await self.services.children_of(self.claimed.id)
+
+    def child_result(self, end: ChildOutcome) -> ChildResult[Any]:
+        """A child's end with its output typed by its definition, or as plain JSON where that is not known here."""
+        return child_result(self.services.registry, end)
+
+
+def child_result(registry: Registry, end: ChildOutcome) -> ChildResult[Any]:
+    definition = registry.find(end.task_name)
+    output: Any = None
+    if end.status == Status.COMPLETED and end.output is not None:
+        shape = registry.codec.value(Any) if definition is None else definition.result
+        output = shape.load(end.output, f"the output of execution {end.id}")
+    error = None if end.error is None else registry.codec.load_error(end.error)
+    return ChildResult(end.task_name, end.id, end.status, output, error)

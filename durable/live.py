@@ -1,0 +1,122 @@
+"""What an open app holds: storage, bus, waiters and the group commit of enqueues, on one event loop of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from random import Random
+from typing import Any, TypeVar
+
+from durable.bus import Bus
+from durable.errors import IdempotencyConflict, NotOpen, SleepingIdConflict
+from durable.execution import CancelResult, Enqueued, NewExecution, WakeResult
+from durable.group_commit import GroupCommit
+from durable.rooms.loop import patiently
+from durable.rooms.upkeep import close_levels
+from durable.storage import Hint, Operation, Storage
+from durable.waiters import Waiters
+
+__all__ = ["Live", "settled_ids"]
+
+T = TypeVar("T")
+_MOST_LEVELS = 200
+_PATIENCE = 30.0
+"""Seconds a client call waits for a storage that cannot serve, before it raises StorageUnavailable."""
+
+
+class Live:
+    """Made by `async with app:`; every client call goes through it."""
+
+    def __init__(self, storage: Storage, *, poll_interval: float, random: Random) -> None:
+        self.storage = storage
+        self.random = random
+        self.bus = Bus(storage)
+        self.waiters = Waiters(storage, self.bus, poll_interval=poll_interval, random=random)
+        self._enqueues = GroupCommit(self._write_enqueues)
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+
+    def check(self) -> None:
+        """Raise NotOpen in a forked child or on another event loop: sockets and futures belong to one of each."""
+        if os.getpid() != self._pid:
+            raise NotOpen("this process was forked after the app was opened; open an app of its own in the child")
+        if asyncio.get_running_loop() is not self._loop:
+            raise NotOpen("the app was opened on another event loop; open it on this one, or use app.client()")
+
+    async def enqueue(self, new: NewExecution, connection: Any = None) -> Enqueued:
+        """Store one execution; durable when it returns. Raises IdempotencyConflict or SleepingIdConflict."""
+        self.check()
+        if connection is not None:
+            (done,) = await self._enqueue_on(connection, [new])
+        else:
+            done = await self._enqueues.submit(new)
+        settled_ids([new], [done])
+        return done
+
+    async def enqueue_many(self, rows: Sequence[NewExecution], connection: Any = None) -> list[Enqueued]:
+        """Store all or none; a conflict of one is raised and nothing is stored."""
+        self.check()
+        if connection is not None:
+            done = await self._enqueue_on(connection, rows)
+        else:
+            done = await self._patiently(self.storage.enqueue(rows, all_or_nothing=True), "enqueueing")
+            self._tell_ready(rows)
+        settled_ids(rows, done)
+        return done
+
+    async def cancel(self, ids: Sequence[str], *, reason: str) -> list[CancelResult]:
+        """Cancel, and close the trees below, a transaction for each level; what is left any executor closes."""
+        self.check()
+        results = await self._patiently(self.storage.cancel(ids, reason=reason), "cancelling")
+        if any(result.is_cancelled for result in results):
+            await close_levels(self.storage, rounds=_MOST_LEVELS)
+            self.bus.tell(Hint("cancelled", ""), Hint("finished", ""))
+        return results
+
+    async def wake(self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> WakeResult:
+        """End a sleeping task; its parent goes on at once if this was the last child."""
+        self.check()
+        result = await self._patiently(
+            self.storage.wake(task_name, sleeping_id, output=output, error=error), "waking a sleeping task"
+        )
+        self.bus.tell(Hint("finished", ""), *(Hint("ready", queue) for queue in result.ready_queues))
+        return result
+
+    async def close(self) -> None:
+        await self._enqueues.close()
+        await self.waiters.close()
+        await self.bus.close()
+
+    async def _write_enqueues(self, rows: Sequence[NewExecution]) -> list[Enqueued]:
+        done = await self._patiently(self.storage.enqueue(rows), "enqueueing")
+        self._tell_ready(rows)
+        return done
+
+    async def _enqueue_on(self, connection: Any, rows: Sequence[NewExecution]) -> list[Enqueued]:
+        done = await self.storage.enqueue(rows, all_or_nothing=True).await_on(connection)
+        # Sent by the caller's transaction, so it arrives if and when that commits.
+        await self.storage.hint(self._ready_hints(rows)).await_on(connection)
+        return done
+
+    async def _patiently(self, operation: Operation[T], what: str) -> T:
+        async def call() -> T:
+            return await operation
+
+        return await patiently(self.storage, call, what, within=_PATIENCE)
+
+    def _ready_hints(self, rows: Sequence[NewExecution]) -> list[Hint]:
+        return [Hint("ready", queue) for queue in {row.queue for row in rows}]
+
+    def _tell_ready(self, rows: Sequence[NewExecution]) -> None:
+        self.bus.tell(*self._ready_hints(rows))
+
+
+def settled_ids(rows: Sequence[NewExecution], done: Sequence[Enqueued]) -> list[str]:
+    """The ids that stand for the rows; raises IdempotencyConflict or SleepingIdConflict for the first conflict."""
+    for row, result in zip(rows, done, strict=True):
+        if result.is_conflict and row.sleeping_id is not None:
+            raise SleepingIdConflict(row.task_name, row.sleeping_id)
+        if result.is_conflict:
+            raise IdempotencyConflict(row.task_name, row.idempotency_key or "", result.id)
+    return [result.id for result in done]

@@ -1,0 +1,63 @@
+"""Claim, renew and heartbeat in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from durable.execution import RECORD_VERSION, Claimed, Execution, Status
+from durable.memory.records import moved
+from durable.memory.store import Transaction
+from durable.transitions import Event
+
+__all__ = ["claim", "heartbeat", "held_record", "renew"]
+
+
+def claim(
+    tx: Transaction, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
+) -> list[Claimed]:
+    due = [
+        record
+        for record in tx.executions.values()
+        if record.status is Status.READY
+        and record.due_at <= tx.now
+        and record.queue in queues
+        and record.task_name in task_names
+        and record.record_version <= RECORD_VERSION
+    ]
+    due.sort(key=lambda record: (-record.priority, queues.index(record.queue), record.due_at, record.id))
+    lease_expires_at = tx.now + timedelta(seconds=lease)
+    claimed = [
+        tx.put(moved(record, Event.CLAIM, tx.now, executor_id=executor_id, lease_expires_at=lease_expires_at))
+        for record in due[: max(limit, 0)]
+    ]
+    claimed.sort(key=lambda record: (-record.priority, record.due_at, record.id))
+    return [_as_claimed(tx, record) for record in claimed]
+
+
+def _as_claimed(tx: Transaction, record: Execution) -> Claimed:
+    shared = {name: getattr(record, name) for name in Claimed._fields if name != "age"}
+    return Claimed(**shared, age=(tx.now - record.created_at).total_seconds())
+
+
+def held_record(tx: Transaction, id_: str, fence: int) -> Execution | None:
+    """The running execution that is still held under the fence; None when the right to write it is gone."""
+    record = tx.executions.get(id_)
+    return record if record is not None and record.status is Status.RUNNING and record.fence == fence else None
+
+
+def renew(tx: Transaction, held: Sequence[tuple[str, int]], *, lease: float) -> frozenset[str]:
+    records = [held_record(tx, id_, fence) for id_, fence in held]
+    lease_expires_at = tx.now + timedelta(seconds=lease)
+    return frozenset(
+        tx.put(record._replace(lease_expires_at=lease_expires_at)).id for record in records if record is not None
+    )
+
+
+def heartbeat(tx: Transaction, beats: Sequence[tuple[str, int, str]]) -> frozenset[str]:
+    records = [(held_record(tx, id_, fence), details) for id_, fence, details in beats]
+    return frozenset(
+        tx.put(record._replace(progress=details, updated_at=tx.now)).id
+        for record, details in records
+        if record is not None
+    )

@@ -1,0 +1,61 @@
+"""Enqueue in memory: new records, and what stands in the way of a row that was not stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from durable.execution import Enqueued, Kind, NewExecution
+from durable.memory.records import first_record
+from durable.memory.store import Transaction
+from durable.memory.wake import meet
+
+__all__ = ["enqueue", "existing_for", "store_row"]
+
+
+def enqueue(tx: Transaction, rows: Sequence[NewExecution], *, all_or_nothing: bool) -> list[Enqueued]:
+    draft: list[NewExecution] = []
+    results: list[Enqueued] = []
+    for row in rows:
+        found = existing_for(tx, row)
+        if found is None:
+            store_row(tx, row)
+            draft.append(row)
+        results.append(found or Enqueued(row.id, True, False))
+    if all_or_nothing and any(result.is_conflict for result in results):
+        for row in draft:
+            _take_back(tx, row)
+        return [result._replace(is_new=False) for result in results]
+    meet(tx, [(row.task_name, row.sleeping_id) for row in draft if row.kind is Kind.SLEEPING and row.sleeping_id])
+    return results
+
+
+def existing_for(tx: Transaction, row: NewExecution) -> Enqueued | None:
+    """What is there under the row's id, its idempotency key or its sleeping id, looked at in this order."""
+    if tx.executions.get(row.id) is not None:
+        return Enqueued(row.id, True, False)
+    if row.idempotency_key is not None:
+        holder = tx.keys.get((row.task_name, row.idempotency_key))
+        record = tx.executions.get(holder) if holder else None
+        if record is not None:
+            return Enqueued(record.id, False, record.idempotency_hash != row.idempotency_hash)
+    if row.sleeping_id is not None:
+        holder = tx.sleepers.get((row.task_name, row.sleeping_id))
+        if holder is not None:
+            return Enqueued(holder, False, True)
+    return None
+
+
+def store_row(tx: Transaction, row: NewExecution) -> None:
+    tx.put(first_record(row, tx.now))
+    if row.idempotency_key is not None:
+        tx.keys.put((row.task_name, row.idempotency_key), row.id)
+    if row.sleeping_id is not None:
+        tx.sleepers.put((row.task_name, row.sleeping_id), row.id)
+
+
+def _take_back(tx: Transaction, row: NewExecution) -> None:
+    tx.executions.remove(row.id)
+    if row.idempotency_key is not None:
+        tx.keys.remove((row.task_name, row.idempotency_key))
+    if row.sleeping_id is not None:
+        tx.sleepers.remove((row.task_name, row.sleeping_id))

@@ -1,0 +1,207 @@
+"""MemoryStorage: the storage protocol, one line a verb over the modules of this package."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+from durable.errors import ConfigurationError, StorageUnavailable
+from durable.execution import (
+    CancelResult,
+    ChildOutcome,
+    Claimed,
+    Enqueued,
+    Execution,
+    FinishedExecution,
+    NewExecution,
+    Recovered,
+    Settled,
+    Settlement,
+    Status,
+    WakeResult,
+)
+from durable.memory import cancel, claim, close, doctor, enqueue, executors, look, recover, settle, wake
+from durable.memory.operation import MemoryLane, MemoryOperation
+from durable.memory.store import Store, Transaction
+from durable.storage import Defect, ExecutionFilter, ExecutorRow, Hint
+
+__all__ = ["MemoryStorage", "open_memory"]
+
+T = TypeVar("T")
+
+
+class MemoryStorage:
+    """Executions in this process. Every promise is in durable.storage.Storage.
+
+    `now` is its clock; None means the system's. It lives as long as its handles: `handle()` gives another one on the
+    same executions. Opening and closing do nothing, so it may be used unopened and again after a close.
+    """
+
+    is_shared = False
+
+    def __init__(self, now: Callable[[], datetime] | None = None, *, store: Store | None = None) -> None:
+        if now is not None and store is not None:
+            raise ConfigurationError("a shared store has its own clock; give now or store, not both")
+        self._store = store or Store(now or _system_now)
+
+    def handle(self) -> MemoryStorage:
+        """Another handle on the same executions, as another process would have on a database."""
+        return MemoryStorage(store=self._store)
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Nothing to connect."""
+
+    async def close(self) -> None:
+        """Nothing to close; the executions stay."""
+
+    def open_blocking(self) -> None:
+        """Nothing to connect."""
+
+    def close_blocking(self) -> None:
+        """Nothing to close; the executions stay."""
+
+    def migrate(self) -> list[str]:
+        """There is no schema to migrate."""
+        return []
+
+    def lane(self) -> MemoryLane:
+        return MemoryLane()
+
+    def is_transient(self, error: BaseException) -> bool:
+        return isinstance(error, StorageUnavailable)
+
+    def _do(self, work: Callable[[Transaction], T]) -> MemoryOperation[T]:
+        return MemoryOperation(self._store, work)
+
+    # --- verbs -----------------------------------------------------------------------------------------------
+
+    def enqueue(self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False) -> MemoryOperation[list[Enqueued]]:
+        return self._do(partial(enqueue.enqueue, rows=rows, all_or_nothing=all_or_nothing))
+
+    def claim(
+        self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
+    ) -> MemoryOperation[list[Claimed]]:
+        return self._do(
+            partial(
+                claim.claim, executor_id=executor_id, queues=queues, task_names=task_names, limit=limit, lease=lease
+            )
+        )
+
+    def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> MemoryOperation[frozenset[str]]:
+        return self._do(partial(claim.renew, held=held, lease=lease))
+
+    def heartbeat(self, beats: Sequence[tuple[str, int, str]]) -> MemoryOperation[frozenset[str]]:
+        return self._do(partial(claim.heartbeat, beats=beats))
+
+    def settle(self, settlements: Sequence[Settlement]) -> MemoryOperation[Settled]:
+        return self._do(partial(settle.settle, settlements=settlements))
+
+    def settled(self, pairs: Sequence[tuple[str, int]]) -> MemoryOperation[frozenset[str]]:
+        return self._do(partial(settle.settled, pairs=pairs))
+
+    def children(self, parent_ids: Sequence[str]) -> MemoryOperation[list[ChildOutcome]]:
+        return self._do(partial(settle.children, parent_ids=parent_ids))
+
+    def wake(
+        self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None
+    ) -> MemoryOperation[WakeResult]:
+        return self._do(partial(wake.wake, task_name=task_name, sleeping_id=sleeping_id, output=output, error=error))
+
+    def apply_wakeups(self, *, limit: int) -> MemoryOperation[Settled]:
+        return self._do(partial(wake.apply_wakeups, limit=limit))
+
+    def expire_waits(self, *, limit: int) -> MemoryOperation[Settled]:
+        return self._do(partial(wake.expire_waits, limit=limit))
+
+    def recover(self, *, limit: int) -> MemoryOperation[list[Recovered]]:
+        return self._do(partial(recover.recover, limit=limit))
+
+    def cancel(self, ids: Sequence[str], *, reason: str) -> MemoryOperation[list[CancelResult]]:
+        return self._do(partial(cancel.cancel, ids=ids, reason=reason))
+
+    def pick_up_cancelled(self, *, executor_id: str, limit: int) -> MemoryOperation[list[str]]:
+        return self._do(partial(cancel.pick_up_cancelled, executor_id=executor_id, limit=limit))
+
+    def redrive(self, ids: Sequence[str]) -> MemoryOperation[list[str]]:
+        return self._do(partial(cancel.redrive, ids=ids))
+
+    def claim_closes(self, *, limit: int, lease: float) -> MemoryOperation[list[str]]:
+        return self._do(partial(close.claim_closes, limit=limit, lease=lease))
+
+    def close_trees(self, ids: Sequence[str], *, reason: str) -> MemoryOperation[list[CancelResult]]:
+        return self._do(partial(close.close_trees, ids=ids, reason=reason))
+
+    def recover_closes(self, *, limit: int) -> MemoryOperation[int]:
+        return self._do(partial(close.recover_closes, limit=limit))
+
+    def now(self) -> MemoryOperation[datetime]:
+        return self._do(look.now)
+
+    def get(self, ids: Sequence[str]) -> MemoryOperation[list[Execution | None]]:
+        return self._do(partial(look.get, ids=ids))
+
+    def get_sleeping(self, task_name: str, sleeping_id: str) -> MemoryOperation[Execution | None]:
+        return self._do(partial(look.get_sleeping, task_name=task_name, sleeping_id=sleeping_id))
+
+    def finished(self, ids: Sequence[str]) -> MemoryOperation[list[FinishedExecution]]:
+        return self._do(partial(look.finished, ids=ids))
+
+    def existing(self, ids: Sequence[str]) -> MemoryOperation[frozenset[str]]:
+        return self._do(partial(look.existing, ids=ids))
+
+    def search(
+        self, where: ExecutionFilter, *, limit: int, before: str | None = None
+    ) -> MemoryOperation[list[Execution]]:
+        return self._do(partial(look.search, where=where, limit=limit, before=before))
+
+    def counts(self) -> MemoryOperation[Mapping[tuple[str, Status], int]]:
+        return self._do(look.counts)
+
+    def announce(self, row: ExecutorRow) -> MemoryOperation[None]:
+        return self._do(partial(executors.announce, row=row))
+
+    def withdraw(self, executor_id: str) -> MemoryOperation[None]:
+        return self._do(partial(executors.withdraw, executor_id=executor_id))
+
+    def executors(self) -> MemoryOperation[list[ExecutorRow]]:
+        return self._do(executors.executors)
+
+    def defects(self, *, limit: int) -> MemoryOperation[list[Defect]]:
+        return self._do(partial(doctor.defects, limit=limit))
+
+    def mend(self, ids: Sequence[str]) -> MemoryOperation[list[Defect]]:
+        return self._do(partial(doctor.mend, ids=ids))
+
+    def hint(self, hints: Sequence[Hint]) -> MemoryOperation[None]:
+        """There is no other process to tell."""
+        return self._do(_say_nothing)
+
+    async def listen(self) -> AsyncIterator[Hint]:
+        """Ends at once: no hint ever comes from another process."""
+        nothing: tuple[Hint, ...] = ()
+        for hint in nothing:
+            yield hint
+
+
+def _say_nothing(_: Transaction) -> None:
+    return None
+
+
+def _system_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def open_memory(dsn: str, *, schema: str) -> MemoryStorage:
+    """What the entry point `durable.storages` calls for `memory:`. Each call gives a storage of its own.
+
+    A name after the colon would have to be shared through a table of this module; share a MemoryStorage instead.
+    """
+    if dsn not in ("memory:", "memory://"):
+        raise ConfigurationError(
+            "memory: takes no name, each one is private; pass one MemoryStorage to all that share it"
+        )
+    return MemoryStorage()

@@ -1,0 +1,67 @@
+"""Wake-ups in memory: kept until they meet their sleeping task; and deadlines of those nobody woke."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from durable.execution import Execution, Settled, Status, WakeResult
+from durable.memory.parents import tell_parents
+from durable.memory.records import moved
+from durable.memory.store import Transaction, Wakeup
+from durable.stored_errors import EXPIRED
+from durable.transitions import Event
+
+__all__ = ["apply_wakeups", "expire_waits", "meet", "wake"]
+
+
+def wake(tx: Transaction, task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> WakeResult:
+    key = (task_name, sleeping_id)
+    if tx.wakeups.get(key) is None:
+        tx.wakeups.put(key, Wakeup(output, error))
+    meet(tx, [key])
+    record = _sleeper(tx, key)
+    return WakeResult(None, None) if record is None else WakeResult(record.id, record.status)
+
+
+def apply_wakeups(tx: Transaction, *, limit: int) -> Settled:
+    sleepers = {key: _sleeper(tx, key) for key, _ in tx.wakeups.items()}
+    met = sorted((record.id, key) for key, record in sleepers.items() if record is not None)
+    return meet(tx, [key for _, key in met[:limit]])
+
+
+def meet(tx: Transaction, keys: Iterable[tuple[str, str]]) -> Settled:
+    """End the waiting executions that have a kept wake-up; one that has already finished makes it void."""
+    woken: list[Execution] = []
+    for key in keys:
+        wakeup, record = tx.wakeups.get(key), _sleeper(tx, key)
+        if wakeup is None or record is None:
+            continue
+        tx.wakeups.remove(key)
+        if record.status is Status.WAITING:
+            woken.append(tx.put(_woken(tx, record, wakeup)))
+    return Settled(frozenset(record.id for record in woken), frozenset(tell_parents(tx, woken)))
+
+
+def _woken(tx: Transaction, record: Execution, wakeup: Wakeup) -> Execution:
+    if wakeup.error is not None:
+        return moved(record, Event.WAKE_FAILED, tx.now, output=None, error=wakeup.error)
+    output = wakeup.output if wakeup.output is not None else "null"
+    return moved(record, Event.WAKE_COMPLETED, tx.now, output=output, error=None)
+
+
+def _sleeper(tx: Transaction, key: tuple[str, str]) -> Execution | None:
+    id_ = tx.sleepers.get(key)
+    return tx.executions.get(id_) if id_ is not None else None
+
+
+def expire_waits(tx: Transaction, *, limit: int) -> Settled:
+    late = [
+        (record.wait_expires_at, record.id, record)
+        for record in tx.executions.values()
+        if record.status is Status.WAITING and record.wait_expires_at is not None and record.wait_expires_at <= tx.now
+    ]
+    ended = [
+        tx.put(moved(record, Event.EXPIRE_WAIT, tx.now, error=EXPIRED, reason="expired"))
+        for _, _, record in sorted(late)[:limit]
+    ]
+    return Settled(frozenset(record.id for record in ended), frozenset(tell_parents(tx, ended)))

@@ -1,0 +1,142 @@
+"""Options of definitions and of single executions, checked where the user gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypedDict
+
+from durable.checks import integer
+from durable.durations import Duration, aware, seconds
+from durable.errors import ConfigurationError
+from durable.execution import DEFAULT_QUEUE, PRIORITIES
+from durable.retry import NO_RETRY, Retry
+from durable.settings import checked_name
+
+__all__ = [
+    "ChildOptions",
+    "EnqueueOptions",
+    "Overrides",
+    "TaskOptions",
+    "checked_overrides",
+    "checked_task_options",
+    "checked_text",
+]
+
+KEY_LIMIT = 512
+SHORTEST_TIMEOUT = 0.001
+
+
+class ChildOptions(TypedDict, total=False):
+    """What a parent may set for one child."""
+
+    delay: Duration
+    """Wait this long before it may run, instead of the definition's delay."""
+    run_at: datetime
+    """Do not run it before this time (aware); in the past means now. Not together with delay."""
+    priority: int
+    """-4 to 4; higher is claimed first."""
+    queue: str
+    retry: Retry
+    """Instead of the definition's policy; without functions, because it is stored."""
+    timeout: Duration | None
+    max_deliveries: int
+
+
+class EnqueueOptions(ChildOptions, total=False):
+    """What a caller may set for one execution."""
+
+    idempotency_key: str
+    """The same key with the same input is the same execution; with another input, IdempotencyConflict."""
+    connection: Any
+    """A psycopg or SQLAlchemy connection of the caller's: the execution exists if that transaction commits."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """What a definition says for all its executions."""
+
+    retry: Retry = NO_RETRY
+    timeout: float | None = None
+    delay: float = 0.0
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    version: int = 1
+    max_deliveries: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """The checked options of one execution; None leaves the definition's value."""
+
+    options: TaskOptions
+    run_at: datetime | None = None
+    retry_json: str | None = None
+    idempotency_key: str | None = None
+    connection: Any = field(default=None, repr=False)
+
+
+def checked_task_options(
+    *,
+    retry: Retry | None,
+    timeout: Duration | None,
+    delay: Duration,
+    queue: str,
+    priority: int,
+    version: int,
+    max_deliveries: int,
+) -> TaskOptions:
+    """Raise ConfigurationError, naming the field and its limits, for a value that cannot be meant."""
+    if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError("retry must be a Retry(…)")
+    return TaskOptions(
+        retry=retry or NO_RETRY,
+        timeout=None if timeout is None else seconds(timeout, "timeout", minimum=SHORTEST_TIMEOUT),
+        delay=seconds(delay, "delay"),
+        queue=checked_name(queue, "queue"),
+        priority=integer(priority, "priority", PRIORITIES[0], PRIORITIES[-1]),
+        version=integer(version, "version", 1, 2**31 - 1),
+        max_deliveries=integer(max_deliveries, "max_deliveries", 1, 1000),
+    )
+
+
+def checked_overrides(defined: TaskOptions, given: EnqueueOptions | ChildOptions | dict[str, Any]) -> Overrides:
+    """The options of one execution over those of its definition; raises ConfigurationError for a bad one."""
+    if not given:
+        return Overrides(defined)
+    unknown = set(given) - EnqueueOptions.__annotations__.keys() - ChildOptions.__annotations__.keys()
+    if unknown:
+        raise ConfigurationError(f"unknown option {sorted(unknown)[0]!r}")
+    options: dict[str, Any] = dict(given)
+    if "delay" in options and "run_at" in options:
+        raise ConfigurationError("give delay or run_at, not both")
+    retry: Retry | None = options.get("retry")
+    timeout = options.get("timeout", defined.timeout)
+    merged = checked_task_options(
+        retry=retry or defined.retry,
+        timeout=timeout,
+        delay=options.get("delay", defined.delay),
+        queue=options.get("queue", defined.queue),
+        priority=options.get("priority", defined.priority),
+        version=defined.version,
+        max_deliveries=options.get("max_deliveries", defined.max_deliveries),
+    )
+    key = options.get("idempotency_key")
+    return Overrides(
+        merged,
+        run_at=aware(options["run_at"], "run_at") if "run_at" in options else None,
+        retry_json=None if retry is None else retry.to_json(),
+        idempotency_key=None if key is None else checked_text(key, "idempotency_key"),
+        connection=options.get("connection"),
+    )
+
+
+def checked_text(value: object, field_name: str) -> str:
+    """A key or unique id: 1 to 512 characters without NUL and lone surrogates."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{field_name} is a {type(value).__name__}; give a str")
+    if not 1 <= len(value) <= KEY_LIMIT:
+        raise ConfigurationError(f"{field_name} has {len(value)} characters; it must have 1 to {KEY_LIMIT}")
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ConfigurationError(f"{field_name} contains NUL or half of a surrogate pair, which Postgres cannot store")
+    return value

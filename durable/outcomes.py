@@ -1,0 +1,39 @@
+"""How a turn may end, as data: all that passes between the kinds, which run user code, and the rooms, which write."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from durable.execution import NewExecution
+
+__all__ = ["Completed", "FinalizeSpawned", "Outcome", "Repeated", "Spawned"]
+
+
+class Completed(NamedTuple):
+    """The execution has its result."""
+
+    output: str
+
+
+class Repeated(NamedTuple):
+    """A loop takes another turn."""
+
+    delay: float
+    """Seconds from the write of this turn."""
+
+
+class Spawned(NamedTuple):
+    """Children run next; the execution goes on when all of them have finished."""
+
+    run_output: str | None
+    children: tuple[NewExecution, ...]
+
+
+class FinalizeSpawned(NamedTuple):
+    """The finalize execution runs next; its end becomes that of the parent."""
+
+    finalize: NewExecution
+
+
+Outcome = Completed | Repeated | Spawned | FinalizeSpawned
+"""A turn that raises instead has failed; the retry policy then decides."""

@@ -1,0 +1,254 @@
+"""Register definitions by name. A registry touches no database; an app is one, and may include others."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
+
+from durable.checks import integer
+from durable.codec import Codec
+from durable.context import TaskContext
+from durable.decorators import FinalizedDecorator, LoopDecorator, ParentDecorator, TaskDecorator
+from durable.definition import Definition, LoopSpec, ParentSpec, SequenceSpec
+from durable.durations import Duration, seconds
+from durable.errors import AlreadyRegistered, ConfigurationError, NotOpen, UnknownTask
+from durable.execution import DEFAULT_QUEUE, Kind
+from durable.options import TaskOptions, checked_task_options
+from durable.retry import Retry
+from durable.settings import checked_name
+from durable.task import Home, SleepingTask, Task, TaskFunction
+
+__all__ = ["Registry"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F")
+
+MOST_ITERATIONS = 1_000_000
+
+
+class Registry:
+    """Names and definitions. Declare tasks on one in a module of their own, then `app.include(registry)`."""
+
+    def __init__(self, *, codec: Codec | None = None) -> None:
+        self._definitions: dict[str, Definition] = {}
+        self._owner: Registry | None = None
+        self._codec = codec or Codec()
+
+    # --- look-up -------------------------------------------------------------------------------------------
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._definitions
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._definitions)
+
+    def __getitem__(self, name: str) -> Definition:
+        """The definition of a name; raises UnknownTask."""
+        try:
+            return self._definitions[name]
+        except KeyError:
+            raise UnknownTask(name) from None
+
+    def find(self, name: str) -> Definition | None:
+        return self._definitions.get(name)
+
+    def include(self, *registries: Registry) -> None:
+        """Take over all definitions of other registries; raises AlreadyRegistered for a name that is taken."""
+        for registry in registries:
+            if registry._owner is not None:
+                raise ConfigurationError("the registry already belongs to an app")
+            for definition in registry._definitions.values():
+                self._add(definition)
+            registry._owner = self
+
+    # --- decorators ----------------------------------------------------------------------------------------
+
+    @overload
+    def task(
+        self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /
+    ) -> TaskFunction[P, R, Concatenate[TaskContext, P], Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TaskFunction[P, R, P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(
+        self, function: Callable[Concatenate[TaskContext, P], R], /
+    ) -> TaskFunction[P, R, Concatenate[TaskContext, P], R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> TaskFunction[P, R, P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        delay: Duration = 0,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = 0,
+        version: int = 1,
+        max_deliveries: int = 5,
+    ) -> TaskDecorator: ...
+    def task(self, function: Any = None, /, **options: Any) -> Any:
+        """Register a function, `def` or `async def`; bare, or with options.
+
+        `timeout` bounds one attempt; None means no limit. `delay` passes before the first attempt. Raises
+        AlreadyRegistered, and ConfigurationError for what cannot be a task.
+        """
+        register = self._registrar(Kind.TASK, options.pop("name", None), None, options)
+        return TaskDecorator(register) if function is None else register(function)
+
+    @overload
+    def parent(self, *, finalize: Task[..., F], name: str | None = None, **options: Any) -> FinalizedDecorator[F]: ...
+    @overload
+    def parent(
+        self, *, finalize: Callable[..., Coroutine[Any, Any, F]], name: str | None = None, **options: Any
+    ) -> FinalizedDecorator[F]: ...
+    @overload
+    def parent(
+        self, *, finalize: Callable[..., F], name: str | None = None, **options: Any
+    ) -> FinalizedDecorator[F]: ...
+    @overload
+    def parent(self, *, name: str | None = None, **options: Any) -> ParentDecorator: ...
+    def parent(self, *, finalize: Any = None, name: str | None = None, **options: Any) -> Any:
+        """Register a function that returns `Spawn(output, children)`. Takes the options of `task`.
+
+        When every child has finished, whatever way, `finalize(output, children)` gives the result: a function of this
+        process, run with the parent's timeout and retry policy, or a task, run as an execution of its own. Without it
+        the result is a ParentResult. A failing child does not fail the parent; a failing finalize does.
+        """
+        end: Any = cast("Task[..., Any]", finalize).definition if isinstance(finalize, Task) else finalize
+        if end is not None and not isinstance(end, Definition) and not callable(end):
+            raise ConfigurationError("finalize must be a function or a task")
+        if isinstance(end, Definition) and end.kind == Kind.SLEEPING:
+            raise ConfigurationError("finalize cannot be a sleeping task: it takes no input")
+        register = self._registrar(Kind.PARENT, name, ParentSpec(end), options)
+        return ParentDecorator(register) if finalize is None else FinalizedDecorator[Any](register)
+
+    def loop(
+        self, *, max_iterations: int, every: Duration = 0, name: str | None = None, **options: Any
+    ) -> LoopDecorator:
+        """Register a function that returns `Done(output)` or `Again()`: one record, one turn after another.
+
+        `every` passes between turns, counted from the end of each; `Again(delay)` sets another. The result is a
+        LoopResult; it is not done after `max_iterations` turns. Takes the options of `task`; retries are per turn.
+        """
+        spec = LoopSpec(integer(max_iterations, "max_iterations", 1, MOST_ITERATIONS), seconds(every, "every"))
+        return LoopDecorator(self._registrar(Kind.LOOP, name, spec, options))
+
+    def sequence(self, name: str, first: Task[P, Any], *others: Task[..., Any], **options: Any) -> Task[P, Any]:
+        """Register tasks that run one after the other, each with the result of the one before as its only argument.
+
+        The result is that of the last. A task that does not complete ends the sequence as finalize_failed.
+        """
+        steps = tuple(task.definition for task in (first, *others))
+        if any(step.kind == Kind.SLEEPING for step in steps[:1]):
+            raise ConfigurationError("a sequence cannot begin with a sleeping task")
+        definition = self._define(name, Kind.SEQUENCE, None, SequenceSpec(steps), options)
+        return Task(definition, self.home)
+
+    def sleeping(
+        self, name: str, output: type[R], *, timeout: Duration | None = None, **options: Any
+    ) -> SleepingTask[R]:
+        """Register a task without a function: enqueue it with a unique id, and it waits there for `wakeup`.
+
+        It ends as timed_out `timeout` after its delay; None means it waits for ever. An id can be used once.
+        """
+        definition = self._define(name, Kind.SLEEPING, None, None, {**options, "timeout": timeout}, output=output)
+        return SleepingTask(definition, self.home)
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _registrar(
+        self, kind: Kind, name: str | None, spec: ParentSpec | LoopSpec | None, options: dict[str, Any]
+    ) -> Callable[[Callable[..., Any]], Any]:
+        def register(function: Callable[..., Any]) -> TaskFunction[..., Any, ..., Any]:
+            definition = self._define(_name_of(function, name), kind, function, spec, options)
+            return TaskFunction(definition, self.home)
+
+        return register
+
+    def _define(
+        self,
+        name: str,
+        kind: Kind,
+        function: Callable[..., Any] | None,
+        spec: ParentSpec | SequenceSpec | LoopSpec | None,
+        options: dict[str, Any],
+        *,
+        output: Any = None,
+    ) -> Definition:
+        definition = Definition(
+            name=checked_name(name, "the task's name"),
+            kind=kind,
+            function=function,
+            codec=lambda: self.codec,
+            options=_options(options),
+            spec=spec,
+            wants_context=function is not None and _wants_context(function),
+            output=output,
+        )
+        self._add(definition)
+        return definition
+
+    def _add(self, definition: Definition) -> None:
+        if definition.name in self._definitions:
+            raise AlreadyRegistered(definition.name)
+        self._definitions[definition.name] = definition
+
+        if self._owner is not None:
+            self._owner._add(definition)
+
+    @property
+    def codec(self) -> Codec:
+        """How payloads are stored: the app's codec, also for the registries it includes."""
+        return self._codec if self._owner is None else self._owner.codec
+
+    def home(self) -> Home:
+        """The app behind the definitions; raises NotOpen for a registry that no app includes."""
+        if self._owner is None:
+            raise NotOpen("these tasks stand on a registry that no app includes; call app.include(registry)")
+        return self._owner.home()
+
+
+def _name_of(function: Callable[..., Any], name: str | None) -> str:
+    """The given name or the function's own; refuses what cannot be a task."""
+    if not callable(function):
+        raise ConfigurationError(f"a task is made from a function, not from {type(function).__name__}")
+    if inspect.isclass(function) or isinstance(function, (staticmethod, classmethod)):
+        raise ConfigurationError("a task is made from a function, not from a class or a method")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigurationError("a task cannot be a generator; return a list, or spawn children")
+    own: str = getattr(function, "__name__", "")
+    if name is None and own in ("", "<lambda>"):
+        raise ConfigurationError("give a name= to a function that has none")
+    parameters = list(inspect.signature(function).parameters)
+    if parameters[:1] == ["self"]:
+        raise ConfigurationError(f"{own or name} is a method; a task is a plain function")
+    return own if name is None else name
+
+
+def _wants_context(function: Callable[..., Any]) -> bool:
+    """True when the first parameter is annotated with TaskContext, as the class or as text."""
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters:
+        return False
+    annotation = parameters[0].annotation
+    if isinstance(annotation, str):
+        return annotation.strip("\"' ").rsplit(".", 1)[-1] == TaskContext.__name__
+    return annotation is TaskContext
+
+
+def _options(given: dict[str, Any]) -> TaskOptions:
+    allowed = {"retry", "timeout", "delay", "queue", "priority", "version", "max_deliveries"}
+    unknown = sorted(given.keys() - allowed)
+    if unknown:
+        raise ConfigurationError(f"unknown option {unknown[0]!r}; a task takes {', '.join(sorted(allowed))}")
+    defaults: dict[str, Any] = {
+        "retry": None, "timeout": None, "delay": 0, "queue": DEFAULT_QUEUE, "priority": 0, "version": 1,
+        "max_deliveries": 5,
+    }  # fmt: skip
+    return checked_task_options(**{**defaults, **given})

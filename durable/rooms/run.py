@@ -1,0 +1,158 @@
+"""Run: call the handler of a claimed turn, and decide from what came of it how the turn ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from random import Random
+from typing import assert_never
+
+from durable.attempts import Attempt
+from durable.clock import Clock
+from durable.errors import ErrorInfo, LeaseLost
+from durable.execution import Settlement
+from durable.kinds import RUNNERS
+from durable.kinds.turn import EndedBy, Services, Turn
+from durable.outcomes import Completed, FinalizeSpawned, Outcome, Repeated, Spawned
+from durable.retry import Retry
+from durable.transitions import complete, fail, release, repeat, spawn, spawn_finalize
+
+__all__ = ["RunRoom"]
+
+_log = logging.getLogger("durable")
+_TIMED_OUT = ErrorInfo("timed_out", "the attempt took longer than its timeout", is_retryable=True)
+
+
+class RunRoom:
+    """Starts attempts as tasks of the event loop; hands each end to `settle` and each slot back."""
+
+    def __init__(
+        self,
+        *,
+        services: Services,
+        random: Random,
+        clock: Clock,
+        settle: Callable[[Attempt, Settlement], None],
+        drop: Callable[[Attempt], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._services = services
+        self._random = random
+        self._clock = clock
+        self._settle = settle
+        self._drop = drop
+        self._ended = ended
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Held here as well, because the event loop keeps only weak references to tasks."""
+
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[None]]:
+        return frozenset(self._tasks)
+
+    def start(self, attempt: Attempt) -> None:
+        if self._clock.monotonic() >= attempt.deadline:
+            attempt.is_lost = True
+        task = asyncio.create_task(self._run(attempt))
+        attempt.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._ended()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("running an execution failed inside durable", exc_info=error)
+
+    async def _run(self, attempt: Attempt) -> None:
+        if attempt.is_lost:
+            self._drop(attempt)
+            return
+        try:
+            settlement = self._settlement(attempt, await self._outcome(attempt))
+        except LeaseLost:
+            settlement = None
+        except asyncio.CancelledError as error:
+            settlement = self._after_cancel(attempt, error)
+        except Exception as error:
+            settlement = self._failure(attempt, error)
+        except BaseException as error:
+            # SystemExit and its like, raised by a handler, would end the event loop and everybody else's work.
+            settlement = self._failure(attempt, error)
+        if settlement is None or attempt.is_lost:
+            self._drop(attempt)
+        else:
+            self._settle(attempt, settlement)
+
+    async def _outcome(self, attempt: Attempt) -> Outcome:
+        claimed = attempt.claimed
+        turn = Turn(attempt, self._services.registry[claimed.task_name], self._services)
+        runner = RUNNERS[claimed.kind]
+        if claimed.timeout is None:
+            return await runner(turn)
+        limit = asyncio.timeout(claimed.timeout)
+        try:
+            async with limit:
+                return await runner(turn)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if attempt.cancel_signal is not None:
+                attempt.cancel_signal.set()
+            raise _HandlerTimedOut from None
+
+    def _settlement(self, attempt: Attempt, outcome: Outcome) -> Settlement:
+        match outcome:
+            case Completed(output):
+                return complete(attempt.claimed, output)
+            case Repeated(delay):
+                return repeat(attempt.claimed, delay, attempt.claimed.run_output)
+            case Spawned(run_output, children):
+                return spawn(attempt.claimed, run_output, children)
+            case FinalizeSpawned(finalize):
+                return spawn_finalize(attempt.claimed, finalize)
+            case _:
+                assert_never(outcome)
+
+    def _after_cancel(self, attempt: Attempt, error: BaseException) -> Settlement | None:
+        """Stopped by us: released or dropped. Cancelled by the handler's own doing: a failure like any other."""
+        if attempt.stop_reason == "shutdown":
+            return release(attempt.claimed)
+        if attempt.is_lost:
+            return None
+        return self._failure(attempt, error)
+
+    def _failure(self, attempt: Attempt, error: BaseException) -> Settlement:
+        claimed = attempt.claimed
+        codec = self._services.registry.codec
+        if isinstance(error, EndedBy):
+            return fail(claimed, codec.dump_error(error.error), retry_delay=None)
+        is_timeout = isinstance(error, _HandlerTimedOut)
+        policy = self._policy(attempt)
+        delay = None
+        if claimed.attempts < claimed.max_attempts:
+            delay = policy.decide(
+                attempts=claimed.attempts,
+                error=_TIMED_OUT if is_timeout else error,
+                elapsed=claimed.age,
+                random=self._random.random(),
+            )
+        stored = codec.dump_error(_TIMED_OUT if is_timeout else error, is_retryable=delay is not None)
+        # The message may hold payload, so only the type is logged.
+        _log.info(
+            "attempt %d of %d of execution %s (task %s) failed with %s; %s",
+            claimed.attempts, claimed.max_attempts, claimed.id, claimed.task_name,
+            "timed_out" if is_timeout else type(error).__name__,
+            "it is not retried" if delay is None else f"it is retried in {delay:.3g} s",
+        )  # fmt: skip
+        return fail(claimed, stored, retry_delay=delay, timed_out=is_timeout)
+
+    def _policy(self, attempt: Attempt) -> Retry:
+        """The policy given at enqueue, or that of the definition as it is today."""
+        if attempt.claimed.retry is not None:
+            return Retry.from_json(attempt.claimed.retry)
+        return self._services.registry[attempt.claimed.task_name].options.retry
+
+
+class _HandlerTimedOut(Exception):
+    """The attempt's own timeout, told apart from a TimeoutError of the handler."""

@@ -1,0 +1,113 @@
+"""Settle: write how turns ended, in batches that fill while a write is in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from durable.attempts import Attempt, Holdings
+from durable.errors import ErrorInfo, SleepingIdConflict
+from durable.execution import Settled, Settlement
+from durable.rooms.loop import patiently
+from durable.storage import Storage
+from durable.stored_errors import store_error
+from durable.transitions import fail
+
+__all__ = ["SettleRoom"]
+
+_log = logging.getLogger("durable")
+_MOST = 1000
+
+Ending = tuple[Attempt, Settlement]
+
+
+class SettleRoom:
+    """Takes the ends of turns and writes them under their fences; a refused one is dropped and reported."""
+
+    def __init__(
+        self, *, storage: Storage, holdings: Holdings, on_settled: Callable[[list[Settlement], Settled], None]
+    ) -> None:
+        self._storage = storage
+        self._holdings = holdings
+        self._on_settled = on_settled
+        self._pending: list[Ending] = []
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.refused_count = 0
+
+    def put(self, attempt: Attempt, settlement: Settlement) -> None:
+        """Hand an end over; it goes out with the next write."""
+        self._pending.append((attempt, settlement))
+        self._idle.clear()
+        self._arrived.set()
+
+    async def flushed(self) -> None:
+        """Wait until everything handed over has been written or refused."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Write for ever."""
+        while True:
+            await self._arrived.wait()
+            batch, self._pending = self._pending[:_MOST], self._pending[_MOST:]
+            if not self._pending:
+                self._arrived.clear()
+            try:
+                await self._settle(batch)
+            finally:
+                if not self._pending:
+                    self._idle.set()
+
+    async def _settle(self, batch: list[Ending]) -> None:
+        try:
+            await self._write(batch)
+        except Exception as error:
+            if len(batch) > 1:
+                _log.warning("a batch of %d ends was refused as a whole, each is written alone: %s", len(batch), error)
+                for single in batch:
+                    await self._settle([single])
+            else:
+                await self._settle_unwritable(*batch[0], error)
+
+    async def _settle_unwritable(self, attempt: Attempt, settlement: Settlement, error: Exception) -> None:
+        """One end that the storage will not take: the execution fails with that as its error."""
+        _log.error("execution %s could not be settled as %s: %s", settlement.id, settlement.status, error)
+        kind = "SleepingIdConflict" if isinstance(error, SleepingIdConflict) else type(error).__name__
+        stored = store_error(ErrorInfo(kind, str(error), is_retryable=False))
+        try:
+            await self._write([(attempt, fail(attempt.claimed, stored, retry_delay=None))])
+        except Exception:
+            _log.exception("execution %s is left to its lease", settlement.id)
+            self._holdings.remove(attempt.key)
+
+    async def _write(self, batch: list[Ending]) -> None:
+        settlements = [settlement for _, settlement in batch]
+        is_first_try = True
+        accepted_before: frozenset[str] = frozenset()
+
+        async def write() -> Settled:
+            nonlocal is_first_try, accepted_before
+            if not is_first_try:
+                # The try before may have been committed; only the storage knows.
+                accepted_before |= await self._storage.settled([(item.id, item.fence) for item in settlements])
+            is_first_try = False
+            left = [item for item in settlements if item.id not in accepted_before]
+            return await self._storage.settle(left)
+
+        settled = await patiently(self._storage, write, "settling")
+        if accepted_before:
+            settled = Settled(settled.accepted | accepted_before, settled.ready_queues)
+        self._finish(batch, settled)
+
+    def _finish(self, batch: list[Ending], settled: Settled) -> None:
+        for attempt, settlement in batch:
+            self._holdings.remove(attempt.key)
+            if settlement.id not in settled.accepted:
+                self.refused_count += 1
+                _log.warning(
+                    "execution %s was taken from this executor: its late end (%s, fence %d) was refused",
+                    settlement.id, settlement.status, settlement.fence,
+                )  # fmt: skip
+        self._on_settled([item for _, item in batch if item.id in settled.accepted], settled)

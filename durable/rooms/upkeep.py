@@ -1,0 +1,68 @@
+"""Upkeep: recover what crashed, end waits that are over, close trees. Any executor does it; none is special."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from durable.storage import Hint, Storage
+
+__all__ = ["UpkeepRoom", "close_levels"]
+
+_log = logging.getLogger("durable")
+_BATCH = 500
+_CLOSE_BATCH = 100
+_CLOSE_LEASE = 15.0
+_MOST_ROUNDS = 1000
+"""A bound on rounds without a pause; what is left comes with the next upkeep."""
+
+
+async def close_levels(storage: Storage, *, rounds: int = _MOST_ROUNDS) -> list[str]:
+    """Close what waits for it, a level of every tree at a time; gives the ids of children that were cancelled."""
+    cancelled: list[str] = []
+    for _ in range(rounds):
+        ids = await storage.claim_closes(limit=_CLOSE_BATCH, lease=_CLOSE_LEASE)
+        if not ids:
+            break
+        ended = await storage.close_trees(ids, reason="parent_ended")
+        cancelled += [child.id for child in ended if child.is_cancelled]
+    return cancelled
+
+
+class UpkeepRoom:
+    """One step does every duty until nothing is left of it."""
+
+    def __init__(self, *, storage: Storage, tell: Callable[..., None]) -> None:
+        self._storage = storage
+        self._tell = tell
+        self.recovered_count = 0
+
+    async def step(self) -> None:
+        await self._recover()
+        await self._end_waits()
+        await self._storage.recover_closes(limit=_BATCH)
+        if await close_levels(self._storage):
+            self._tell(Hint("cancelled", ""), Hint("finished", ""))
+
+    async def _recover(self) -> None:
+        while True:
+            recovered = await self._storage.recover(limit=_BATCH)
+            for execution in recovered:
+                _log.warning(
+                    "execution %s was recovered from executor %s: now %s",
+                    execution.id, execution.executor_id, execution.status,
+                )  # fmt: skip
+            self.recovered_count += len(recovered)
+            self._tell_ready(execution.queue for execution in recovered)
+            if len(recovered) < _BATCH:
+                return
+
+    async def _end_waits(self) -> None:
+        for end in (self._storage.expire_waits, self._storage.apply_wakeups):
+            ended = await end(limit=_BATCH)
+            self._tell_ready(ended.ready_queues)
+            if ended.accepted:
+                self._tell(Hint("finished", ""))
+
+    def _tell_ready(self, queues: Iterable[str]) -> None:
+        self._tell(*(Hint("ready", queue) for queue in set(queues)))

@@ -1,0 +1,79 @@
+"""How an executor behaves: its limits and its times, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from durable.checks import integer
+from durable.durations import Duration, seconds
+from durable.errors import ConfigurationError
+from durable.execution import DEFAULT_QUEUE
+
+__all__ = ["NAME_LIMIT", "ExecutorSettings", "checked_name"]
+
+NAME_LIMIT: Final = 200
+
+
+def checked_name(name: object, field: str) -> str:
+    """A name of a task, queue or schema-like thing: 1 to 200 printable characters, not starting with `_durable`.
+
+    Raises ConfigurationError naming the field and the rule.
+    """
+    if not isinstance(name, str):
+        raise ConfigurationError(f"{field} is a {type(name).__name__}; give a str")
+    if not 1 <= len(name) <= NAME_LIMIT or not name.isprintable() or name != name.strip():
+        raise ConfigurationError(
+            f"{field} {name[:80]!r} must be 1 to {NAME_LIMIT} printable characters without blanks at the ends"
+        )
+    if name.startswith("_durable"):
+        raise ConfigurationError(f"{field} {name!r} starts with _durable, which is reserved")
+    return name
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class ExecutorSettings:
+    """Settings of one executor; times are seconds."""
+
+    queues: tuple[str, ...]
+    concurrency: int
+    """Handlers that run at once."""
+    threads: int
+    """Threads for sync handlers; those beyond wait for one, holding their lease."""
+    lease: float
+    poll_interval: float
+    """The longest time that ready work waits when every hint is lost."""
+    upkeep_interval: float
+    """Between scans for expired leases and deadlines."""
+    grace: float
+    """How long shutdown waits for running handlers before it cancels and releases them."""
+
+    def __init__(
+        self,
+        *,
+        queues: Sequence[str] = (DEFAULT_QUEUE,),
+        concurrency: int = 100,
+        threads: int = 32,
+        lease: Duration = 15.0,
+        poll_interval: Duration = 1.0,
+        upkeep_interval: Duration | None = None,
+        grace: Duration = 30.0,
+    ) -> None:
+        """Raise ConfigurationError, naming the field and its limits, for a value that cannot be meant."""
+        if isinstance(queues, str) or not queues:
+            raise ConfigurationError("queues must be a list of at least one queue name")
+        put = object.__setattr__
+        put(self, "queues", tuple(dict.fromkeys(checked_name(queue, "queue") for queue in queues)))
+        put(self, "concurrency", integer(concurrency, "concurrency", 1, 10_000))
+        put(self, "threads", integer(threads, "threads", 1, 1_000))
+        put(self, "lease", seconds(lease, "lease", minimum=0.5, maximum=3600.0))
+        put(self, "poll_interval", seconds(poll_interval, "poll_interval", minimum=0.01, maximum=600.0))
+        put(
+            self,
+            "upkeep_interval",
+            self.lease / 3
+            if upkeep_interval is None
+            else seconds(upkeep_interval, "upkeep_interval", minimum=0.01, maximum=600.0),
+        )
+        put(self, "grace", seconds(grace, "grace", maximum=86_400.0))

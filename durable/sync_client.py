@@ -1,0 +1,172 @@
+"""The client for code without an event loop: the same method names, and each call blocks its thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from durable.child import Child
+from durable.durations import Duration
+from durable.errors import ExecutionNotFound, ResultTimeout
+from durable.execution import CancelResult, Enqueued, Execution, FinishedExecution, NewExecution, WakeResult
+from durable.handle import SyncHandle, only, wait_limit
+from durable.ids import IdSource, parse_id
+from durable.kinds.turn import child_result
+from durable.live import settled_ids
+from durable.options import EnqueueOptions, checked_overrides, checked_text
+from durable.registry import Registry
+from durable.returns import ChildResult
+from durable.storage import Hint, Operation, Storage
+from durable.task import SleepingTask, Task
+
+__all__ = ["Client"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+_PATIENCE = 30.0
+_FIRST_LOOK = 0.005
+
+
+class Client:
+    """Made by `with app.client() as client:`. Any thread may use it; it listens to nothing and polls for results."""
+
+    def __init__(self, registry: Registry, storage: Storage, ids: IdSource, *, poll_interval: float) -> None:
+        self._registry = registry
+        self._storage = storage
+        self._ids = ids
+        self._poll_interval = poll_interval
+        self._closing = threading.Event()
+
+    @overload
+    def enqueue(self, task: Task[[], R], /, **options: Unpack[EnqueueOptions]) -> SyncHandle[R]: ...
+    @overload
+    def enqueue(self, task: Task[[A], R], a: A, /, **options: Unpack[EnqueueOptions]) -> SyncHandle[R]: ...
+    @overload
+    def enqueue(self, task: Task[[A, B], R], a: A, b: B, /, **options: Unpack[EnqueueOptions]) -> SyncHandle[R]: ...
+    @overload
+    def enqueue(
+        self, task: Task[[A, B, C], R], a: A, b: B, c: C, /, **options: Unpack[EnqueueOptions]
+    ) -> SyncHandle[R]: ...
+    @overload
+    def enqueue(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> SyncHandle[R]: ...
+    def enqueue(self, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> SyncHandle[Any]:
+        """See Task.enqueue; `connection` is a blocking psycopg or SQLAlchemy connection here."""
+        arguments, options = task.split(kwargs)
+        overrides = checked_overrides(task.definition.options, options)
+        new = task.new(args, arguments, overrides, self._ids.new_id())
+        (handle,) = self._store(task, [new], overrides.connection)
+        return handle
+
+    def enqueue_many(
+        self, task: Task[[A], R], inputs: Iterable[A], **options: Unpack[EnqueueOptions]
+    ) -> list[SyncHandle[R]]:
+        """See Task.enqueue_many."""
+        overrides = checked_overrides(task.definition.options, options)
+        rows = [task.new((value,), {}, overrides, self._ids.new_id()) for value in inputs]
+        return self._store(task, rows, overrides.connection)
+
+    def enqueue_calls(self, calls: Sequence[Child[Any]], *, connection: Any = None) -> list[SyncHandle[Any]]:
+        """See Durable.enqueue_calls."""
+        rows = [call.new._replace(id=(new_id := self._ids.new_id()), root_id=new_id) for call in calls]
+        ids = self._enqueue(rows, connection)
+        return [self._handle(row.task_name, id_) for row, id_ in zip(rows, ids, strict=True)]
+
+    def handle(self, task: Task[..., R], execution_id: str) -> SyncHandle[R]:
+        """A handle for an execution that exists, or may; raises ExecutionNotFound for what is no id."""
+        return self._handle(task.name, parse_id(execution_id))
+
+    def wakeup(self, task: SleepingTask[R], sleeping_id: str, output: R) -> WakeResult:
+        """See SleepingTask.wakeup."""
+        checked_text(sleeping_id, "sleeping_id")
+        return self._wake(task.name, sleeping_id, task.definition.dump_result(output), None)
+
+    def execution(self, execution_id: str) -> Execution:
+        """The record of an execution; raises ExecutionNotFound."""
+        return only(self._run(lambda: self._storage.get([parse_id(execution_id)])), execution_id)
+
+    def children(self, execution_id: str) -> list[ChildResult[Any]]:
+        """See Handle.children."""
+        ends = self._run(lambda: self._storage.children([parse_id(execution_id)]))
+        return [child_result(self._registry, end) for end in ends if not end.is_finalize]
+
+    def cancel(self, execution_id: str, *, reason: str = "cancelled by a client") -> CancelResult:
+        """See Handle.cancel. The levels below are closed by the executors."""
+        (result,) = self._run(lambda: self._storage.cancel([parse_id(execution_id)], reason=reason))
+        if result.status_before is None:
+            raise ExecutionNotFound(execution_id)
+        if result.is_cancelled:
+            self._hint(Hint("cancelled", ""), Hint("finished", ""))
+        return result
+
+    def wait(self, handles: Sequence[SyncHandle[Any]], *, timeout: Duration | None = None) -> tuple[set[str], set[str]]:
+        """Wait until all have finished; gives the ids of the finished and of the unfinished."""
+        ids = {handle.execution_id for handle in handles}
+        done = {end.id for end in self._poll(ids, wait_limit(timeout))}
+        return done, ids - done
+
+    def end(self, execution_id: str, timeout: float | None) -> FinishedExecution:
+        self.execution(execution_id)
+        found = self._poll({execution_id}, timeout)
+        if not found:
+            raise ResultTimeout(execution_id, timeout or 0.0)
+        return found[0]
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _poll(self, ids: set[str], timeout: float | None) -> list[FinishedExecution]:
+        """Look for ends with growing pauses: a quick result costs milliseconds, a slow one few queries."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = _FIRST_LOOK
+        found: dict[str, FinishedExecution] = {}
+        while True:
+            missing = sorted(ids - found.keys())
+            found.update({end.id: end for end in self._run(lambda missing=missing: self._storage.finished(missing))})  # type: ignore[misc]
+            left = None if deadline is None else deadline - time.monotonic()
+            if len(found) == len(ids) or (left is not None and left <= 0):
+                return list(found.values())
+            self._closing.wait(pause if left is None else min(pause, left))
+            pause = min(pause * 1.5, self._poll_interval)
+
+    def _store(self, task: Task[..., R], rows: list[NewExecution], connection: Any) -> list[SyncHandle[R]]:
+        return [self._handle(task.name, execution_id) for execution_id in self._enqueue(rows, connection)]
+
+    def _enqueue(self, rows: list[NewExecution], connection: Any) -> list[str]:
+        hints = [Hint("ready", queue) for queue in sorted({row.queue for row in rows})]
+        done: list[Enqueued]
+        if connection is None:
+            done = self._run(lambda: self._storage.enqueue(rows, all_or_nothing=len(rows) > 1))
+            self._hint(*hints)
+        else:
+            done = self._storage.enqueue(rows, all_or_nothing=True).run_on(connection)
+            self._storage.hint(hints).run_on(connection)
+        return settled_ids(rows, done)
+
+    def _wake(self, task_name: str, sleeping_id: str, output: str | None, error: str | None) -> WakeResult:
+        result = self._run(lambda: self._storage.wake(task_name, sleeping_id, output=output, error=error))
+        self._hint(Hint("finished", ""), *(Hint("ready", queue) for queue in sorted(result.ready_queues)))
+        return result
+
+    def _hint(self, *hints: Hint) -> None:
+        if self._storage.is_shared:
+            self._run(lambda: self._storage.hint(hints))
+
+    def _run(self, make: Callable[[], Operation[T]]) -> T:
+        """Run an operation, again while the storage cannot serve; the ids make a repeated enqueue harmless."""
+        retrying = Retrying(
+            retry=retry_if_exception(self._storage.is_transient),
+            wait=wait_random_exponential(multiplier=0.1, max=2.0),
+            stop=stop_after_delay(_PATIENCE),
+            reraise=True,
+        )
+        return retrying(lambda: make().run())
+
+    def _handle(self, task_name: str, execution_id: str) -> SyncHandle[Any]:
+        return SyncHandle(self, execution_id, task_name, self._registry[task_name].read_end)

@@ -1,0 +1,56 @@
+"""The promises of a storage as tests: subclass StorageContract, give the fixture `subject`, and run it with pytest.
+
+    class TestMine(StorageContract):
+        @pytest.fixture
+        def subject(self) -> ContractSubject:
+            return MySubject()
+
+It needs pytest and pytest-asyncio with asyncio_mode = auto. Nothing is skipped: where storages differ by nature, the
+subject says so and the case asserts what then holds. For readable failures, call
+`pytest.register_assert_rewrite("durable.testing.contract")` in conftest.py before importing it.
+"""
+
+from durable.testing.contract.cancel import CancelContract
+from durable.testing.contract.children import ChildrenContract
+from durable.testing.contract.claim import ClaimContract
+from durable.testing.contract.claim_races import ClaimRacesContract
+from durable.testing.contract.close import CloseContract
+from durable.testing.contract.doctor import DoctorContract
+from durable.testing.contract.enqueue import EnqueueContract
+from durable.testing.contract.enqueue_races import EnqueueRacesContract
+from durable.testing.contract.executors import ExecutorsContract
+from durable.testing.contract.look import LookContract
+from durable.testing.contract.operations import OperationContract
+from durable.testing.contract.parity import ParityContract
+from durable.testing.contract.recover import RecoverContract
+from durable.testing.contract.redrive import RedriveContract
+from durable.testing.contract.renew import RenewContract
+from durable.testing.contract.settle import SettleContract
+from durable.testing.contract.subject import ContractSubject, Held
+from durable.testing.contract.tree_races import TreeRacesContract
+from durable.testing.contract.wake import WakeContract
+
+__all__ = ["ContractSubject", "Held", "StorageContract"]
+
+
+class StorageContract(
+    EnqueueContract,
+    ClaimContract,
+    RenewContract,
+    SettleContract,
+    ChildrenContract,
+    WakeContract,
+    RecoverContract,
+    CancelContract,
+    CloseContract,
+    RedriveContract,
+    LookContract,
+    ExecutorsContract,
+    DoctorContract,
+    OperationContract,
+    ClaimRacesContract,
+    TreeRacesContract,
+    EnqueueRacesContract,
+    ParityContract,
+):
+    """Everything that durable.storage.Storage promises."""

@@ -1,0 +1,22 @@
+"""Contract of parity: after any sequence of verbs a storage holds what memory, the specification, holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from durable.testing.clock import VirtualClock
+from durable.testing.contract.scene import Case
+from durable.testing.contract.subject import ContractSubject
+from durable.testing.contract.walk import Walk
+
+__all__ = ["ParityContract"]
+
+STEPS = 80
+
+
+class ParityContract(Case):
+    @pytest.mark.parametrize("seed", range(6))
+    async def test_a_random_walk_leaves_the_records_that_memory_has(self, subject: ContractSubject, seed: int) -> None:
+        walk = Walk(subject, VirtualClock(await subject.now()), seed)
+        for _ in range(STEPS):
+            await walk.step()

@@ -1,0 +1,224 @@
+"""A random walk over the verbs of two storages at once: the same calls, and after each of them the same records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Final, TypeVar
+
+from durable.errors import DurableError
+from durable.execution import Claimed, Execution, Kind, NewExecution, Phase, Settlement
+from durable.memory import MemoryStorage
+from durable.storage import ExecutionFilter, Operation, Storage
+from durable.testing.clock import VirtualClock
+from durable.testing.contract.subject import ContractSubject
+from durable.testing.make import Maker
+from durable.transitions import complete, fail, release, repeat, spawn, spawn_finalize
+
+__all__ = ["Walk"]
+
+T = TypeVar("T")
+NAMES: Final = ("task", "parent", "child")
+QUEUES: Final = ("a", "b")
+EXECUTORS: Final = ("executor-a", "executor-b")
+DOORS: Final = tuple(f"door {number}" for number in range(6))
+ALL: Final = 1_000
+"""A limit that is never reached: which of several equals a limit leaves out is nobody's promise."""
+
+
+class Walk:
+    """One seed's walk. The storage under test must be empty, and its clock must stand still but for `step`."""
+
+    def __init__(self, subject: ContractSubject, model_clock: VirtualClock, seed: int) -> None:
+        self._subject = subject
+        self._storage: Storage = subject.handles[0]
+        self._clock = model_clock
+        self._model: Storage = MemoryStorage(model_clock.now)
+        self._random = Random(seed)  # noqa: S311 - a seed that repeats is the point
+        self._make = Maker()
+        self._turns: list[Claimed] = []
+        self._ids: list[str] = []
+        self.done: list[str] = []
+        """The verbs so far, for the message of a failure."""
+
+    async def step(self) -> None:
+        """One random verb on both, then a comparison of everything."""
+        name, weight_of = self._choice(), dict(self._verbs())
+        self.done.append(name)
+        await weight_of[name]()
+        await self._compare("everything", lambda storage: storage.search(ExecutionFilter(), limit=ALL), _by_id)
+        await self._compare("counts", lambda storage: storage.counts(), lambda counts: {**counts})
+        await self._compare("defects", lambda storage: storage.defects(limit=ALL), list)
+
+    def _choice(self) -> str:
+        names = [name for name, _ in self._verbs()]
+        return self._random.choices(names, [_WEIGHTS.get(name, 1) for name in names])[0]
+
+    def _verbs(self) -> list[tuple[str, Callable[[], Any]]]:
+        return [(name[5:], getattr(self, name)) for name in sorted(dir(self)) if name.startswith("verb_")]
+
+    async def _compare(
+        self, what: str, call: Callable[[Storage], Operation[T]], normal: Callable[[T], object]
+    ) -> object:
+        expected = await _outcome(call(self._model), normal)
+        actual = await _outcome(call(self._storage), normal)
+        assert actual == expected, f"{what} differs from memory after {self.done}"
+        return expected
+
+    def _some(self, things: Sequence[T], most: int) -> list[T]:
+        return self._random.sample(things, self._random.randint(0, min(most, len(things))))
+
+    def _held(self) -> list[tuple[str, int]]:
+        """Turns, most of them recent; some have long lost their fence."""
+        return [(turn.id, turn.fence) for turn in self._some(self._turns[-12:], 4)]
+
+    # --- verbs -----------------------------------------------------------------------------------------------
+
+    async def verb_advance(self) -> None:
+        seconds = self._random.choice([0.25, 0.5, 1.0, 2.5, 5.0])
+        await self._subject.advance(seconds)
+        self._clock.advance(seconds)
+
+    async def verb_enqueue(self) -> None:
+        rows = [self._row() for _ in range(self._random.randint(1, 4))]
+        self._ids += [row.id for row in rows]
+        whole = self._random.random() < 0.2
+        await self._compare("enqueue", lambda storage: storage.enqueue(rows, all_or_nothing=whole), list)
+
+    def _row(self, parent: Claimed | None = None, index: int = 0) -> NewExecution:
+        pick = self._random.choice
+        fields: dict[str, Any] = {
+            "kind": pick(list(Kind)),
+            "task_name": pick(NAMES),
+            "queue": pick(QUEUES),
+            "priority": self._random.randint(-1, 1),
+            "delay": pick([0.0, 0.0, 0.0, 0.5, 2.0]),
+            "max_deliveries": self._random.randint(1, 3),
+            "max_attempts": 4,
+            "input": pick(['""', "null", '{"a": 1}']),
+        }
+        if fields["kind"] is Kind.SLEEPING:
+            fields.update(sleeping_id=pick(DOORS), timeout=pick([None, 3.0]))
+        elif parent is None and self._random.random() < 0.3:
+            fields.update(idempotency_key=pick(["k1", "k2", "k3"]), idempotency_hash=pick(["h1", "h2"]))
+        return self._make.row(**fields) if parent is None else self._make.child(parent, index, **fields)
+
+    async def verb_claim(self) -> None:
+        options: dict[str, Any] = {
+            "executor_id": self._random.choice(EXECUTORS),
+            "queues": self._random.sample(QUEUES, self._random.randint(1, 2)),
+            "task_names": self._random.sample(NAMES, self._random.randint(1, 3)),
+            "limit": self._random.choice([1, 2, 5, ALL]),
+            "lease": 4.0,
+        }
+        turns = await self._compare("claim", lambda storage: storage.claim(**options), list)
+        if isinstance(turns, list):
+            self._turns += turns
+
+    async def verb_settle(self) -> None:
+        by_id = {turn.id: turn for turn in self._some(self._turns[-12:], 4)}
+        settlements = [self._end(turn) for turn in by_id.values()]
+        self._ids += [child.id for settlement in settlements for child in settlement.children]
+        await self._compare("settle", lambda storage: storage.settle(settlements), tuple)
+
+    def _end(self, turn: Claimed) -> Settlement:
+        pick = self._random.choice
+        ends: list[Callable[[], Settlement]] = [
+            lambda: complete(turn, pick(['""', "null", "[1]"])),
+            lambda: fail(turn, '{"type": "E", "message": ""}', retry_delay=None, timed_out=pick([True, False])),
+            lambda: release(turn),
+            lambda: spawn(turn, pick([None, '""']), self._children(turn)),
+            lambda: spawn(turn, None, self._children(turn)),
+        ]
+        if turn.attempts < turn.max_attempts:
+            ends.append(lambda: fail(turn, '{"type": "E", "message": ""}', retry_delay=pick([0.0, 1.0])))
+        if turn.kind is Kind.LOOP:
+            ends.append(lambda: repeat(turn, pick([0.0, 1.0]), pick([None, '"s"'])))
+        if turn.phase is Phase.CHILDREN:
+            ends.append(lambda: spawn_finalize(turn, self._make.finalize(turn, task_name="child")))
+        return pick(ends)()
+
+    def _children(self, turn: Claimed) -> tuple[NewExecution, ...]:
+        return tuple(self._row(turn, index) for index in range(self._random.randint(0, 3)))
+
+    async def verb_settled(self) -> None:
+        held = self._held()
+        await self._compare("settled", lambda storage: storage.settled(held), frozenset)
+
+    async def verb_renew(self) -> None:
+        held = self._held()
+        await self._compare("renew", lambda storage: storage.renew(held, lease=4.0), frozenset)
+
+    async def verb_heartbeat(self) -> None:
+        beats = [(id_, fence, '"half"') for id_, fence in self._held()]
+        await self._compare("heartbeat", lambda storage: storage.heartbeat(beats), frozenset)
+
+    async def verb_wake(self) -> None:
+        name, door = self._random.choice(NAMES), self._random.choice(DOORS)
+        ends: list[tuple[str | None, str | None]] = [('"o"', None), (None, '{"type": "E", "message": ""}'), (None, None)]
+        output, error = self._random.choice(ends)
+        await self._compare("wake", lambda storage: storage.wake(name, door, output=output, error=error), tuple)
+        await self._compare("sleeper", lambda storage: storage.get_sleeping(name, door), _settled_record)
+
+    async def verb_apply_wakeups(self) -> None:
+        await self._compare("apply_wakeups", lambda storage: storage.apply_wakeups(limit=ALL), tuple)
+
+    async def verb_expire_waits(self) -> None:
+        await self._compare("expire_waits", lambda storage: storage.expire_waits(limit=ALL), tuple)
+
+    async def verb_recover(self) -> None:
+        await self._compare("recover", lambda storage: storage.recover(limit=ALL), sorted)
+
+    async def verb_cancel(self) -> None:
+        ids = self._some(self._ids, 3)
+        await self._compare("cancel", lambda storage: storage.cancel(ids, reason="cancelled"), list)
+
+    async def verb_pick_up_cancelled(self) -> None:
+        executor_id = self._random.choice(EXECUTORS)
+        await self._compare(
+            "pick_up_cancelled", lambda storage: storage.pick_up_cancelled(executor_id=executor_id, limit=ALL), sorted
+        )
+
+    async def verb_redrive(self) -> None:
+        ids = self._some(self._ids, 5)
+        await self._compare("redrive", lambda storage: storage.redrive(ids), sorted)
+
+    async def verb_claim_closes(self) -> None:
+        await self._compare("claim_closes", lambda storage: storage.claim_closes(limit=ALL, lease=3.0), sorted)
+
+    async def verb_close_trees(self) -> None:
+        ids = self._some(self._ids, ALL)
+        await self._compare(
+            "close_trees", lambda storage: storage.close_trees(ids, reason="parent_cancelled"), sorted
+        )
+
+    async def verb_recover_closes(self) -> None:
+        await self._compare("recover_closes", lambda storage: storage.recover_closes(limit=ALL), int)
+
+    async def verb_children(self) -> None:
+        ids = self._some(self._ids, 5)
+        await self._compare("children", lambda storage: storage.children(ids), sorted)
+
+    async def verb_finished(self) -> None:
+        ids = self._some(self._ids, ALL)
+        await self._compare("finished", lambda storage: storage.finished(ids), sorted)
+
+
+_WEIGHTS: Final = {"claim": 6, "settle": 9, "enqueue": 4, "advance": 3, "recover": 2, "close_trees": 2}
+
+
+async def _outcome(operation: Operation[T], normal: Callable[[T], object]) -> object:
+    """The result in comparable form, or the class of the error: two storages may word an error differently."""
+    try:
+        return normal(await operation)
+    except DurableError as error:
+        return type(error)
+
+
+def _by_id(records: Sequence[Execution]) -> dict[str, object]:
+    return {record.id: _settled_record(record) for record in records}
+
+
+def _settled_record(record: Execution | None) -> object:
+    """A record but for `updated_at`, which tells when a storage last wrote it and belongs to no promise."""
+    return record and record._replace(updated_at=record.created_at)

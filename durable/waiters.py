@@ -1,0 +1,114 @@
+"""Wait for the ends of executions: any number of waiters, one listener, one query per look for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from random import Random
+
+from durable.bus import Bus
+from durable.errors import ExecutionNotFound
+from durable.execution import FinishedExecution
+from durable.rooms.loop import Waker, patiently
+from durable.storage import Hint, Storage
+
+__all__ = ["Waiters"]
+
+_log = logging.getLogger("durable")
+_LOOKS_PER_CHECK = 10
+"""How many looks pass between checks that what is waited for still exists: retention may have taken it."""
+
+
+class Waiters:
+    """Futures by execution id. Memory follows the number of waiters and returns to nothing with them."""
+
+    def __init__(self, storage: Storage, bus: Bus, *, poll_interval: float, random: Random) -> None:
+        self._storage = storage
+        self._bus = bus
+        self._poll_interval = poll_interval
+        self._waker = Waker(random)
+        self._futures: dict[str, list[asyncio.Future[FinishedExecution]]] = {}
+        self._unchecked: set[str] = set()
+        self._looker: asyncio.Task[None] | None = None
+        self._unsubscribe = bus.subscribe(self._on_hint)
+
+    async def wait(self, execution_id: str) -> FinishedExecution:
+        """The end of one execution; raises ExecutionNotFound if there is none, or none any more."""
+        (future,) = self.futures([execution_id])
+        return await future
+
+    def futures(self, execution_ids: Sequence[str]) -> list[asyncio.Future[FinishedExecution]]:
+        """A future for the end of each; cancel those nobody waits for any more."""
+        loop = asyncio.get_running_loop()
+        self._bus.hear()
+        made: list[asyncio.Future[FinishedExecution]] = []
+        for execution_id in execution_ids:
+            future: asyncio.Future[FinishedExecution] = loop.create_future()
+            self._futures.setdefault(execution_id, []).append(future)
+            future.add_done_callback(lambda done, key=execution_id: self._forget(key, done))  # type: ignore[misc]
+            self._unchecked.add(execution_id)
+            made.append(future)
+        self._waker.ring()
+        if self._looker is None:
+            self._looker = asyncio.create_task(self._look_for_ever(), name="durable-waiters")
+        return made
+
+    def resolve(self, ends: Iterable[FinishedExecution]) -> None:
+        """Hand over ends that this process wrote or read."""
+        if not self._futures:
+            return
+        for end in ends:
+            for future in tuple(self._futures.get(end.id, ())):
+                if not future.done():
+                    future.set_result(end)
+
+    async def close(self) -> None:
+        """Cancel everybody who still waits."""
+        self._unsubscribe()
+        for futures in list(self._futures.values()):
+            for future in list(futures):
+                future.cancel()
+        if self._looker is not None:
+            self._looker.cancel()
+            await asyncio.wait({self._looker}, timeout=1.0)
+
+    def _on_hint(self, hint: Hint) -> None:
+        if self._futures and hint.topic in ("finished", "cancelled", "reconnected"):
+            self._waker.ring()
+
+    def _forget(self, execution_id: str, future: asyncio.Future[FinishedExecution]) -> None:
+        waiting = self._futures.get(execution_id, [])
+        if future in waiting:
+            waiting.remove(future)
+        if not waiting:
+            self._futures.pop(execution_id, None)
+            self._unchecked.discard(execution_id)
+
+    async def _look_for_ever(self) -> None:
+        looks = 0
+        try:
+            while self._futures:
+                looks += 1
+                if looks % _LOOKS_PER_CHECK == 0:
+                    self._unchecked.update(self._futures)
+                try:
+                    await patiently(self._storage, self._look, "waiting for results")
+                except Exception:
+                    _log.exception("looking for results failed; it goes on after a pause")
+                if self._futures:
+                    await self._waker.sleep(self._poll_interval)
+        finally:
+            self._looker = None
+
+    async def _look(self) -> None:
+        self.resolve(await self._storage.finished(list(self._futures)))
+        unchecked = list(self._unchecked & self._futures.keys())
+        if not unchecked:
+            return
+        existing = await self._storage.existing(unchecked)
+        self._unchecked.difference_update(unchecked)
+        for execution_id in set(unchecked) - existing:
+            for future in tuple(self._futures.get(execution_id, ())):
+                if not future.done():
+                    future.set_exception(ExecutionNotFound(execution_id))

@@ -1,0 +1,76 @@
+"""Fixtures of every test on Postgres: the server, a database per worker, a schema per test, storages on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from storage_postgres import PostgresStorage
+from storage_postgres.migrate import migrate
+from tests.support.bouncer import pytest_collection_modifyitems, pytest_configure
+from tests.support.clock import stop_clock
+from tests.support.databases import own_database
+from tests.support.servers import Server, find_server
+from tests.support.subject import PostgresSubject, open_storage, open_subject
+
+__all__ = ["pytest_collection_modifyitems", "pytest_configure"]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    server = find_server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn(postgres_server: Server) -> Iterator[str]:
+    """A database of this worker's own."""
+    with own_database(postgres_server) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def postgres_control(postgres_dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    """A blocking connection in autocommit for what tests do beside the library."""
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def schema_names() -> Iterator[str]:
+    return (f"test_{number}" for number in count(1))
+
+
+@pytest.fixture
+def schema(schema_names: Iterator[str]) -> str:
+    """The name of a schema that is not there yet; it goes with the database."""
+    return next(schema_names)
+
+
+@pytest.fixture
+def migrated_schema(postgres_control: psycopg.Connection[Any], schema: str) -> str:
+    migrate(postgres_control, schema)
+    return schema
+
+
+@pytest_asyncio.fixture
+async def postgres_storage(postgres_dsn: str, migrated_schema: str) -> AsyncIterator[PostgresStorage]:
+    """Open in both colours, on a fresh schema, with the server's own clock."""
+    async with open_storage(PostgresStorage(postgres_dsn, schema=migrated_schema, min_size=1, max_size=4)) as storage:
+        yield storage
+
+
+@pytest_asyncio.fixture
+async def postgres_subject(
+    postgres_dsn: str, migrated_schema: str, postgres_control: psycopg.Connection[Any]
+) -> AsyncIterator[PostgresSubject]:
+    """What the contract of a storage runs on: a fresh schema whose clock stands still."""
+    stop_clock(postgres_control, migrated_schema)
+    async with open_subject(postgres_dsn, migrated_schema) as subject:
+        yield subject

@@ -1,0 +1,82 @@
+"""One vocabulary: the columns and CHECK lists of the database are the fields and enums of durable.execution."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Any
+
+import psycopg
+import pytest
+
+from durable.execution import FINISHED, PRIORITIES, Claimed, CloseStatus, Execution, Kind, NewExecution, Phase, Status
+from storage_postgres.statements import load
+
+Control = psycopg.Connection[Any]
+
+
+def columns_of(control: Control, schema: str, table: str) -> list[str]:
+    rows = control.execute(
+        "select column_name from information_schema.columns where table_schema = %s and table_name = %s"
+        " order by ordinal_position",
+        [schema, table],
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def check_of(control: Control, schema: str, constraint: str) -> str:
+    row = control.execute(
+        "select pg_catalog.pg_get_constraintdef(c.oid) from pg_catalog.pg_constraint as c"
+        " join pg_catalog.pg_namespace as n on n.oid = c.connamespace where n.nspname = %s and c.conname = %s",
+        [schema, constraint],
+    ).fetchone()
+    assert row is not None, f"there is no constraint {constraint}"
+    return row[0]  # type: ignore[no-any-return]
+
+
+def words_of(check: str) -> set[str]:
+    return set(re.findall(r"'(\w+)'::text", check))
+
+
+def test_the_columns_are_the_fields_of_a_record_in_their_order(
+    postgres_control: Control, migrated_schema: str
+) -> None:
+    assert columns_of(postgres_control, migrated_schema, "executions") == list(Execution._fields)
+
+
+@pytest.mark.parametrize(
+    ("column", "enum"), [("kind", Kind), ("status", Status), ("phase", Phase), ("close_status", CloseStatus)]
+)
+def test_a_check_lists_the_words_of_its_enum(
+    column: str, enum: type[StrEnum], postgres_control: Control, migrated_schema: str
+) -> None:
+    assert words_of(check_of(postgres_control, migrated_schema, f"executions_{column}")) == set(enum)
+
+
+def test_the_check_of_ends_lists_the_finished_statuses(postgres_control: Control, migrated_schema: str) -> None:
+    assert words_of(check_of(postgres_control, migrated_schema, "executions_finished")) == FINISHED
+
+
+def test_the_check_of_priorities_has_their_bounds(postgres_control: Control, migrated_schema: str) -> None:
+    check = check_of(postgres_control, migrated_schema, "executions_priority")
+
+    assert [int(bound) for bound in re.findall(r"-?\d+", check)] == [PRIORITIES[0], PRIORITIES[-1]]
+
+
+@pytest.mark.parametrize(("statement", "prefix"), [("enqueue", ""), ("settle", "child_")])
+def test_an_insert_passes_the_fields_of_a_new_execution_in_their_order(statement: str, prefix: str) -> None:
+    text = load()[statement]
+    passed = re.findall(r"%\((\w+)\)s", text[text.index("insert into") :] if prefix else text)
+    named = re.findall(r"\((id, root_id, parent_id, [\w, ]+? run_at)\)", text.replace("( ", "(").replace(" )", ")"))
+
+    expected = [prefix + field for field in NewExecution._fields]
+
+    assert [name for name in passed if name in expected] == expected
+    assert named == [", ".join(NewExecution._fields)]
+
+
+def test_the_claim_gives_the_fields_of_a_turn_in_their_order() -> None:
+    text = load()["claim"]
+    last = text[text.rindex("select ") : text.rindex(" from claimed")]
+
+    assert re.findall(r"c\.(\w+)", last) == list(Claimed._fields)

@@ -1,0 +1,119 @@
+"""What the contract needs of Postgres: three storages on one fresh schema, its clock, and ways past the verbs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from storage_postgres import PostgresStorage
+from storage_postgres.arrays import plain
+from storage_postgres.statements import render
+from tests.support import clock
+from tests.support.locks import PATIENCE
+
+__all__ = ["PostgresSubject", "RowsHeld", "open_storage", "open_subject"]
+
+HANDLES: Final = 3
+_WAITS_FOR: Final = (
+    "select exists (select 1 from pg_catalog.pg_stat_activity as a"
+    " where a.wait_event_type = 'Lock' and %s = any(pg_catalog.pg_blocking_pids(a.pid)))"
+)
+
+
+class RowsHeld:
+    """See durable.testing.contract.subject.Held."""
+
+    def __init__(self, watch: psycopg.AsyncConnection[Any], holder_pid: int) -> None:
+        self._watch = watch
+        self._holder_pid = holder_pid
+
+    async def contended(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not await self._is_waited_for():
+                pass  # each round is a round trip, so the waiter gets its turns
+
+    async def _is_waited_for(self) -> bool:
+        row = await (await self._watch.execute(_WAITS_FOR, [self._holder_pid])).fetchone()
+        return bool(row and row[0])
+
+
+class PostgresSubject:
+    """See durable.testing.contract.subject.ContractSubject. Made by `open_subject`."""
+
+    has_row_locks = True
+    has_transactions = True
+
+    def __init__(
+        self, dsn: str, schema: str, handles: Sequence[PostgresStorage], control: psycopg.AsyncConnection[Any]
+    ) -> None:
+        self.handles = handles
+        self._dsn = dsn
+        self._schema = schema
+        self.control = control
+        """In autocommit, for what a test does beside the verbs."""
+
+    async def advance(self, seconds: float) -> None:
+        await clock.advance(self.control, self._schema, seconds)
+
+    async def now(self) -> datetime:
+        return await clock.now(self.control, self._schema)
+
+    @asynccontextmanager
+    async def hold(self, ids: Sequence[str]) -> AsyncGenerator[RowsHeld]:
+        lock = render("select 1 from /*schema*/executions where id = any(%s::uuid[]) for update", self._schema)
+        async with await psycopg.AsyncConnection.connect(self._dsn) as holder:
+            found = await (await holder.execute(lock, [plain(ids)])).fetchall()
+            assert len(found) == len(ids), "every row to be held must be there"
+            yield RowsHeld(self.control, holder.info.backend_pid)
+
+    @asynccontextmanager
+    async def rolled_back(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        async with (
+            await psycopg.AsyncConnection.connect(self._dsn) as connection,
+            connection.transaction(force_rollback=True),
+        ):
+            yield connection
+
+    @contextmanager
+    def rolled_back_blocking(self) -> Generator[psycopg.Connection[Any]]:
+        with psycopg.connect(self._dsn) as connection, connection.transaction(force_rollback=True):
+            yield connection
+
+    async def tamper(self, execution_id: str, **columns: object) -> None:
+        assignments = sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in columns
+        )
+        update = render("update /*schema*/executions set ", self._schema) + assignments
+        values = {name: str(value) if isinstance(value, str) else value for name, value in columns.items()}
+        cursor = await self.control.execute(update + sql.SQL(" where id = %(_id)s"), {**values, "_id": execution_id})
+        assert cursor.rowcount == 1, f"execution {execution_id} is not stored"
+
+
+@asynccontextmanager
+async def open_storage(storage: PostgresStorage) -> AsyncGenerator[PostgresStorage]:
+    """Open in both colours until the block ends."""
+    await storage.open()
+    try:
+        await asyncio.to_thread(storage.open_blocking)
+        try:
+            yield storage
+        finally:
+            await asyncio.to_thread(storage.close_blocking)
+    finally:
+        await storage.close()
+
+
+@asynccontextmanager
+async def open_subject(dsn: str, schema: str) -> AsyncGenerator[PostgresSubject]:
+    """A subject on a schema that is migrated and whose clock stands."""
+    async with AsyncExitStack() as stack:
+        storages = [PostgresStorage(dsn, schema=schema, min_size=1, max_size=4) for _ in range(HANDLES)]
+        handles = await asyncio.gather(*(stack.enter_async_context(open_storage(storage)) for storage in storages))
+        control = await stack.enter_async_context(await psycopg.AsyncConnection.connect(dsn, autocommit=True))
+        yield PostgresSubject(dsn, schema, handles, control)
