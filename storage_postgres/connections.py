@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -11,10 +13,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from durable.errors import ConfigurationError, NotOpen
+from durable.errors import ConfigurationError, NotOpen, StorageUnavailable
 from storage_postgres.failures import is_connection_spent, translated
 from storage_postgres.operation import PostgresOperation
 from storage_postgres.plan import drive, drive_async
+from storage_postgres.source import Source
 from storage_postgres.statements import Statements
 
 __all__ = ["Connections", "PostgresLane"]
@@ -31,8 +34,9 @@ _DIRECT_OPTIONS: Final = "-c jit=off -c timezone=UTC"
 class Connections:
     """Every connection of one storage. Opens nothing by itself; knows after `probe` what the DSN leads to."""
 
-    def __init__(self, dsn: str, statements: Statements, *, min_size: int, max_size: int) -> None:
-        self._dsn = dsn
+    def __init__(self, source: Source, statements: Statements, *, min_size: int, max_size: int) -> None:
+        self._source = source
+        self._dsn = ""
         self._statements = statements
         self._min_size = min_size
         self._max_size = max_size
@@ -64,6 +68,7 @@ class Connections:
 
     def probe(self) -> None:
         """Find out whether a pooler stands between: it invents the backend's pid, the server tells the true one."""
+        self._dsn = self._source.acquire()
         self.is_pooled = True
         with translated(), psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None) as connection:
             row = connection.execute("select pg_catalog.pg_backend_pid()").fetchone()
@@ -83,6 +88,7 @@ class Connections:
         pool, self._async_pool = self._async_pool, None
         if pool is not None:
             await pool.close(timeout=2.0)
+        self._release()
 
     def open_blocking(self) -> None:
         self._pool = ConnectionPool(
@@ -96,10 +102,16 @@ class Connections:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.close(timeout=2.0)
+        self._release()
+
+    def _release(self) -> None:
+        """End the use of the server when neither colour is open any more."""
+        if self._pool is None and self._async_pool is None:
+            self._source.release()
 
     def connect(self) -> psycopg.Connection[Any]:
         """A blocking connection outside every pool."""
-        with translated():
+        with self._reviving(), translated():
             connection = psycopg.connect(self.conninfo, **self._settings())
         _configure(connection)
         return connection
@@ -110,24 +122,41 @@ class Connections:
         await _configure_async(connection)
         return connection
 
+    @contextmanager
+    def _reviving(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageUnavailable:
+            self._source.revive()
+            raise
+
     async def run_async(self, operation: PostgresOperation[T]) -> T:
         if self._async_pool is None:
             raise NotOpen("the storage is not open for this event loop; use it inside `async with app:`")
-        with translated():
-            async with self._async_pool.connection() as connection:
-                try:
-                    return await drive_async(
-                        operation.make_plan, connection, self._statements, self.prepare, operation.transaction
-                    )
-                except Exception as error:
-                    if is_connection_spent(error):
-                        await connection.close()
-                    raise
+        try:
+            with translated():
+                return await self._run_pooled(self._async_pool, operation)
+        except StorageUnavailable:
+            await asyncio.to_thread(self._source.revive)
+            raise
+
+    async def _run_pooled(
+        self, pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]], operation: PostgresOperation[T]
+    ) -> T:
+        async with pool.connection() as connection:
+            try:
+                return await drive_async(
+                    operation.make_plan, connection, self._statements, self.prepare, operation.transaction
+                )
+            except Exception as error:
+                if is_connection_spent(error):
+                    await connection.close()
+                raise
 
     def run(self, operation: PostgresOperation[T]) -> T:
         if self._pool is None:
             raise NotOpen("the storage is not open for blocking calls; use it inside `with app.client() as client:`")
-        with translated(), self._pool.connection() as connection:
+        with self._reviving(), translated(), self._pool.connection() as connection:
             try:
                 return self.run_own(operation, connection)
             except Exception as error:
@@ -195,6 +224,3 @@ class PostgresLane:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-Params = Mapping[str, object]

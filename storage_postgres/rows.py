@@ -20,7 +20,7 @@ from durable.execution import (
 )
 from storage_postgres.arrays import plain, texts
 
-__all__ = ["child_outcome", "claimed", "execution", "finished", "new_columns", "settlement_columns"]
+__all__ = ["child_columns", "child_outcome", "claimed", "execution", "finished", "new_columns", "settlement_columns"]
 
 _KINDS = {kind.value: kind for kind in Kind}
 _PHASES = {phase.value: phase for phase in Phase}
@@ -86,5 +86,9 @@ def settlement_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
         "error": texts(errors),
         "reason": texts(reasons),
         "children": plain([len(inserted) for inserted in children]),
-        **new_columns((child for inserted in children for child in inserted), "child_"),
     }
+
+
+def child_columns(children: Sequence[NewExecution]) -> dict[str, object]:
+    """The columns of the children that a settle inserts; nothing without any, because its statement has none then."""
+    return new_columns(children, "child_") if children else {}

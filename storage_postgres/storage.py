@@ -33,6 +33,7 @@ from storage_postgres.listen import channel_of, hints_of, payloads_of
 from storage_postgres.migrate import check, migrate
 from storage_postgres.operation import PostgresOperation
 from storage_postgres.plan import Plan
+from storage_postgres.source import DsnSource, Source
 from storage_postgres.statements import Statements
 
 __all__ = ["PostgresStorage"]
@@ -46,11 +47,12 @@ class PostgresStorage:
 
     is_shared = True
 
-    def __init__(self, dsn: str, *, schema: str = "durable", min_size: int = 2, max_size: int = 8) -> None:
+    def __init__(self, dsn: str | Source, *, schema: str = "durable", min_size: int = 2, max_size: int = 8) -> None:
         if not _SCHEMA_NAME.fullmatch(schema) or len(schema.encode()) > 63 or schema.startswith("pg_"):
             raise ConfigurationError(f"schema {schema[:80]!r} must be 1 to 63 bytes, without NUL, not pg_…")
         self.schema = schema
-        self.connections = Connections(dsn, Statements(schema), min_size=min(min_size, max_size), max_size=max_size)
+        source = DsnSource(dsn) if isinstance(dsn, str) else dsn
+        self.connections = Connections(source, Statements(schema), min_size=min(min_size, max_size), max_size=max_size)
         self._channel = channel_of(schema)
 
     # --- life ----------------------------------------------------------------------------------------------

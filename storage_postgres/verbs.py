@@ -129,9 +129,11 @@ def heartbeat(beats: Sequence[tuple[str, int, str]]) -> Plan[frozenset[str]]:
 def settle(settlements: Sequence[Settlement]) -> Plan[Settled]:
     if not settlements:
         return _NOTHING_SETTLED
-    ((count, ids, queues),) = yield Query("settle", to.settlement_columns(settlements))
+    spawned = [child for item in settlements for child in item.children]
+    name = "settle_and_spawn" if spawned else "settle"
+    ((count, ids, queues),) = yield Query(name, to.settlement_columns(settlements) | to.child_columns(spawned))
     accepted = frozenset(ids) if count < len(settlements) else frozenset(item.id for item in settlements)
-    if any(child.kind == Kind.SLEEPING for item in settlements for child in item.children):
+    if any(child.kind == Kind.SLEEPING for child in spawned):
         woken = yield from apply_wakeups(limit=1000)
         queues = {*queues, *woken.ready_queues}
     return Settled(accepted, frozenset(queues))

@@ -1,19 +1,30 @@
 -- name: cancel
 -- End unfinished executions. One whose parent is cancelled by the same call is counted in the parent's own write,
--- because a statement writes a row once. Locks deepest first, then in id order: children before parents, as settle.
+-- because a statement writes a row once. Locks them and their parents in one go, in the order of `tell_parents`.
+-- Index: the primary key.
 with at as materialized (select /*schema*/clock_now() as now),
+related as materialized (
+    select e.id from /*schema*/executions as e where e.id = any(%(ids)s::uuid[])
+    union
+    select e.parent_id from /*schema*/executions as e where e.id = any(%(ids)s::uuid[]) and e.parent_id is not null
+),
 held as materialized (
     select e.id, e.parent_id, e.status, e.finished_at is null as is_open
     from /*schema*/executions as e
-    where e.id = any(%(ids)s::uuid[])
-    order by e.depth desc, e.id
+    where e.id = any(array(select r.id from related as r))
+    order by e.active_children_count > 0, case when e.active_children_count > 0 then e.depth end desc, e.id
     for update
 ),
-own as materialized (
-    select h.parent_id, count(*)::integer as children
+named as materialized (
+    select h.id, h.parent_id, h.status, h.is_open
     from held as h
-    where h.is_open and h.parent_id in (select o.id from held as o where o.is_open)
-    group by h.parent_id
+    where h.id = any(%(ids)s::uuid[])
+),
+own as materialized (
+    select n.parent_id, count(*)::integer as children
+    from named as n
+    where n.is_open and n.parent_id in (select o.id from named as o where o.is_open)
+    group by n.parent_id
 ),
 cancelled as (
     update /*schema*/executions as e
@@ -28,25 +39,26 @@ cancelled as (
         close_status = case when e.active_children_count = left_over.children then 'closed' else 'ready' end,
         closed_at = case when e.active_children_count = left_over.children then at.now end,
         updated_at = at.now
-    from held as h
+    from named as n
         cross join at
         cross join lateral (
-            select coalesce((select own.children from own where own.parent_id = h.id), 0) as children
+            select coalesce((select own.children from own where own.parent_id = n.id), 0) as children
         ) as left_over
-    where e.id = h.id
-        and h.is_open
+    where e.id = n.id
+        and n.is_open
         and e.id = any(%(ids)s::uuid[])
     returning e.id, e.parent_id
 ),
 ended as (
     select c.parent_id from cancelled as c
-    where c.parent_id is not null and c.parent_id not in (select o.id from held as o where o.is_open)
+    where c.parent_id is not null and c.parent_id not in (select o.id from named as o where o.is_open)
 ),
 /*include tell_parents*/
-select h.id, h.status, h.is_open from held as h;
+select n.id, n.status, n.is_open from named as n;
 
 -- name: pick_up_cancelled
--- Executions cancelled under one executor's hands, once each. Index: executions_cancel.
+-- Executions cancelled under one executor's hands, once each. Locks what it takes, skips what is locked.
+-- Index: executions_cancel.
 update /*schema*/executions as e
 set needs_cancel = false
 where e.ctid = any(array(
@@ -61,7 +73,8 @@ where e.ctid = any(array(
 returning e.id;
 
 -- name: redrive
--- Make closed failures ready again: a lost finalize finalizes again, the rest starts anew. Index: the primary key.
+-- Make closed failures ready again: a lost finalize finalizes again, the rest starts anew. Locks what it writes.
+-- Index: the primary key.
 update /*schema*/executions as e
 set status = 'ready',
     phase = case when e.status = 'finalize_failed' then 'children' else 'run' end,

@@ -46,22 +46,25 @@ from claimed as c
 order by c.priority desc, c.due_at, c.id;
 
 -- name: renew
--- Extend the leases that are still held under the fence given. Index: the primary key.
+-- Extend the leases that are still held under the fence given. Locks what it writes, in id order: the arrays are sorted.
+-- Index: the primary key; the test for membership keeps every other plan away.
 update /*schema*/executions as e
 set lease_expires_at = /*schema*/clock_now() + %(lease)s::double precision * interval '1 second'
 from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
 where e.id = i.id
+    and e.id = any(%(id)s::uuid[])
     and e.fence = i.fence
     and e.lease_expires_at is not null
 returning e.id;
 
 -- name: heartbeat
--- Store the details of attempts that still hold their fence. Index: the primary key.
+-- Store the details of attempts that still hold their fence. Locks what it writes, as `renew`. Index: the primary key.
 update /*schema*/executions as e
 set progress = i.progress,
     updated_at = /*schema*/clock_now()
 from unnest(%(id)s::uuid[], %(fence)s::bigint[], %(progress)s::text[]) as i (id, fence, progress)
 where e.id = i.id
+    and e.id = any(%(id)s::uuid[])
     and e.fence = i.fence
     and e.lease_expires_at is not null
 returning e.id;

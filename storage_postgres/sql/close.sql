@@ -1,5 +1,6 @@
 -- name: claim_closes
--- Take finished executions whose children are still active. Index: executions_close.
+-- Take finished executions whose children are still active. Locks what it takes, skips what is locked.
+-- Index: executions_close.
 with at as materialized (select /*schema*/clock_now() as now)
 update /*schema*/executions as e
 set close_status = 'closing',
@@ -18,17 +19,28 @@ returning e.id;
 
 -- name: close_trees
 -- Cancel the unfinished children of closing executions, one level; close those that have none left.
--- Locks children in id order, then the closing ones in id order. Index: executions_children.
+-- Locks the children and the closing ones in one go, in the order of `tell_parents`.
+-- Index: executions_children, one probe for each of the closing, which `offset 0` keeps; then the primary key.
 with at as materialized (select /*schema*/clock_now() as now),
+related as materialized (
+    select p.id as parent_id, c.id
+    from /*schema*/executions as p
+        left join lateral (
+            select e.id
+            from /*schema*/executions as e
+            where e.parent_id = p.id and e.finished_at is null
+            offset 0
+        ) as c on true
+    where p.id = any(%(ids)s::uuid[])
+        and p.close_status = 'closing'
+),
 held as materialized (
-    select e.id, e.parent_id, e.status
+    select e.id, e.parent_id, e.status, e.finished_at is null as is_open
     from /*schema*/executions as e
-    where e.parent_id = any(%(ids)s::uuid[])
-        and e.finished_at is null
-        and exists (
-            select 1 from /*schema*/executions as p where p.id = e.parent_id and p.close_status = 'closing')
-    order by e.id
-    for update of e
+    where e.id = any(array(
+        select r.id from related as r where r.id is not null union select r.parent_id from related as r))
+    order by e.active_children_count > 0, case when e.active_children_count > 0 then e.depth end desc, e.id
+    for update
 ),
 cancelled as (
     update /*schema*/executions as e
@@ -43,8 +55,7 @@ cancelled as (
         closed_at = case when e.active_children_count = 0 then at.now end,
         updated_at = at.now
     from at
-    where e.id = any(array(select held.id from held))
-        and e.finished_at is null
+    where e.id = any(array(select h.id from held as h where h.is_open))
     returning e.id, e.parent_id
 ),
 ended as (
@@ -62,11 +73,12 @@ emptied as (
         and p.close_status = 'closing'
         and p.active_children_count = 0
 )
-select h.id, h.status, c.id is not null
-from held as h left join cancelled as c on c.id = h.id;
+select h.id, h.status, h.id in (select c.id from cancelled as c)
+from held as h
+where h.is_open;
 
 -- name: recover_closes
--- Give back closings whose executor went away. Index: executions_closing.
+-- Give back closings whose executor went away. Locks what it takes, skips what is locked. Index: executions_closing.
 update /*schema*/executions as e
 set close_status = 'ready',
     close_lease_expires_at = null

@@ -47,12 +47,13 @@ limit %(limit)s::bigint;
 
 -- name: mend
 -- Rebuild counts, let stranded parents go on, cancel orphans, put the unclosed into the close pipeline.
+-- Locks what it mends, in the order of `tell_parents`. Index: the primary key, executions_children.
 with at as materialized (select /*schema*/clock_now() as now),
 held as materialized (
     select e.id
     from /*schema*/executions as e
     where e.id = any(%(ids)s::uuid[])
-    order by e.depth desc, e.id
+    order by e.active_children_count > 0, case when e.active_children_count > 0 then e.depth end desc, e.id
     for update
 )
 update /*schema*/executions as e

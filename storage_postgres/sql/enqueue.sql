@@ -1,6 +1,7 @@
 -- name: enqueue
 -- Insert new executions, in the order given. A row whose id, idempotency key or sleeping id is there is left out of
--- the answer; `existing_rows` then tells what is there.
+-- the answer; `existing_rows` then tells what is there. Locks nothing, but waits for a transaction that is inserting the
+-- same key. Index: the unique ones, which find what is there.
 with at as materialized (select /*schema*/clock_now() as now),
 input as (
     select *

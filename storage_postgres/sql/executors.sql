@@ -1,4 +1,6 @@
 -- name: announce
+-- Write what an executor says of itself, and forget those unseen for an hour. Locks what it writes.
+-- Index: the primary key of executors; the table is small enough to be read whole.
 with forgotten as (
     delete from /*schema*/executors where seen_at < /*schema*/clock_now() - interval '1 hour'
 )
@@ -15,9 +17,11 @@ set queues = excluded.queues,
     seen_at = excluded.seen_at;
 
 -- name: withdraw
+-- Forget an executor. Locks its row. Index: the primary key of executors.
 delete from /*schema*/executors where id = %(id)s::text;
 
 -- name: executors
+-- What all executors last said.
 select id, queues, task_names, running, concurrency, started_at, seen_at
 from /*schema*/executors
 order by started_at, id;

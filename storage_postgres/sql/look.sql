@@ -1,4 +1,5 @@
 -- name: now
+-- The only clock that decides anything.
 select /*schema*/clock_now();
 
 -- name: get
@@ -20,6 +21,7 @@ where e.id = any(%(ids)s::uuid[])
     and e.finished_at is not null;
 
 -- name: existing
+-- Those of the ids that are stored. Index: the primary key.
 select e.id from /*schema*/executions as e where e.id = any(%(ids)s::uuid[]);
 
 -- name: search

@@ -1,6 +1,6 @@
 -- name: recover
 -- Take running executions back from executors whose lease has run out; judged, locked and written in one statement.
--- Locks what it takes, skips what is locked, then locks parents in id order. Index: executions_lease.
+-- Locks what it takes, skips what is locked, then parents as `tell_parents`. Index: executions_lease.
 with at as materialized (select /*schema*/clock_now() as now),
 late as materialized (
     select e.ctid as row_id

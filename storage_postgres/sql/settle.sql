@@ -1,8 +1,7 @@
--- name: settle
+-- fragment: settle_turns
 -- Write how turns ended, each under its fence alone: a status test here would invite the lease index and its dead
--- entries. Then insert and count the children of accepted ones, and tell the parents of those that ended.
--- Locks the turns in id order (the arrays are sorted), then the parents in id order. Index: the primary key.
-with at as materialized (select /*schema*/clock_now() as now),
+-- entries. Locks the turns in id order: the arrays are sorted. Index: the primary key.
+at as materialized (select /*schema*/clock_now() as now),
 input as materialized (
     select *
     from unnest(
@@ -51,7 +50,27 @@ settled as (
         and e.fence = i.fence
         and e.id = any(%(id)s::uuid[])
     returning e.id, e.parent_id, e.queue, e.status, e.finished_at is not null as is_end, e.due_at <= at.now as is_due
+)
+
+-- name: settle
+-- The ends of turns that start no children, with the parents of those that ended told. Locks the turns in id order, then
+-- the parents as `tell_parents`. Index: the primary key.
+with /*include settle_turns*/,
+ended as (
+    select s.parent_id from settled as s where s.is_end
 ),
+/*include tell_parents*/,
+woken as (
+    select r.queue from resumed as r where r.status = 'ready'
+    union
+    select s.queue from settled as s where s.status = 'ready' and s.is_due
+)
+/*include settle_result*/;
+
+-- name: settle_and_spawn
+-- As `settle`; then insert and count the children of accepted turns. It is a statement of its own because the columns
+-- of the children are most of it, and few turns have any. Locks and index as `settle`. Index: the primary key.
+with /*include settle_turns*/,
 inserted as (
     insert into /*schema*/executions (
         id, root_id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
@@ -95,6 +114,10 @@ woken as (
     union
     select s.queue from settled as s where s.status = 'ready' and s.is_due
 )
+/*include settle_result*/;
+
+-- fragment: settle_result
+-- How many were accepted, their ids unless that is all, and the queues in which something became claimable.
 select (select count(*) from settled),
     case when (select count(*) from settled) < cardinality(%(id)s::uuid[])
         then array(select s.id::text from settled as s) end,
@@ -105,7 +128,8 @@ select (select count(*) from settled),
 select e.id
 from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
     join /*schema*/executions as e on e.id = i.id
-where e.settled_fence = i.fence
+where e.id = any(%(id)s::uuid[])
+    and e.settled_fence = i.fence
     and e.fence > i.fence;
 
 -- name: children

@@ -1,5 +1,6 @@
 -- name: keep_wakeup
--- Keep a wake-up until it has met its sleeping task; the first of an id stays.
+-- Keep a wake-up until it has met its sleeping task; the first of an id stays. Locks nothing.
+-- Index: the primary key of wakeups.
 insert into /*schema*/wakeups (task_name, sleeping_id, output, error, created_at)
 values (
     %(task_name)s::text, %(sleeping_id)s::text, %(output)s::text, %(error)s::text, /*schema*/clock_now()
@@ -8,7 +9,7 @@ on conflict do nothing;
 
 -- name: apply_wakeups
 -- Bring kept wake-ups and waiting executions together; a null name means any. A wake-up whose execution has already
--- finished is dropped. Locks executions that it ends, skips locked ones, then parents in id order.
+-- finished is dropped. Locks executions that it ends, skips locked ones, then parents as `tell_parents`.
 -- Index: the primary key of wakeups, executions_sleeping.
 with at as materialized (select /*schema*/clock_now() as now),
 met as materialized (
@@ -50,7 +51,8 @@ select array(select woken.id::text from woken),
     array(select distinct r.queue from resumed as r where r.status = 'ready');
 
 -- name: expire_waits
--- End what waited past its deadline. Index: executions_wait.
+-- End what waited past its deadline. Locks what it takes, skips what is locked, then parents as `tell_parents`.
+-- Index: executions_wait.
 with at as materialized (select /*schema*/clock_now() as now),
 late as materialized (
     select e.ctid as row_id

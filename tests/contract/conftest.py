@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ class MemorySubject:
     def rolled_back_blocking(self) -> Iterator[None]:
         yield
 
-    async def tamper(self, execution_id: str, **columns: object) -> None:
+    async def tamper(self, execution_id: str, **columns: Any) -> None:
         record = self._store.executions[execution_id]
         self._store.executions[execution_id] = record._replace(**columns)
 

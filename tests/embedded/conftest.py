@@ -14,16 +14,7 @@ import pytest
 
 from storage_postgres.embedded import start
 
-from .support import (
-    CLIENT,
-    Client,
-    ClientAccount,
-    find_ordinary_account,
-    find_processes_of,
-    is_gone,
-    kill_all,
-    wait_until,
-)
+from .support import CLIENT, Client, ClientAccount, clean_up, find_ordinary_account, is_gone, wait_until
 
 IS_ROOT = os.geteuid() == 0
 collect_ignore = [] if IS_ROOT else ["test_as_root.py"]
@@ -31,14 +22,18 @@ collect_ignore = [] if IS_ROOT else ["test_as_root.py"]
 Spawn = Callable[..., Client]
 
 
-@pytest.fixture
-def place() -> Iterator[Path]:
+def make_place() -> Path:
     """A directory that Postgres can reach under every account; pytest's own are closed to others."""
     directory = Path(tempfile.mkdtemp(prefix="durable-test-", dir="/var/tmp"))
     directory.chmod(0o755)
+    return directory
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    directory = make_place()
     yield directory
-    kill_all(directory)
-    wait_until(lambda: not find_processes_of(directory))
+    clean_up(directory)
     shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -49,30 +44,48 @@ def new_home(place: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stopped_home() -> Iterator[Path]:
-    """A server's directory to copy: making one takes longer than most tests."""
-    directory = Path(tempfile.mkdtemp(prefix="durable-test-", dir="/var/tmp"))
-    directory.chmod(0o755)
-    original = directory / "home"
-    start(original, durable=False).release()
-    wait_until(lambda: is_gone(original))
-    for left in [*original.glob("*.lock"), original / "server.log", *original.glob("pg*/postmaster.opts")]:
-        left.unlink()
-    yield original
+def made_home() -> Iterator[Path]:
+    """A server's directory, kept for all tests: making or copying one takes longer than most of them."""
+    directory = make_place()
+    start(directory / "home", durable=False).release()
+    wait_until(lambda: is_gone(directory / "home"))
+    yield directory / "home"
     shutil.rmtree(directory)
 
 
 @pytest.fixture
-def home(place: Path, stopped_home: Path) -> Path:
-    """The directory of a server that has been initialised and does not run."""
-    subprocess.run(["cp", "-R", "-p", stopped_home, place], check=True)
-    return place / "home"
+def home(made_home: Path) -> Iterator[Path]:
+    """The directory of a server of this user that has been initialised and does not run."""
+    yield from use_once(made_home)
+
+
+@pytest.fixture
+def own_home(home: Path, place: Path) -> Path:
+    """A copy of `home` that a test may spoil."""
+    subprocess.run(["cp", "-R", "-p", home, place], check=True)
+    return place / home.name
+
+
+def use_once(home: Path) -> Iterator[Path]:
+    for left in [*home.glob("*.lock"), *home.glob("server.log"), *home.glob("pg*/postmaster.*")]:
+        left.unlink()
+    yield home
+    clean_up(home)
 
 
 @pytest.fixture(scope="session")
 def ordinary_account() -> ClientAccount:
     nobody = pwd.getpwnam("nobody")
     return find_ordinary_account(nobody.pw_uid, nobody.pw_gid)
+
+
+@pytest.fixture(scope="session")
+def ordinary_home(made_home: Path, ordinary_account: ClientAccount) -> Iterator[Path]:
+    directory = make_place()
+    subprocess.run(["cp", "-R", "-p", made_home, directory], check=True)
+    give(directory, ordinary_account)
+    yield directory / made_home.name
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(params=["this_user", "ordinary_user"] if IS_ROOT else ["this_user"])
@@ -84,13 +97,18 @@ def account(request: pytest.FixtureRequest) -> ClientAccount:
 
 
 @pytest.fixture
+def their_home(account: ClientAccount, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The same as `home`, for the account that the clients run as."""
+    yield from use_once(request.getfixturevalue("made_home" if account.uid is None else "ordinary_home"))
+
+
+@pytest.fixture
 def spawn(place: Path, account: ClientAccount) -> Iterator[Spawn]:
     """Run client.py on a home; returns when it uses the server, unless `is_waited` is False."""
+    give(place, account)
     clients: list[Client] = []
 
     def spawn_one(home: Path, mode: str = "use", *, is_waited: bool = True) -> Client:
-        if account.uid is not None:
-            subprocess.run(["chown", "-R", f"{account.uid}:{account.gid}", place], check=True)
         client = Client(account.popen(str(CLIENT), str(home), mode))
         clients.append(client)
         client.go()
@@ -99,3 +117,8 @@ def spawn(place: Path, account: ClientAccount) -> Iterator[Spawn]:
     yield spawn_one
     for client in clients:
         client.close()
+
+
+def give(directory: Path, account: ClientAccount) -> None:
+    if account.uid is not None:
+        subprocess.run(["chown", "-R", f"{account.uid}:{account.gid}", directory], check=True)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,16 @@ def kill_all(home: Path) -> None:
 def send(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):  # it may have ended by itself in between
         os.kill(pid, number)
+
+
+def clean_up(directory: Path) -> None:
+    """Kill what still works below `directory` and remove the sockets that it leaves elsewhere."""
+    kill_all(directory)
+    wait_until(lambda: not find_processes_of(directory))
+    for pid_file in directory.rglob("postmaster.pid"):
+        lines = pid_file.read_text().splitlines()
+        if len(lines) > 4:
+            shutil.rmtree(lines[4], ignore_errors=True)
 
 
 def query(dsn: str, statement: str) -> Any:

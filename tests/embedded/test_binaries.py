@@ -90,11 +90,11 @@ def test_packages_are_found_without_being_imported() -> None:
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
-def test_data_of_another_major_version_is_named_and_kept(home: Path) -> None:
-    other = home / "pg13"
-    next(home.glob("pg*")).rename(other)
+def test_data_of_another_major_version_is_named_and_kept(own_home: Path) -> None:
+    other = own_home / "pg13"
+    next(own_home.glob("pg*")).rename(other)
     (other / "PG_VERSION").write_text("13\n")
     with pytest.raises(EmbeddedError, match=r"pg13 holds data of Postgres 13, .*set DURABLE_PG_BIN to a Postgres 13"):
-        start(home)
+        start(own_home)
     assert (other / "PG_VERSION").read_text() == "13\n"
-    assert [path.name for path in home.glob("pg[0-9]*")] == ["pg13"]
+    assert [path.name for path in own_home.glob("pg[0-9]*")] == ["pg13"]

@@ -36,18 +36,18 @@ def test_a_first_start_killed_halfway_does_not_hinder_the_next(spawn: Spawn, new
 
 
 @pytest.mark.parametrize("moment", EVERY_START)
-def test_a_start_killed_halfway_does_not_hinder_the_next(spawn: Spawn, home: Path, moment: str) -> None:
-    kill_start_at(spawn, home, moment)
-    client = spawn(home)
+def test_a_start_killed_halfway_does_not_hinder_the_next(spawn: Spawn, their_home: Path, moment: str) -> None:
+    kill_start_at(spawn, their_home, moment)
+    client = spawn(their_home)
     assert query(client.dsn, "select 1") == 1
     client.leave()
-    wait_until(lambda: is_gone(home))
+    wait_until(lambda: is_gone(their_home))
 
 
 @pytest.mark.parametrize("moment", EVERY_START)
-def test_a_start_killed_halfway_leaves_no_server_running(spawn: Spawn, home: Path, moment: str) -> None:
-    kill_start_at(spawn, home, moment)
-    wait_until(lambda: is_gone(home))
+def test_a_start_killed_halfway_leaves_no_server_running(spawn: Spawn, their_home: Path, moment: str) -> None:
+    kill_start_at(spawn, their_home, moment)
+    wait_until(lambda: is_gone(their_home))
 
 
 def test_an_initdb_whose_client_was_killed_ends_before_the_next_start(spawn: Spawn, new_home: Path) -> None:
@@ -62,26 +62,26 @@ def test_an_initdb_whose_client_was_killed_ends_before_the_next_start(spawn: Spa
 
 
 @pytest.mark.parametrize("is_all_killed", [False, True], ids=["postmaster", "everything"])
-def test_acknowledged_commits_survive(spawn: Spawn, home: Path, is_all_killed: bool) -> None:
+def test_acknowledged_commits_survive(spawn: Spawn, their_home: Path, is_all_killed: bool) -> None:
     """With the durable settings; twice, because the second crash hits a server that had to recover."""
     acknowledged: list[int] = []
     for _ in range(2):
-        writer = spawn(home, "write")
+        writer = spawn(their_home, "write")
         acknowledged += [writer.read_number() for _ in range(100)]
         if is_all_killed:
-            kill_all(home)
+            kill_all(their_home)
         else:
             send(writer.postmaster, signal.SIGKILL)
         writer.process.wait(30)
         acknowledged += writer.read_rest()
     assert len(acknowledged) >= 200
-    found = query(spawn(home, "write").dsn, "select array_agg(number order by number) from written")
+    found = query(spawn(their_home, "write").dsn, "select array_agg(number order by number) from written")
     assert set(acknowledged) <= set(found)
 
 
 def test_the_same_process_can_start_a_killed_server_again(home: Path) -> None:
     with start(home) as first:
-        execute(first.dsn(), "create table kept (number int)")
+        execute(first.dsn(), "create table if not exists kept (number int)")
         send(first.pid(), signal.SIGKILL)
         with start(home) as second:
             assert second.dsn() == first.dsn()
@@ -89,10 +89,10 @@ def test_the_same_process_can_start_a_killed_server_again(home: Path) -> None:
     wait_until(lambda: is_gone(home))
 
 
-def test_another_process_starts_a_killed_server_at_once(spawn: Spawn, home: Path) -> None:
-    first = spawn(home)
+def test_another_process_starts_a_killed_server_at_once(spawn: Spawn, their_home: Path) -> None:
+    first = spawn(their_home)
     send(first.postmaster, signal.SIGKILL)
-    second = spawn(home)
+    second = spawn(their_home)
     assert second.postmaster != first.postmaster
     assert query(first.dsn, "select 1") == 1
 

@@ -14,14 +14,14 @@ from .conftest import Spawn
 from .support import execute, is_alive, is_gone, is_locked, kill_all, parent_of, query, send, wait_until
 
 
-def test_processes_share_one_server_until_the_last_leaves(spawn: Spawn, home: Path) -> None:
-    first, second = spawn(home), spawn(home)
+def test_processes_share_one_server_until_the_last_leaves(spawn: Spawn, their_home: Path) -> None:
+    first, second = spawn(their_home), spawn(their_home)
     assert first.postmaster == second.postmaster
     first.leave()
-    assert is_locked(home / "clients.lock")
+    assert is_locked(their_home / "clients.lock")
     assert query(second.dsn, "select 1") == 1
     second.leave()
-    wait_until(lambda: is_gone(home))
+    wait_until(lambda: is_gone(their_home))
 
 
 def test_four_processes_that_start_it_at_once_get_one_server(spawn: Spawn, new_home: Path) -> None:
@@ -30,42 +30,42 @@ def test_four_processes_that_start_it_at_once_get_one_server(spawn: Spawn, new_h
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_signalled_client_counts_as_gone(spawn: Spawn, home: Path, number: signal.Signals) -> None:
-    client = spawn(home)
+def test_a_signalled_client_counts_as_gone(spawn: Spawn, their_home: Path, number: signal.Signals) -> None:
+    client = spawn(their_home)
     client.kill(number)
-    wait_until(lambda: is_gone(home))
+    wait_until(lambda: is_gone(their_home))
     assert not is_alive(client.postmaster)
 
 
-def test_a_forked_child_keeps_the_server_of_its_dead_parent(spawn: Spawn, home: Path) -> None:
-    client = spawn(home, "fork")
+def test_a_forked_child_keeps_the_server_of_its_dead_parent(spawn: Spawn, their_home: Path) -> None:
+    client = spawn(their_home, "fork")
     client.kill()
-    assert is_locked(home / "clients.lock")
+    assert is_locked(their_home / "clients.lock")
     assert query(client.dsn, "select 1") == 1
     send(client.report["child"], signal.SIGKILL)
-    wait_until(lambda: is_gone(home))
+    wait_until(lambda: is_gone(their_home))
 
 
-def test_a_server_whose_watcher_was_killed_gets_another_from_the_next_client(spawn: Spawn, home: Path) -> None:
-    first = spawn(home)
+def test_a_server_whose_watcher_was_killed_gets_another_from_the_next_client(spawn: Spawn, their_home: Path) -> None:
+    first = spawn(their_home)
     send(parent_of(first.postmaster), signal.SIGKILL)
-    wait_until(lambda: not is_locked(home / "watch.lock"))
-    second = spawn(home)
+    wait_until(lambda: not is_locked(their_home / "watch.lock"))
+    second = spawn(their_home)
     assert second.postmaster == first.postmaster
-    assert is_locked(home / "watch.lock")
+    assert is_locked(their_home / "watch.lock")
     first.kill()
     second.kill()
-    wait_until(lambda: is_gone(home))
+    wait_until(lambda: is_gone(their_home))
 
 
-def test_a_server_without_watcher_or_clients_is_joined_not_doubled(spawn: Spawn, home: Path) -> None:
-    first = spawn(home)
+def test_a_server_without_watcher_or_clients_is_joined_not_doubled(spawn: Spawn, their_home: Path) -> None:
+    first = spawn(their_home)
     send(parent_of(first.postmaster), signal.SIGKILL)
     first.kill()
-    second = spawn(home)
+    second = spawn(their_home)
     assert second.postmaster == first.postmaster
     second.leave()
-    wait_until(lambda: is_gone(home))
+    wait_until(lambda: is_gone(their_home))
 
 
 def test_release_twice_ends_one_use(home: Path) -> None:
@@ -80,7 +80,7 @@ def test_release_twice_ends_one_use(home: Path) -> None:
 
 def test_start_right_after_the_last_release_serves_the_same_data(home: Path) -> None:
     with start(home, durable=False) as server:
-        execute(server.dsn(), "create table kept (number int)")
+        execute(server.dsn(), "create table if not exists kept (number int)")
     with start(home, durable=False) as server:
         assert query(server.dsn(), "select count(*) from kept") == 0
 

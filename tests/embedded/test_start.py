@@ -168,11 +168,11 @@ def test_a_server_started_by_other_means_is_refused(home: Path) -> None:
     shutil.rmtree(socket_directory)
 
 
-def test_a_directory_that_was_deleted_and_made_anew_is_another_server(home: Path) -> None:
-    old = start(home, durable=False)
+def test_a_directory_that_was_deleted_and_made_anew_is_another_server(own_home: Path) -> None:
+    old = start(own_home, durable=False)
     old_pid = old.pid()
-    shutil.rmtree(home)
-    with start(home, durable=False) as new:
+    shutil.rmtree(own_home)
+    with start(own_home, durable=False) as new:
         assert new.dsn() != old.dsn()
         old.release()
         wait_until(lambda: not is_alive(old_pid))

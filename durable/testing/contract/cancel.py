@@ -35,8 +35,8 @@ class CancelContract(Case):
         assert await scene.get(id_) == before
 
     async def test_cancel_answers_in_the_order_of_the_ids(self, scene: Scene) -> None:
-        ready, unknown, done = await scene.enqueue(), scene.make.id(), await scene.in_status(Status.COMPLETED)
-        other = await scene.enqueue()
+        done, unknown = await scene.in_status(Status.COMPLETED), scene.make.id()
+        ready, other = await scene.enqueue_all(2)
         assert await scene.storage.cancel([done, other, unknown, ready], reason="cancelled") == [
             CancelResult(done, Status.COMPLETED, False),
             CancelResult(other, Status.READY, True),

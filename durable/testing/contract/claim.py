@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -204,7 +205,7 @@ class ClaimContract(Case):
             await scene.gone(turn)
             turn = await scene.claim_one()
             fences.append(turn.fence)
-        assert all(later > earlier for earlier, later in zip(fences, fences[1:], strict=False))
+        assert all(later > earlier for earlier, later in pairwise(fences))
 
     async def test_claim_counts_the_attempts_of_retries(self, scene: Scene) -> None:
         turn = await scene.turn(max_attempts=3)

@@ -19,9 +19,7 @@ ROUNDS = 20
 
 
 def _claim(handle: Storage, limit: int, executor_id: str = EXECUTOR) -> Operation[list[Claimed]]:
-    return handle.claim(
-        executor_id=executor_id, queues=[DEFAULT_QUEUE], task_names=[TASK], limit=limit, lease=LEASE
-    )
+    return handle.claim(executor_id=executor_id, queues=[DEFAULT_QUEUE], task_names=[TASK], limit=limit, lease=LEASE)
 
 
 class ClaimRacesContract(Case):
@@ -74,10 +72,15 @@ class ClaimRacesContract(Case):
     async def test_claims_and_cancels_leave_one_clear_end(self, scene: Scene) -> None:
         ids = await scene.enqueue_all(ROUNDS)
         first, second, third = scene.subject.handles[:3]
-        claims = [_claim(first, ROUNDS // 2), _claim(third, ROUNDS // 2)]
-        cancels = [second.cancel([id_], reason="cancelled") for id_ in ids]
-        results = await together(*claims, *cancels)
-        claimed = {turn.id for turns in results[: len(claims)] for turn in turns if isinstance(turn, Claimed)}
+
+        async def claim(handle: Storage) -> list[str]:
+            return [turn.id for turn in await _claim(handle, ROUNDS // 2)]
+
+        async def cancel(id_: str) -> list[str]:
+            assert (await second.cancel([id_], reason="cancelled"))[0].is_cancelled
+            return []
+
+        claimed = {id_ for batch in await together(claim(first), *map(cancel, ids), claim(third)) for id_ in batch}
         records = await scene.get_all(ids)
         assert {record.status for record in records} == {Status.CANCELLED}
         assert {record.id for record in records if record.needs_cancel} == claimed

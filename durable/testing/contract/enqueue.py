@@ -20,7 +20,10 @@ from durable.testing.contract.scene import CHILD, TASK, Case, Scene
 
 __all__ = ["EnqueueContract"]
 
-PAYLOADS = ['""', "null", "0", "[]", '{"a": "ä€😀"}', '"a\\"b\\\\c{},NULL\'%s"', '"\\u0000"', '"line\\nline\\t"', "~wrapped"]
+PAYLOADS = [
+    '""', "null", "0", "[]", '{"a": "ä€😀"}', '"a\\"b\\\\c{},NULL\'%s"', '"\\u0000"', '"line\\nline\\t"', "~wrapped",
+]  # fmt: skip
+"""Text that has to come back as it was given; most of it means something to a storage's own notations."""
 
 
 class EnqueueContract(Case):
@@ -190,9 +193,7 @@ class EnqueueContract(Case):
         assert len(await scene.everything()) == 1
 
     async def test_enqueue_repeated_under_its_key_gives_the_sleeping_task_it_made(self, scene: Scene) -> None:
-        first, second = (
-            scene.make.sleeper("door", idempotency_key="order-1", idempotency_hash="h") for _ in range(2)
-        )
+        first, second = (scene.make.sleeper("door", idempotency_key="order-1", idempotency_hash="h") for _ in range(2))
         await scene.storage.enqueue([first])
         assert await scene.storage.enqueue([second]) == [Enqueued(first.id, False, False)]
 

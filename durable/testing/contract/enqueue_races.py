@@ -90,8 +90,7 @@ class EnqueueRacesContract(Case):
         first, second, _ = scene.subject.handles[:3]
 
         async def start(index: int) -> None:
-            sleeps = {"kind": Kind.SLEEPING, "sleeping_id": f"door {index}"}
-            child = scene.make.child(parents[index], task_name=CHILD, **sleeps)
+            child = scene.make.child(parents[index], task_name=CHILD, kind=Kind.SLEEPING, sleeping_id=f"door {index}")
             await first.settle([spawn(parents[index], None, (child,))])
 
         async def wake(index: int) -> None:

@@ -24,9 +24,7 @@ class OperationContract(Case):
 
     async def test_operation_runs_again_when_it_is_run_again(self, scene: Scene) -> None:
         await scene.enqueue_all(2)
-        operation = scene.storage.claim(
-            executor_id="a", queues=["default"], task_names=["task"], limit=1, lease=15.0
-        )
+        operation = scene.storage.claim(executor_id="a", queues=["default"], task_names=["task"], limit=1, lease=15.0)
         first, second = await operation, await operation
         assert len({turn.id for turn in first + second}) == 2
 
@@ -76,15 +74,15 @@ class OperationContract(Case):
         row = scene.make.row()
         lane = scene.storage.lane()
 
-        def work() -> bool:
+        def work() -> frozenset[str]:
             try:
                 lane.run(scene.storage.enqueue([row]))
-                return lane.run(scene.storage.existing([row.id])) == {row.id}
+                return lane.run(scene.storage.existing([row.id]))
             finally:
                 lane.close()
                 lane.close()
 
-        assert await asyncio.to_thread(work)
+        assert await asyncio.to_thread(work) == {row.id}
 
     async def test_is_transient_tells_an_outage_from_a_mistake(self, scene: Scene) -> None:
         assert scene.storage.is_transient(StorageUnavailable("gone for a moment"))

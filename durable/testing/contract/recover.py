@@ -81,14 +81,14 @@ class RecoverContract(Case):
     # --- poison ----------------------------------------------------------------------------------------------
 
     async def test_recover_ends_as_poisoned_after_the_last_delivery(self, scene: Scene) -> None:
-        await scene.enqueue(max_deliveries=3, max_attempts=1)
+        id_ = await scene.enqueue(max_deliveries=3, max_attempts=1)
         statuses: list[Status] = []
         for _ in range(3):
-            turn = await scene.claim_one()
+            await scene.claim_one()
             await scene.subject.advance(LEASE)
             statuses += [taken.status for taken in await scene.storage.recover(limit=9)]
         assert statuses == [Status.READY, Status.READY, Status.FAILED]
-        record, now = await scene.get(turn.id), await scene.subject.now()
+        record, now = await scene.get(id_), await scene.subject.now()
         assert (record.reason, record.attempts, record.deliveries) == ("poisoned", 1, 3)
         assert (record.finished_at, record.closed_at) == (now, now)
         assert record.close_status is CloseStatus.CLOSED
@@ -97,14 +97,15 @@ class RecoverContract(Case):
 
     async def test_recover_ends_a_later_phase_as_finalize_failed(self, scene: Scene) -> None:
         turn = await scene.later_turn()
-        for _ in range(turn.max_attempts + 2):
+        max_deliveries = (await scene.get(turn.id)).max_deliveries
+        for _ in range(max_deliveries - 1):
             await scene.subject.advance(LEASE)
-            (taken,) = await scene.storage.recover(limit=9)
-            if taken.status is not Status.READY:
-                break
+            assert [taken.status for taken in await scene.storage.recover(limit=9)] == [Status.READY]
             turn = await scene.claim_one(PARENT)
+        await scene.subject.advance(LEASE)
+        assert [taken.status for taken in await scene.storage.recover(limit=9)] == [Status.FINALIZE_FAILED]
         record = await scene.get(turn.id)
-        assert (taken.status, record.reason) == (Status.FINALIZE_FAILED, "poisoned")
+        assert (record.status, record.reason) == (Status.FINALIZE_FAILED, "poisoned")
         assert record.phase is Phase.CHILDREN
 
     async def test_recover_counts_deliveries_anew_after_an_accepted_end(self, scene: Scene) -> None:

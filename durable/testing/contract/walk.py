@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -22,6 +22,7 @@ NAMES: Final = ("task", "parent", "child")
 QUEUES: Final = ("a", "b")
 EXECUTORS: Final = ("executor-a", "executor-b")
 DOORS: Final = tuple(f"door {number}" for number in range(6))
+ERROR: Final = '{"type": "E", "message": ""}'
 ALL: Final = 1_000
 """A limit that is never reached: which of several equals a limit leaves out is nobody's promise."""
 
@@ -43,19 +44,22 @@ class Walk:
 
     async def step(self) -> None:
         """One random verb on both, then a comparison of everything."""
-        name, weight_of = self._choice(), dict(self._verbs())
-        self.done.append(name)
-        await weight_of[name]()
+        verbs = self._verbs()
+        (verb,) = self._random.choices(list(verbs), list(verbs.values()))
+        self.done.append(verb.__name__)
+        await verb()
         await self._compare("everything", lambda storage: storage.search(ExecutionFilter(), limit=ALL), _by_id)
         await self._compare("counts", lambda storage: storage.counts(), lambda counts: {**counts})
         await self._compare("defects", lambda storage: storage.defects(limit=ALL), list)
 
-    def _choice(self) -> str:
-        names = [name for name, _ in self._verbs()]
-        return self._random.choices(names, [_WEIGHTS.get(name, 1) for name in names])[0]
-
-    def _verbs(self) -> list[tuple[str, Callable[[], Any]]]:
-        return [(name[5:], getattr(self, name)) for name in sorted(dir(self)) if name.startswith("verb_")]
+    def _verbs(self) -> Mapping[Callable[[], Awaitable[None]], int]:
+        """How often each is chosen, against the others."""
+        return {
+            self.advance: 3, self.enqueue: 4, self.claim: 6, self.settle: 9, self.settled: 1, self.renew: 1,
+            self.heartbeat: 1, self.wake: 1, self.apply_wakeups: 1, self.expire_waits: 1, self.recover: 2,
+            self.cancel: 1, self.pick_up_cancelled: 1, self.redrive: 1, self.claim_closes: 1, self.close_trees: 2,
+            self.recover_closes: 1, self.children: 1, self.finished: 1,
+        }  # fmt: skip
 
     async def _compare(
         self, what: str, call: Callable[[Storage], Operation[T]], normal: Callable[[T], object]
@@ -74,12 +78,12 @@ class Walk:
 
     # --- verbs -----------------------------------------------------------------------------------------------
 
-    async def verb_advance(self) -> None:
+    async def advance(self) -> None:
         seconds = self._random.choice([0.25, 0.5, 1.0, 2.5, 5.0])
         await self._subject.advance(seconds)
         self._clock.advance(seconds)
 
-    async def verb_enqueue(self) -> None:
+    async def enqueue(self) -> None:
         rows = [self._row() for _ in range(self._random.randint(1, 4))]
         self._ids += [row.id for row in rows]
         whole = self._random.random() < 0.2
@@ -103,7 +107,7 @@ class Walk:
             fields.update(idempotency_key=pick(["k1", "k2", "k3"]), idempotency_hash=pick(["h1", "h2"]))
         return self._make.row(**fields) if parent is None else self._make.child(parent, index, **fields)
 
-    async def verb_claim(self) -> None:
+    async def claim(self) -> None:
         options: dict[str, Any] = {
             "executor_id": self._random.choice(EXECUTORS),
             "queues": self._random.sample(QUEUES, self._random.randint(1, 2)),
@@ -115,7 +119,7 @@ class Walk:
         if isinstance(turns, list):
             self._turns += turns
 
-    async def verb_settle(self) -> None:
+    async def settle(self) -> None:
         by_id = {turn.id: turn for turn in self._some(self._turns[-12:], 4)}
         settlements = [self._end(turn) for turn in by_id.values()]
         self._ids += [child.id for settlement in settlements for child in settlement.children]
@@ -125,13 +129,13 @@ class Walk:
         pick = self._random.choice
         ends: list[Callable[[], Settlement]] = [
             lambda: complete(turn, pick(['""', "null", "[1]"])),
-            lambda: fail(turn, '{"type": "E", "message": ""}', retry_delay=None, timed_out=pick([True, False])),
+            lambda: fail(turn, ERROR, retry_delay=None, timed_out=pick([True, False])),
             lambda: release(turn),
             lambda: spawn(turn, pick([None, '""']), self._children(turn)),
             lambda: spawn(turn, None, self._children(turn)),
         ]
         if turn.attempts < turn.max_attempts:
-            ends.append(lambda: fail(turn, '{"type": "E", "message": ""}', retry_delay=pick([0.0, 1.0])))
+            ends.append(lambda: fail(turn, ERROR, retry_delay=pick([0.0, 1.0])))
         if turn.kind is Kind.LOOP:
             ends.append(lambda: repeat(turn, pick([0.0, 1.0]), pick([None, '"s"'])))
         if turn.phase is Phase.CHILDREN:
@@ -141,70 +145,65 @@ class Walk:
     def _children(self, turn: Claimed) -> tuple[NewExecution, ...]:
         return tuple(self._row(turn, index) for index in range(self._random.randint(0, 3)))
 
-    async def verb_settled(self) -> None:
+    async def settled(self) -> None:
         held = self._held()
         await self._compare("settled", lambda storage: storage.settled(held), frozenset)
 
-    async def verb_renew(self) -> None:
+    async def renew(self) -> None:
         held = self._held()
         await self._compare("renew", lambda storage: storage.renew(held, lease=4.0), frozenset)
 
-    async def verb_heartbeat(self) -> None:
+    async def heartbeat(self) -> None:
         beats = [(id_, fence, '"half"') for id_, fence in self._held()]
         await self._compare("heartbeat", lambda storage: storage.heartbeat(beats), frozenset)
 
-    async def verb_wake(self) -> None:
+    async def wake(self) -> None:
         name, door = self._random.choice(NAMES), self._random.choice(DOORS)
-        ends: list[tuple[str | None, str | None]] = [('"o"', None), (None, '{"type": "E", "message": ""}'), (None, None)]
+        ends: list[tuple[str | None, str | None]] = [('"o"', None), (None, ERROR), (None, None)]
         output, error = self._random.choice(ends)
         await self._compare("wake", lambda storage: storage.wake(name, door, output=output, error=error), tuple)
         await self._compare("sleeper", lambda storage: storage.get_sleeping(name, door), _settled_record)
 
-    async def verb_apply_wakeups(self) -> None:
+    async def apply_wakeups(self) -> None:
         await self._compare("apply_wakeups", lambda storage: storage.apply_wakeups(limit=ALL), tuple)
 
-    async def verb_expire_waits(self) -> None:
+    async def expire_waits(self) -> None:
         await self._compare("expire_waits", lambda storage: storage.expire_waits(limit=ALL), tuple)
 
-    async def verb_recover(self) -> None:
+    async def recover(self) -> None:
         await self._compare("recover", lambda storage: storage.recover(limit=ALL), sorted)
 
-    async def verb_cancel(self) -> None:
+    async def cancel(self) -> None:
         ids = self._some(self._ids, 3)
         await self._compare("cancel", lambda storage: storage.cancel(ids, reason="cancelled"), list)
 
-    async def verb_pick_up_cancelled(self) -> None:
+    async def pick_up_cancelled(self) -> None:
         executor_id = self._random.choice(EXECUTORS)
         await self._compare(
             "pick_up_cancelled", lambda storage: storage.pick_up_cancelled(executor_id=executor_id, limit=ALL), sorted
         )
 
-    async def verb_redrive(self) -> None:
+    async def redrive(self) -> None:
         ids = self._some(self._ids, 5)
         await self._compare("redrive", lambda storage: storage.redrive(ids), sorted)
 
-    async def verb_claim_closes(self) -> None:
+    async def claim_closes(self) -> None:
         await self._compare("claim_closes", lambda storage: storage.claim_closes(limit=ALL, lease=3.0), sorted)
 
-    async def verb_close_trees(self) -> None:
+    async def close_trees(self) -> None:
         ids = self._some(self._ids, ALL)
-        await self._compare(
-            "close_trees", lambda storage: storage.close_trees(ids, reason="parent_cancelled"), sorted
-        )
+        await self._compare("close_trees", lambda storage: storage.close_trees(ids, reason="parent_cancelled"), sorted)
 
-    async def verb_recover_closes(self) -> None:
+    async def recover_closes(self) -> None:
         await self._compare("recover_closes", lambda storage: storage.recover_closes(limit=ALL), int)
 
-    async def verb_children(self) -> None:
+    async def children(self) -> None:
         ids = self._some(self._ids, 5)
         await self._compare("children", lambda storage: storage.children(ids), sorted)
 
-    async def verb_finished(self) -> None:
+    async def finished(self) -> None:
         ids = self._some(self._ids, ALL)
         await self._compare("finished", lambda storage: storage.finished(ids), sorted)
-
-
-_WEIGHTS: Final = {"claim": 6, "settle": 9, "enqueue": 4, "advance": 3, "recover": 2, "close_trees": 2}
 
 
 async def _outcome(operation: Operation[T], normal: Callable[[T], object]) -> object:
