@@ -42,7 +42,11 @@ class Bus:
         """Give hints after a commit. Listeners here run before it returns; other processes hear some time later."""
         for hint in hints:
             self._deliver(hint)
-        if not self._storage.is_shared:
+        self.tell_others(*hints)
+
+    def tell_others(self, *hints: Hint) -> None:
+        """Give hints to other processes only; for what this one has already acted upon."""
+        if not hints or not self._storage.is_shared:
             return
         self._pending.update(hints)
         if self._sender is None or self._sender.done():
@@ -58,7 +62,7 @@ class Bus:
         for task in (self._sender, self._hearer):
             if task is not None:
                 task.cancel()
-                await asyncio.wait({task}, timeout=1.0)
+                await asyncio.wait({task}, timeout=0.3)
         self._sender = self._hearer = None
 
     def _deliver(self, hint: Hint) -> None:

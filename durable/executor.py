@@ -29,13 +29,17 @@ from durable.rooms.settle import SettleRoom
 from durable.rooms.upkeep import UpkeepRoom
 from durable.settings import ExecutorSettings
 from durable.storage import ExecutorRow, Hint
+from durable.telemetry import Telemetry
 from durable.transitions import release
 
 __all__ = ["Executor"]
 
 _log = logging.getLogger("durable")
-_FLUSH_LIMIT = 3.0
-"""Seconds that shutdown gives to the writes still open; with what stands around it, less than five in all."""
+# What shutdown gives to each of its steps beyond the grace, in seconds; less than five in all.
+_CLAIM_LIMIT = 1.0
+_CANCEL_LIMIT = 1.0
+_FLUSH_LIMIT = 1.5
+_WITHDRAW_LIMIT = 0.3
 
 
 class Executor:
@@ -58,6 +62,7 @@ class Executor:
         self._wakers = [Waker(live.random) for _ in range(3)]
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Any] = []
+        self._telemetry = Telemetry(self.id)
         self._build(ids)
 
     def _build(self, ids: IdSource) -> None:
@@ -78,6 +83,7 @@ class Executor:
             services=services,
             random=live.random,
             clock=self._clock,
+            telemetry=self._telemetry,
             settle=self._settle.put,
             drop=self._drop,
             ended=lambda: self._claim.attempt_ended(),  # noqa: PLW0108 - the two rooms know each other; this one is first
@@ -91,11 +97,12 @@ class Executor:
             clock=self._clock,
             waker=claim_waker,
             start=self._run.start,
+            on_claimed=self._telemetry.claimed,
         )
         self._renew = RenewRoom(
             storage=storage, holdings=self._holdings, clock=self._clock, lease=settings.lease, on_lost=self._on_lost
         )
-        self._upkeep = UpkeepRoom(storage=storage, tell=live.bus.tell)
+        self._upkeep = UpkeepRoom(storage=storage, tell=live.bus.tell, on_recovered=self._telemetry.recovered)
         self._cancel = CancelRoom(
             executor_id=self.id,
             storage=storage,
@@ -143,21 +150,16 @@ class Executor:
         Ends within grace + 5 s whatever the database and the handlers do; what could not be given back is recovered
         by lease.
         """
-        self._end("claim", "upkeep", "cancel")
         self._shutdown_signal.set()
+        self._end("upkeep", "cancel")
+        self._claim.stop()
+        await asyncio.wait(self._named("claim"), timeout=_CLAIM_LIMIT)
+        self._end("claim")
         for attempt in self._claim.take_unstarted():
             self._settle.put(attempt, release(attempt.claimed))
-        running = self._run.tasks
-        if running:
-            await asyncio.wait(running, timeout=self._settings.grace)
-            for attempt in self._holdings:
-                if attempt.task is not None and not attempt.task.done():
-                    attempt.stop("shutdown")
-            still = [task for task in running if not task.done()]
-            if still:
-                await asyncio.wait(still, timeout=1.0)
+        await self._wait_for_handlers()
         await self._within(self._settle.flushed(), _FLUSH_LIMIT)
-        await self._within(self._withdraw(), 0.5)
+        await self._within(self._withdraw(), _WITHDRAW_LIMIT)
         self._end("settle", "beat", "renew")
         self._renew.stop()
         for unsubscribe in self._unsubscribe:
@@ -165,6 +167,17 @@ class Executor:
         self._threads.shutdown(wait=False, cancel_futures=True)
         if len(self._holdings):
             _log.warning("executor %s leaves %d executions to their leases", self.id, len(self._holdings))
+
+    async def _wait_for_handlers(self) -> None:
+        running = self._run.tasks
+        if not running:
+            return
+        _, still = await asyncio.wait(running, timeout=self._settings.grace)
+        for attempt in self._holdings:
+            if attempt.task in still:
+                attempt.stop("shutdown")
+        if still:
+            await asyncio.wait(still, timeout=_CANCEL_LIMIT)
 
     @property
     def running(self) -> int:
@@ -179,10 +192,12 @@ class Executor:
     def _spawn(self, room: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(room, name=f"durable-{name}"))
 
+    def _named(self, *rooms: str) -> list[asyncio.Task[None]]:
+        return [task for task in self._tasks if task.get_name().removeprefix("durable-") in rooms]
+
     def _end(self, *rooms: str) -> None:
-        for task in self._tasks:
-            if task.get_name().removeprefix("durable-") in rooms:
-                task.cancel()
+        for task in self._named(*rooms):
+            task.cancel()
 
     async def _within(self, work: Coroutine[Any, Any, None], limit: float) -> None:
         """Wait for work at most `limit` seconds; a query on a dead connection may not even notice its cancellation."""
@@ -192,7 +207,8 @@ class Executor:
 
     # --- between the rooms ---------------------------------------------------------------------------------
 
-    def _on_settled(self, settlements: list[Settlement], settled: Settled) -> None:
+    def _on_settled(self, settlements: list[Settlement], settled: Settled, refused: int) -> None:
+        self._telemetry.settled(settlements, refused)
         hints = [Hint("ready", queue) for queue in settled.ready_queues]
         ends = [
             FinishedExecution(item.id, item.status, item.output, item.error)
@@ -200,8 +216,8 @@ class Executor:
             if item.status in FINISHED
         ]
         if ends:
-            hints.append(Hint("finished", ""))
             self._live.waiters.resolve(ends)
+            self._live.bus.tell_others(Hint("finished", ""))
         soon = [item.delay for item in settlements if 0 < item.delay <= self._settings.poll_interval]
         if soon:
             asyncio.get_running_loop().call_later(min(soon), self._wakers[0].ring)

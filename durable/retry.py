@@ -17,6 +17,7 @@ __all__ = ["NO_RETRY", "Constant", "Exponential", "Linear", "Retry", "constant",
 
 _log = logging.getLogger(__name__)
 
+SHORTEST_DELAY_SECONDS: Final = 1e-6
 LONGEST_DELAY_SECONDS: Final = 30 * 86_400.0
 MOST_ATTEMPTS: Final = 1_000_000
 LARGEST_FACTOR: Final = 1_000.0
@@ -217,7 +218,9 @@ def _is_final(error: BaseException) -> bool:
 
 
 def _delay(value: Duration, field: str) -> float:
-    return seconds(value, field, maximum=LONGEST_DELAY_SECONDS)
+    # What the database cannot tell from nothing is nothing; dividing by it would also leave the floats.
+    delay = seconds(value, field, maximum=LONGEST_DELAY_SECONDS)
+    return delay if delay >= SHORTEST_DELAY_SECONDS else 0.0
 
 
 def _strategy(delay: Strategy | DelayFunction | Duration | None) -> Strategy | DelayFunction:

@@ -19,6 +19,9 @@ _log = logging.getLogger("durable")
 _LOOKS_PER_CHECK = 10
 """How many looks pass between checks that what is waited for still exists: retention may have taken it."""
 
+_PAUSE_PER_WAITER = 5e-6
+"""Seconds of rest after a look for each execution waited for: about as long as looking for it took."""
+
 
 class Waiters:
     """Futures by execution id. Memory follows the number of waiters and returns to nothing with them."""
@@ -71,7 +74,7 @@ class Waiters:
                 future.cancel()
         if self._looker is not None:
             self._looker.cancel()
-            await asyncio.wait({self._looker}, timeout=1.0)
+            await asyncio.wait({self._looker}, timeout=0.3)
 
     def _on_hint(self, hint: Hint) -> None:
         if self._futures and hint.topic in ("finished", "cancelled", "reconnected"):
@@ -97,6 +100,8 @@ class Waiters:
                 except Exception:
                     _log.exception("looking for results failed; it goes on after a pause")
                 if self._futures:
+                    # A hint comes for every batch that anybody settles; a look asks for all that is waited for.
+                    await asyncio.sleep(_PAUSE_PER_WAITER * len(self._futures))
                     await self._waker.sleep(self._poll_interval)
         finally:
             self._looker = None

@@ -41,8 +41,8 @@ class Codec:
 
     def value(self, annotation: Any, where: str = "a stored value") -> Shape[Any]:
         """Return the shape of an annotation's values; `where` begins the ConfigurationError of an unusable one."""
-        depth = self.limits.max_depth
-        return Shape(lambda: format_of(annotation, where, depth), self._seal)
+        limits = self.limits
+        return Shape(lambda: format_of(annotation, where, limits), self._seal)
 
     def signature(self, function: Callable[..., Any], *, skip_first: bool = False, name: str = "") -> Signature:
         """Return the signature of a task's function; see Signature for what it raises, and when."""

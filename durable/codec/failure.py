@@ -29,9 +29,9 @@ def error_info(error: BaseException, *, is_retryable: bool, max_bytes: int) -> E
 
 def dump_error(error: BaseException | ErrorInfo, *, is_retryable: bool, max_bytes: int) -> str:
     """Return the text to store; `is_retryable` is ignored for an ErrorInfo, which has its own."""
-    if isinstance(error, ErrorInfo):
-        return store_error(_cut(error, max_bytes))
-    return store_error(error_info(error, is_retryable=is_retryable, max_bytes=max_bytes))
+    if isinstance(error, BaseException):
+        error = error_info(error, is_retryable=is_retryable, max_bytes=max_bytes)
+    return store_error(_cut(error, max_bytes))
 
 
 def _message(error: BaseException) -> str:

@@ -11,11 +11,12 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from durable.codec.canonical import with_sorted_sets
 from durable.codec.explain import explain, misfit, write_failure
+from durable.codec.limits import Limits
 from durable.codec.plan import make_plan
 from durable.codec.rules import MOST_DIGITS, Refused, TooDeep, find_unstorable, has_long_number, has_nul, json_depth
 from durable.codec.same_types import find_changed_type
 from durable.codec.walk import Check
-from durable.errors import ConfigurationError, SerializationError
+from durable.errors import ConfigurationError, PayloadTooLarge, SerializationError
 
 __all__ = ["Format", "format_of", "format_of_fields"]
 
@@ -33,19 +34,30 @@ class Format:
     JSON carries field names, never aliases, so that changing an alias leaves stored rows readable.
     """
 
-    __slots__ = ("_deepest", "_max_depth", "_needs_more", "_plan", "_read", "_write", "_write_plain", "validate")
+    __slots__ = (
+        "_deepest",
+        "_limits",
+        "_needs_more",
+        "_plan",
+        "_read",
+        "_unsuspicious_bytes",
+        "_write",
+        "_write_plain",
+        "validate",
+    )
 
     def __init__(
-        self, adapter: TypeAdapter[Any], validator: SchemaValidator, max_depth: int, own_levels: int = 0
+        self, adapter: TypeAdapter[Any], validator: SchemaValidator, limits: Limits, own_levels: int = 0
     ) -> None:
         """`own_levels` are those that the library puts around what the user nested."""
-        plan = make_plan(adapter.core_schema, max_depth)
+        plan = make_plan(adapter.core_schema, limits.max_depth)
         self.validate = validator.validate_python
         self._read = validator.validate_json
         self._write = adapter.serializer.to_json
         self._write_plain = adapter.serializer.to_python
-        self._max_depth = max_depth
-        self._deepest = max_depth + own_levels
+        self._limits = limits
+        self._deepest = limits.max_depth + own_levels
+        self._unsuspicious_bytes = min(MOST_DIGITS, limits.max_payload_bytes)
         self._plan = plan
         self._needs_more = (
             plan.has_sets or plan.must_reload or plan.is_unbounded or plan.has_floats or plan.check is not None
@@ -56,7 +68,10 @@ class Format:
         return self._read(text, by_alias=False, by_name=True)
 
     def write(self, value: Any, path: str) -> bytes:
-        """Return the JSON of a validated value; raises SerializationError with the path of what cannot be stored."""
+        """Return the JSON of a validated value.
+
+        Raises SerializationError with the path of what cannot be stored, and PayloadTooLarge.
+        """
         try:
             # Values fresh from the validator fit their annotations. Naming the strict mode costs a microsecond.
             if self._plan.has_objects:
@@ -65,11 +80,13 @@ class Format:
                 text = self._write(value, by_alias=False, round_trip=True, warnings=False)
         except Exception as error:  # user code in serializers may raise anything
             raise self._why_unwritten(value, path, error) from None
-        if b"\\u0000" in text or len(text) > MOST_DIGITS:
+        if b"\\u0000" in text or len(text) > self._unsuspicious_bytes:
             self._look_closer(value, text, path)
         return self._write_further(value, text, path) if self._needs_more else text
 
     def _look_closer(self, value: Any, text: bytes, path: str) -> None:
+        if len(text) > self._limits.max_payload_bytes:  # first, because the further steps copy the text
+            raise PayloadTooLarge(path, len(text), self._limits.max_payload_bytes)
         if has_nul(text):
             self._find(value, path)
             raise SerializationError(path, "contains NUL (U+0000), which Postgres cannot hold")
@@ -131,28 +148,28 @@ class Format:
             raise SerializationError(refused.path(path), refused.why) from None
 
     def _too_deep(self, path: str) -> SerializationError:
-        return SerializationError(path, f"is nested deeper than {self._max_depth} levels")
+        return SerializationError(path, f"is nested deeper than {self._limits.max_depth} levels")
 
 
-def format_of(annotation: Any, where: str, max_depth: int) -> Format:
+def format_of(annotation: Any, where: str, limits: Limits) -> Format:
     """Return the format of one annotation; raises ConfigurationError, starting with `where`, if it has none."""
     try:
         # Pydantic takes no configuration beside a dataclass or a TypedDict; it does beside an alias of one.
         adapter: TypeAdapter[Any] = TypeAdapter(_make_alias("Payload", annotation), config=_CONFIG)
-        return Format(adapter, cast("SchemaValidator", adapter.validator), max_depth)
+        return Format(adapter, cast("SchemaValidator", adapter.validator), limits)
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from None
     except Exception as error:  # user classes take part in building a schema and may raise anything
         raise ConfigurationError(f"{where}: {_unusable(annotation, error)}") from error
 
 
-def format_of_fields(fields: Mapping[str, tuple[Any, bool]], where: str, max_depth: int) -> Format:
+def format_of_fields(fields: Mapping[str, tuple[Any, bool]], where: str, limits: Limits) -> Format:
     """Return the format of a dict with these keys; each has its annotation and whether it must be there.
 
     Reading a key that is not among them is an error: another version of the caller meant something by it.
     """
     for name, (annotation, _) in fields.items():
-        format_of(annotation, f"{where}, {name}", max_depth)
+        format_of(annotation, f"{where}, {name}", limits)
     keys = {
         name: annotation if is_required else NotRequired[annotation]
         for name, (annotation, is_required) in fields.items()
@@ -160,7 +177,7 @@ def format_of_fields(fields: Mapping[str, tuple[Any, bool]], where: str, max_dep
     shape = _make_typed_dict("Input", keys)
     shape.__pydantic_config__ = _CONFIG
     adapter: TypeAdapter[Any] = TypeAdapter(shape)
-    return Format(adapter, SchemaValidator(_without_extras(adapter.core_schema)), max_depth, own_levels=1)
+    return Format(adapter, SchemaValidator(_without_extras(adapter.core_schema)), limits, own_levels=1)
 
 
 def _without_extras(schema: Any) -> Any:

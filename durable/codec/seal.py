@@ -1,4 +1,4 @@
-"""The last step before a payload is stored and the first after it is read: its size limit and the user's codec hook."""
+"""The last step before a payload is stored, and the first after it is read: the user's codec hook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 from typing import Final, Protocol
 
 from durable.codec.limits import Limits
-from durable.errors import PayloadTooLarge, SerializationError
+from durable.errors import SerializationError
 
 __all__ = ["PayloadCodec", "Seal"]
 
@@ -45,10 +45,10 @@ class Seal:
         self.hook = hook
 
     def close(self, data: bytes, path: str) -> str:
-        """Return the text to store; raises PayloadTooLarge naming `path`, or SerializationError if the hook fails."""
-        size = len(data)
-        if size > self._limits.warn_payload_bytes:
-            self._judge(size, path)
+        """Return the text to store; raises SerializationError, naming `path`, if the hook fails."""
+        if len(data) > self._limits.warn_payload_bytes:
+            limit = self._limits.max_payload_bytes
+            _log.warning("%s takes %d bytes as JSON; above %d it will be refused", path, len(data), limit)
         if self.hook is None:
             return data.decode()
         try:
@@ -71,12 +71,6 @@ class Seal:
             raise SerializationError(path, "is damaged: what follows the codec's mark is no base64") from None
         except Exception as error:
             raise SerializationError(path, f"could not be decoded: {_hook_failure(self.hook, error)}") from error
-
-    def _judge(self, size: int, path: str) -> None:
-        limits = self._limits
-        if size > limits.max_payload_bytes:
-            raise PayloadTooLarge(path, size, limits.max_payload_bytes)
-        _log.warning("%s takes %d bytes as JSON; above %d it will be refused", path, size, limits.max_payload_bytes)
 
 
 def _hook_failure(hook: PayloadCodec, error: Exception) -> str:

@@ -35,7 +35,6 @@ class Signature:
     """
 
     __slots__ = (
-        "_by_keyword_only",
         "_by_place",
         "_format",
         "_function",
@@ -44,7 +43,6 @@ class Signature:
         "_named",
         "_parameters",
         "_place_only",
-        "_required",
         "_rest",
         "_rest_named",
         "_seal",
@@ -82,7 +80,7 @@ class Signature:
         if built is None:
             hints = _resolve({p.name: p.annotation for p in self._parameters}, self._function, self.name)
             fields = {p.name: (_stored_type(p, hints[p.name], self.name), _is_required(p)) for p in self._parameters}
-            built = format_of_fields(fields, f"task {self.name!r}", self._limits.max_depth)
+            built = format_of_fields(fields, f"task {self.name!r}", self._limits)
             # A result that cannot be stored must be known before the first call, not after it has run.
             self.result.build()
             self._format = built
@@ -160,7 +158,7 @@ class Signature:
     def _make_result(self) -> Format:
         annotation = inspect.signature(self._function).return_annotation
         hints = _resolve({"return": annotation}, self._function, self.name)
-        return format_of(hints["return"], f"result of task {self.name!r}", self._limits.max_depth)
+        return format_of(hints["return"], f"result of task {self.name!r}", self._limits)
 
 
 def _parameters(function: Callable[..., Any], name: str, skip_first: bool) -> list[Parameter]:

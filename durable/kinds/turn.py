@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor as Threads
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from durable.returns import ChildResult
 
 __all__ = ["EndedBy", "Services", "Turn"]
 
+_log = logging.getLogger("durable")
 MOST_CHILDREN = 10_000
 DEEPEST_TREE = 100
 
@@ -71,7 +73,16 @@ class Turn:
     async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a sync function in a thread of the executor, with this task's context variables."""
         call = partial(contextvars.copy_context().run, partial(function, *args, **kwargs))
-        value = await asyncio.get_running_loop().run_in_executor(self.services.threads, call)
+        thread = self.services.threads.submit(call)
+        try:
+            value = await asyncio.wrap_future(thread)
+        except asyncio.CancelledError:
+            if not thread.cancel():
+                _log.warning(
+                    "the thread of execution %s (task %s) runs on after its attempt was stopped; it should look at "
+                    "ctx.cancel_signal", self.claimed.id, self.claimed.task_name,
+                )  # fmt: skip
+            raise
         if inspect.iscoroutine(value):
             value.close()
             raise ConfigurationError("a sync function returned a coroutine; declare it with async def")

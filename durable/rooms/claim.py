@@ -39,6 +39,7 @@ class ClaimRoom:
         clock: Clock,
         waker: Waker,
         start: Callable[[Attempt], None],
+        on_claimed: Callable[[int], None],
     ) -> None:
         self._executor_id = executor_id
         self._storage = storage
@@ -48,9 +49,11 @@ class ClaimRoom:
         self._clock = clock
         self._waker = waker
         self._start = start
+        self._on_claimed = on_claimed
         self._slot_freed = asyncio.Event()
         self._ahead: deque[Attempt] = deque()
         self._running = 0
+        self._is_stopping = False
         self._rate = 0.0
         self._ended_since = 0
         self._rated_at = clock.monotonic()
@@ -71,8 +74,8 @@ class ClaimRoom:
         self._slot_freed.set()
 
     async def run(self) -> None:
-        """Claim for ever."""
-        while True:
+        """Claim until `stop`; a claim that is on its way is finished, so that what it took can be given back."""
+        while not self._is_stopping:
             limit = self._limit()
             if limit <= 0:
                 self._slot_freed.clear()
@@ -81,6 +84,12 @@ class ClaimRoom:
             claimed = await patiently(self._storage, lambda limit=limit: self._claim(limit), "claiming")  # type: ignore[misc]
             if len(claimed) < limit:
                 await self._waker.sleep(self._settings.poll_interval)
+
+    def stop(self) -> None:
+        """Start nothing from now on, and let `run` end."""
+        self._is_stopping = True
+        self._waker.ring()
+        self._slot_freed.set()
 
     def take_unstarted(self) -> list[Attempt]:
         """What was claimed ahead and not started, for shutdown to release."""
@@ -100,6 +109,7 @@ class ClaimRoom:
             limit=limit,
             lease=self._settings.lease,
         )
+        self._on_claimed(len(claimed))
         deadline = sent_at + self._settings.lease * (1 - _MARGIN)
         for turn in claimed:
             attempt = Attempt(turn, sent_at, deadline)
@@ -109,7 +119,7 @@ class ClaimRoom:
         return claimed
 
     def _fill(self) -> None:
-        while self._ahead and self._running < self._settings.concurrency:
+        while self._ahead and not self._is_stopping and self._running < self._settings.concurrency:
             attempt = self._ahead.popleft()
             if attempt.is_lost:
                 continue

@@ -16,6 +16,7 @@ from durable.kinds import RUNNERS
 from durable.kinds.turn import EndedBy, Services, Turn
 from durable.outcomes import Completed, FinalizeSpawned, Outcome, Repeated, Spawned
 from durable.retry import Retry
+from durable.telemetry import Telemetry
 from durable.transitions import complete, fail, release, repeat, spawn, spawn_finalize
 
 __all__ = ["RunRoom"]
@@ -33,6 +34,7 @@ class RunRoom:
         services: Services,
         random: Random,
         clock: Clock,
+        telemetry: Telemetry,
         settle: Callable[[Attempt, Settlement], None],
         drop: Callable[[Attempt], None],
         ended: Callable[[], None],
@@ -40,6 +42,7 @@ class RunRoom:
         self._services = services
         self._random = random
         self._clock = clock
+        self._telemetry = telemetry
         self._settle = settle
         self._drop = drop
         self._ended = ended
@@ -85,6 +88,13 @@ class RunRoom:
             self._settle(attempt, settlement)
 
     async def _outcome(self, attempt: Attempt) -> Outcome:
+        if self._telemetry.tracer is None:
+            return await self._limited(attempt)
+        with self._telemetry.attempt(attempt.claimed):
+            return await self._limited(attempt)
+
+    async def _limited(self, attempt: Attempt) -> Outcome:
+        """The runner within the timeout of the attempt."""
         claimed = attempt.claimed
         turn = Turn(attempt, self._services.registry[claimed.task_name], self._services)
         runner = RUNNERS[claimed.kind]

@@ -26,7 +26,7 @@ class SettleRoom:
     """Takes the ends of turns and writes them under their fences; a refused one is dropped and reported."""
 
     def __init__(
-        self, *, storage: Storage, holdings: Holdings, on_settled: Callable[[list[Settlement], Settled], None]
+        self, *, storage: Storage, holdings: Holdings, on_settled: Callable[[list[Settlement], Settled, int], None]
     ) -> None:
         self._storage = storage
         self._holdings = holdings
@@ -110,4 +110,5 @@ class SettleRoom:
                     "execution %s was taken from this executor: its late end (%s, fence %d) was refused",
                     settlement.id, settlement.status, settlement.fence,
                 )  # fmt: skip
-        self._on_settled([item for _, item in batch if item.id in settled.accepted], settled)
+        accepted = [item for _, item in batch if item.id in settled.accepted]
+        self._on_settled(accepted, settled, len(batch) - len(accepted))

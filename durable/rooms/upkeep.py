@@ -32,10 +32,12 @@ async def close_levels(storage: Storage, *, rounds: int = _MOST_ROUNDS) -> list[
 class UpkeepRoom:
     """One step does every duty until nothing is left of it."""
 
-    def __init__(self, *, storage: Storage, tell: Callable[..., None]) -> None:
+    def __init__(
+        self, *, storage: Storage, tell: Callable[..., None], on_recovered: Callable[[Iterable[str]], None]
+    ) -> None:
         self._storage = storage
         self._tell = tell
-        self.recovered_count = 0
+        self._on_recovered = on_recovered
 
     async def step(self) -> None:
         await self._recover()
@@ -52,7 +54,7 @@ class UpkeepRoom:
                     "execution %s was recovered from executor %s: now %s",
                     execution.id, execution.executor_id, execution.status,
                 )  # fmt: skip
-            self.recovered_count += len(recovered)
+            self._on_recovered(str(execution.status) for execution in recovered)
             self._tell_ready(execution.queue for execution in recovered)
             if len(recovered) < _BATCH:
                 return

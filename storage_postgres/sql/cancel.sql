@@ -20,11 +20,15 @@ named as materialized (
     from held as h
     where h.id = any(%(ids)s::uuid[])
 ),
-own as materialized (
-    select n.parent_id, count(*)::integer as children
-    from named as n
-    where n.is_open and n.parent_id in (select o.id from named as o where o.is_open)
-    group by n.parent_id
+ending as materialized (
+    select m.id, count(*) filter (where not m.is_itself)::integer as children
+    from (
+        select n.id, true as is_itself from named as n where n.is_open
+        union all
+        select n.parent_id, false from named as n where n.is_open and n.parent_id is not null
+    ) as m
+    group by m.id
+    having bool_or(m.is_itself)
 ),
 cancelled as (
     update /*schema*/executions as e
@@ -35,23 +39,19 @@ cancelled as (
         needs_cancel = e.status = 'running',
         lease_expires_at = null,
         finished_at = at.now,
-        active_children_count = e.active_children_count - left_over.children,
-        close_status = case when e.active_children_count = left_over.children then 'closed' else 'ready' end,
-        closed_at = case when e.active_children_count = left_over.children then at.now end,
+        active_children_count = e.active_children_count - ending.children,
+        close_status = case when e.active_children_count = ending.children then 'closed' else 'ready' end,
+        closed_at = case when e.active_children_count = ending.children then at.now end,
         updated_at = at.now
-    from named as n
+    from ending
         cross join at
-        cross join lateral (
-            select coalesce((select own.children from own where own.parent_id = n.id), 0) as children
-        ) as left_over
-    where e.id = n.id
-        and n.is_open
+    where e.id = ending.id
         and e.id = any(%(ids)s::uuid[])
     returning e.id, e.parent_id
 ),
 ended as (
     select c.parent_id from cancelled as c
-    where c.parent_id is not null and c.parent_id not in (select o.id from named as o where o.is_open)
+    where c.parent_id is not null and c.parent_id not in (select ending.id from ending)
 ),
 /*include tell_parents*/
 select n.id, n.status, n.is_open from named as n;

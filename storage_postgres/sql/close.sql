@@ -22,23 +22,27 @@ returning e.id;
 -- Locks the children and the closing ones in one go, in the order of `tell_parents`.
 -- Index: executions_children, one probe for each of the closing, which `offset 0` keeps; then the primary key.
 with at as materialized (select /*schema*/clock_now() as now),
+named as materialized (
+    select p.id, p.close_status from /*schema*/executions as p where p.id = any(%(ids)s::uuid[])
+),
 related as materialized (
-    select p.id as parent_id, c.id
-    from /*schema*/executions as p
-        left join lateral (
+    select n.id from named as n where n.close_status = 'closing'
+    union
+    select c.id
+    from named as n
+        cross join lateral (
             select e.id
             from /*schema*/executions as e
-            where e.parent_id = p.id and e.finished_at is null
+            where e.parent_id = n.id and e.finished_at is null
             offset 0
-        ) as c on true
-    where p.id = any(%(ids)s::uuid[])
-        and p.close_status = 'closing'
+        ) as c
+    where n.close_status = 'closing'
 ),
 held as materialized (
-    select e.id, e.parent_id, e.status, e.finished_at is null as is_open
+    select e.id, e.status, e.finished_at is null as is_open,
+        e.close_status = 'closing' and e.active_children_count = 0 as is_left_alone
     from /*schema*/executions as e
-    where e.id = any(array(
-        select r.id from related as r where r.id is not null union select r.parent_id from related as r))
+    where e.id = any(array(select r.id from related as r))
     order by e.active_children_count > 0, case when e.active_children_count > 0 then e.depth end desc, e.id
     for update
 ),
@@ -69,9 +73,7 @@ emptied as (
         close_lease_expires_at = null,
         updated_at = at.now
     from at
-    where p.id = any(%(ids)s::uuid[])
-        and p.close_status = 'closing'
-        and p.active_children_count = 0
+    where p.id = any(array(select h.id from held as h where h.is_left_alone))
 )
 select h.id, h.status, h.id in (select c.id from cancelled as c)
 from held as h

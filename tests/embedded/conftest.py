@@ -50,6 +50,9 @@ def made_home() -> Iterator[Path]:
     start(directory / "home", durable=False).release()
     wait_until(lambda: is_gone(directory / "home"))
     yield directory / "home"
+    # A start that was killed may have left its socket directory; the next one takes it over and removes it.
+    start(directory / "home", durable=False).release()
+    wait_until(lambda: is_gone(directory / "home"))
     shutil.rmtree(directory)
 
 
@@ -84,7 +87,12 @@ def ordinary_home(made_home: Path, ordinary_account: ClientAccount) -> Iterator[
     directory = make_place()
     subprocess.run(["cp", "-R", "-p", made_home, directory], check=True)
     give(directory, ordinary_account)
-    yield directory / made_home.name
+    home = directory / made_home.name
+    yield home
+    last = Client(ordinary_account.popen(str(CLIENT), str(home), "use"))
+    last.go()
+    last.wait_ready().close()
+    wait_until(lambda: is_gone(home))
     shutil.rmtree(directory)
 
 

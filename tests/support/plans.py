@@ -47,13 +47,12 @@ class Explained:
 
     @property
     def rows_updated(self) -> int:
-        """Rows of the executions that the first update took, with `returning`."""
-        updates = [node for node in self.nodes if node.get("Operation") == "Update" and node["Relation Name"] == _TABLE]
-        return int(updates[-1]["Actual Rows"] * updates[-1]["Actual Loops"]) if updates else 0
-
-    @property
-    def rows(self) -> int:
-        return int(self._root["Actual Rows"])
+        """Executions that the statement's own update took; that of the parents goes by another alias."""
+        return sum(
+            int(node["Actual Rows"] * node["Actual Loops"])
+            for node in self.nodes
+            if node.get("Operation") == "Update" and node["Alias"].startswith("e")
+        )
 
     @property
     def _scans(self) -> Iterator[Mapping[str, Any]]:

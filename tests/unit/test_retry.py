@@ -45,6 +45,7 @@ def as_minutes(attempt: int) -> str:
         (exponential("1s", factor=1.0, max="1h"), [1, 1, 1]),
         (exponential("1m", max="1s"), [1, 1]),
         (exponential(0), [0, 0, 0]),
+        (exponential(5e-324), [0, 0, 0]),
         (exponential("1s", max=0), [0, 0]),
         (ten_times, [10, 20, 30]),
         (as_minutes, [60, 120]),
@@ -58,6 +59,7 @@ def test_the_delay_follows_the_strategy(strategy: Any, expected: list[float]) ->
 def test_a_late_attempt_waits_for_the_cap_and_never_overflows(attempt: int) -> None:
     for strategy in (exponential("1s", factor=1_000.0, max="30d"), exponential("1ms", factor=1.01, max="30s")):
         assert Retry(1_000_000, strategy, 0.0).delay_before(attempt, 0.5) == strategy.max
+    assert Retry(1_000_000, exponential(2.3e-308), 0.0).delay_before(attempt, 0.5) == 0.0
     assert Retry(1_000_000, exponential("1s", max="30d"), 0.0).delay_before(310, 0.5) == MONTH
     assert Retry(1_000_000, linear("30d"), 0.0).delay_before(attempt, 0.5) == MONTH
 
