@@ -176,8 +176,14 @@ class Executor:
         for attempt in self._holdings:
             if attempt.task in still:
                 attempt.stop("shutdown")
-        if still:
-            await asyncio.wait(still, timeout=_CANCEL_LIMIT)
+        if not still:
+            return
+        _, deaf = await asyncio.wait(still, timeout=_CANCEL_LIMIT)
+        for attempt in self._holdings:
+            if attempt.task in deaf:
+                _log.warning("execution %s ignores its cancellation; it is given back", attempt.claimed.id)
+                attempt.is_lost = True
+                self._settle.put(attempt, release(attempt.claimed))
 
     @property
     def running(self) -> int:

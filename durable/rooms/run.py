@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import assert_never
 
@@ -59,10 +60,13 @@ class RunRoom:
         task = asyncio.create_task(self._run(attempt))
         attempt.task = task
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, attempt))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if task.cancelled():
+            # Stopped before its first step: nothing of `_run` has run, not even its except clauses.
+            self._end(attempt, self._after_cancel(attempt, asyncio.CancelledError()))
         self._ended()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("running an execution failed inside durable", exc_info=error)
@@ -78,10 +82,15 @@ class RunRoom:
         except asyncio.CancelledError as error:
             settlement = self._after_cancel(attempt, error)
         except Exception as error:
-            settlement = self._failure(attempt, error)
+            # What a handler raises when it is stopped by a shutdown says nothing about its work.
+            is_stopped = attempt.stop_reason == "shutdown"
+            settlement = release(attempt.claimed) if is_stopped else self._failure(attempt, error)
         except BaseException as error:
             # SystemExit and its like, raised by a handler, would end the event loop and everybody else's work.
             settlement = self._failure(attempt, error)
+        self._end(attempt, settlement)
+
+    def _end(self, attempt: Attempt, settlement: Settlement | None) -> None:
         if settlement is None or attempt.is_lost:
             self._drop(attempt)
         else:
