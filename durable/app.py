@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from random import Random
 from typing import Any, TypeVar
 
 from durable.child import Child
+from durable.child_results import child_result, reader
 from durable.clock import Clock, SystemClock
 from durable.codec import Codec, Limits, PayloadCodec
 from durable.durations import Duration, seconds
@@ -18,7 +19,6 @@ from durable.execution import CancelResult, Execution, FinishedExecution, NewExe
 from durable.executor import Executor
 from durable.handle import Handle, first_end, only, wait_limit
 from durable.ids import IdSource, parse_id
-from durable.kinds.turn import child_result
 from durable.live import Live
 from durable.registry import Registry
 from durable.returns import ChildResult
@@ -96,7 +96,7 @@ class Durable(Registry):
             await live.storage.close()
 
     @asynccontextmanager
-    async def executor(self, **settings: Any) -> AsyncIterator[Executor]:
+    async def executor(self, **settings: Any) -> AsyncGenerator[Executor]:
         """Run executions of this app's definitions while the block lasts; opens the app if it is not open.
 
         `settings` are those of ExecutorSettings. On leaving, claiming stops at once, running handlers get `grace`,
@@ -116,7 +116,7 @@ class Durable(Registry):
                 await self.close()
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
+    def client(self) -> Generator[Client]:
         """A client for code without an event loop; same method names, every call blocks."""
         storage = self.storage
         if self._migrate:
@@ -221,4 +221,4 @@ class Durable(Registry):
         return await self.live.wake(task_name, sleeping_id, output=output, error=error)
 
     def _handle(self, task_name: str, execution_id: str) -> Handle[Any]:
-        return Handle(self, execution_id, task_name, self[task_name].read_end)
+        return Handle(self, execution_id, task_name, reader(self, self[task_name]))

@@ -36,7 +36,7 @@ class Signal:
 class Attempt:
     """One claim in the hands of this process, from the claim until its end is written or refused."""
 
-    __slots__ = ("cancel_signal", "claimed", "deadline", "is_lost", "renewed_at", "stop_reason", "task")
+    __slots__ = ("cancel_signal", "claimed", "deadline", "is_lost", "is_over", "renewed_at", "stop_reason", "task")
 
     def __init__(self, claimed: Claimed, renewed_at: float, deadline: float) -> None:
         self.claimed = claimed
@@ -47,8 +47,10 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.cancel_signal: Signal | None = None
         self.is_lost = False
+        self.is_over = False
+        """Its end was handed over or given up: what its handler still does is nobody's any more."""
         self.stop_reason: str | None = None
-        """Why the handler was cancelled: lost, cancelled or shutdown; None while nobody did."""
+        """Why the handler was cancelled: timed_out, lost, cancelled or shutdown; None while nobody did."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -57,7 +59,7 @@ class Attempt:
     def stop(self, reason: str) -> None:
         """Cancel the handler's coroutine and set the signal that its thread may look at. Event loop only."""
         self.stop_reason = self.stop_reason or reason
-        self.is_lost = self.is_lost or reason != "shutdown"
+        self.is_lost = self.is_lost or reason in ("lost", "cancelled")
         if self.cancel_signal is not None:
             self.cancel_signal.set()
         if self.task is not None:
@@ -72,6 +74,7 @@ class Holdings:
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, int], Attempt] = {}
+        self._newest: dict[str, Attempt] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -79,14 +82,19 @@ class Holdings:
     def __iter__(self) -> Iterator[Attempt]:
         return iter(self.snapshot())
 
-    def add(self, attempt: Attempt) -> None:
-        self._held[attempt.key] = attempt
+    def add(self, attempt: Attempt) -> Attempt | None:
+        """Hold it; gives the attempt at the same execution that was held until now, whose lease must be gone."""
+        before = self._newest.get(attempt.claimed.id)
+        self._held[attempt.key] = self._newest[attempt.claimed.id] = attempt
+        return before
 
     def get(self, key: tuple[str, int]) -> Attempt | None:
         return self._held.get(key)
 
     def remove(self, key: tuple[str, int]) -> None:
-        self._held.pop(key, None)
+        removed = self._held.pop(key, None)
+        if removed is not None and self._newest.get(key[0]) is removed:
+            del self._newest[key[0]]
 
     def of(self, execution_id: str) -> list[Attempt]:
         return [attempt for attempt in self.snapshot() if attempt.claimed.id == execution_id]

@@ -86,7 +86,7 @@ class TaskContext:
 
     def check(self) -> None:
         """Raise LeaseLost if this attempt has lost the right to write. Asks nobody; cheap."""
-        if self._attempt.is_lost:
+        if self._attempt.is_lost or self._attempt.is_over:
             raise LeaseLost(*self._attempt.key)
 
     def heartbeat(self, details: Any = None) -> None:

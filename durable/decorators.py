@@ -1,4 +1,10 @@
-"""The types of the decorators: what a type checker and an editor see of a registered function. No logic."""
+"""The types of the decorators: what a type checker and an editor see of a registered function. No logic.
+
+Each decorator tells six shapes of function apart: `async def` or `def`, and by the first parameter. One that takes
+anything (object, Any, no annotation) would also match a TaskContext, so it is asked for first, by a type of our own.
+What calling an `async def` gives is a Coroutine[object, object, R]: with Any there, mypy would give up on every later
+overload that takes the definition.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from durable.context import TaskContext
 from durable.returns import Again, Done, LoopResult, ParentResult, Spawn
 from durable.task import TaskFunction
 
-__all__ = ["FinalizedDecorator", "LoopDecorator", "ParentDecorator", "TaskDecorator"]
+__all__ = ["Anything", "FinalizedDecorator", "LoopDecorator", "ParentDecorator", "TaskDecorator"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,6 +23,10 @@ F = TypeVar("F")
 O = TypeVar("O")  # noqa: E741 - output
 
 Register = Callable[[Callable[..., Any]], Any]
+
+
+class Anything:
+    """Accepted by no first parameter but one that accepts every object. Never made."""
 
 
 class TaskDecorator:
@@ -27,12 +37,20 @@ class TaskDecorator:
 
     @overload
     def __call__(
+        self, function: Callable[Concatenate[Anything, P], Coroutine[Any, Any, R]], /
+    ) -> TaskFunction[Concatenate[Any, P], R, Concatenate[Any, P], Coroutine[object, object, R]]: ...
+    @overload
+    def __call__(
         self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /
-    ) -> TaskFunction[P, R, Concatenate[TaskContext, P], Coroutine[Any, Any, R]]: ...
+    ) -> TaskFunction[P, R, Concatenate[TaskContext, P], Coroutine[object, object, R]]: ...
     @overload
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> TaskFunction[P, R, P, Coroutine[Any, Any, R]]: ...
+    ) -> TaskFunction[P, R, P, Coroutine[object, object, R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Anything, P], R], /
+    ) -> TaskFunction[Concatenate[Any, P], R, Concatenate[Any, P], R]: ...
     @overload
     def __call__(
         self, function: Callable[Concatenate[TaskContext, P], R], /
@@ -51,12 +69,22 @@ class ParentDecorator:
 
     @overload
     def __call__(
+        self, function: Callable[Concatenate[Anything, P], Coroutine[Any, Any, Spawn[O]]], /
+    ) -> TaskFunction[
+        Concatenate[Any, P], ParentResult[O], Concatenate[Any, P], Coroutine[object, object, Spawn[O]]
+    ]: ...
+    @overload
+    def __call__(
         self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, Spawn[O]]], /
-    ) -> TaskFunction[P, ParentResult[O], Concatenate[TaskContext, P], Coroutine[Any, Any, Spawn[O]]]: ...
+    ) -> TaskFunction[P, ParentResult[O], Concatenate[TaskContext, P], Coroutine[object, object, Spawn[O]]]: ...
     @overload
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, Spawn[O]]], /
-    ) -> TaskFunction[P, ParentResult[O], P, Coroutine[Any, Any, Spawn[O]]]: ...
+    ) -> TaskFunction[P, ParentResult[O], P, Coroutine[object, object, Spawn[O]]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Anything, P], Spawn[O]], /
+    ) -> TaskFunction[Concatenate[Any, P], ParentResult[O], Concatenate[Any, P], Spawn[O]]: ...
     @overload
     def __call__(
         self, function: Callable[Concatenate[TaskContext, P], Spawn[O]], /
@@ -75,12 +103,20 @@ class FinalizedDecorator(Generic[F]):
 
     @overload
     def __call__(
+        self, function: Callable[Concatenate[Anything, P], Coroutine[Any, Any, Spawn[Any]]], /
+    ) -> TaskFunction[Concatenate[Any, P], F, Concatenate[Any, P], Coroutine[object, object, Spawn[Any]]]: ...
+    @overload
+    def __call__(
         self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, Spawn[Any]]], /
-    ) -> TaskFunction[P, F, Concatenate[TaskContext, P], Coroutine[Any, Any, Spawn[Any]]]: ...
+    ) -> TaskFunction[P, F, Concatenate[TaskContext, P], Coroutine[object, object, Spawn[Any]]]: ...
     @overload
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, Spawn[Any]]], /
-    ) -> TaskFunction[P, F, P, Coroutine[Any, Any, Spawn[Any]]]: ...
+    ) -> TaskFunction[P, F, P, Coroutine[object, object, Spawn[Any]]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Anything, P], Spawn[Any]], /
+    ) -> TaskFunction[Concatenate[Any, P], F, Concatenate[Any, P], Spawn[Any]]: ...
     @overload
     def __call__(
         self, function: Callable[Concatenate[TaskContext, P], Spawn[Any]], /
@@ -99,12 +135,22 @@ class LoopDecorator:
 
     @overload
     def __call__(
+        self, function: Callable[Concatenate[Anything, P], Coroutine[Any, Any, Done[R] | Again]], /
+    ) -> TaskFunction[
+        Concatenate[Any, P], LoopResult[R], Concatenate[Any, P], Coroutine[object, object, Done[R] | Again]
+    ]: ...
+    @overload
+    def __call__(
         self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, Done[R] | Again]], /
-    ) -> TaskFunction[P, LoopResult[R], Concatenate[TaskContext, P], Coroutine[Any, Any, Done[R] | Again]]: ...
+    ) -> TaskFunction[P, LoopResult[R], Concatenate[TaskContext, P], Coroutine[object, object, Done[R] | Again]]: ...
     @overload
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, Done[R] | Again]], /
-    ) -> TaskFunction[P, LoopResult[R], P, Coroutine[Any, Any, Done[R] | Again]]: ...
+    ) -> TaskFunction[P, LoopResult[R], P, Coroutine[object, object, Done[R] | Again]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Anything, P], Done[R] | Again], /
+    ) -> TaskFunction[Concatenate[Any, P], LoopResult[R], Concatenate[Any, P], Done[R] | Again]: ...
     @overload
     def __call__(
         self, function: Callable[Concatenate[TaskContext, P], Done[R] | Again], /

@@ -97,6 +97,7 @@ class Executor:
             clock=self._clock,
             waker=claim_waker,
             start=self._run.start,
+            on_lost=self._on_lost,
             on_claimed=self._telemetry.claimed,
         )
         self._renew = RenewRoom(
@@ -181,9 +182,7 @@ class Executor:
         _, deaf = await asyncio.wait(still, timeout=_CANCEL_LIMIT)
         for attempt in self._holdings:
             if attempt.task in deaf:
-                _log.warning("execution %s ignores its cancellation; it is given back", attempt.claimed.id)
-                attempt.is_lost = True
-                self._settle.put(attempt, release(attempt.claimed))
+                self._run.give_up(attempt)
 
     @property
     def running(self) -> int:
@@ -237,7 +236,7 @@ class Executor:
         self._stop_attempt(attempt, "cancelled")
 
     def _stop_attempt(self, attempt: Attempt, reason: str) -> None:
-        attempt.stop(reason)
+        self._run.stop(attempt, reason)
         if attempt.task is None:
             self._holdings.remove(attempt.key)
             self._claim.drop_lost()

@@ -15,8 +15,10 @@ from durable.settings import checked_name
 
 __all__ = [
     "ChildOptions",
+    "DefinitionOptions",
     "EnqueueOptions",
     "Overrides",
+    "SleepingOptions",
     "TaskOptions",
     "checked_overrides",
     "checked_task_options",
@@ -25,6 +27,27 @@ __all__ = [
 
 KEY_LIMIT = 512
 SHORTEST_TIMEOUT = 0.001
+
+
+class DefinitionOptions(TypedDict, total=False):
+    """What a definition may set for all its executions; see TaskOptions for the defaults."""
+
+    retry: Retry | None
+    timeout: Duration | None
+    delay: Duration
+    queue: str
+    priority: int
+    version: int
+    max_deliveries: int
+
+
+class SleepingOptions(TypedDict, total=False):
+    """The same for a sleeping task, which has no attempts to limit or to repeat."""
+
+    delay: Duration
+    queue: str
+    priority: int
+    version: int
 
 
 class ChildOptions(TypedDict, total=False):

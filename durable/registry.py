@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from durable.checks import integer
 from durable.codec import Codec
 from durable.context import TaskContext
-from durable.decorators import FinalizedDecorator, LoopDecorator, ParentDecorator, TaskDecorator
+from durable.decorators import Anything, FinalizedDecorator, LoopDecorator, ParentDecorator, TaskDecorator
 from durable.definition import Definition, LoopSpec, ParentSpec, SequenceSpec
 from durable.durations import Duration, seconds
 from durable.errors import AlreadyRegistered, ConfigurationError, NotOpen, UnknownTask
 from durable.execution import DEFAULT_QUEUE, Kind
-from durable.options import TaskOptions, checked_task_options
+from durable.options import DefinitionOptions, SleepingOptions, TaskOptions, checked_task_options
 from durable.retry import Retry
 from durable.settings import checked_name
-from durable.task import Home, SleepingTask, Task, TaskFunction
+from durable.task import Home, SleepingTask, Task, TaskFunction, Typed
 
 __all__ = ["Registry"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 
 MOST_ITERATIONS = 1_000_000
 
@@ -67,12 +70,20 @@ class Registry:
 
     @overload
     def task(
+        self, function: Callable[Concatenate[Anything, P], Coroutine[Any, Any, R]], /
+    ) -> TaskFunction[Concatenate[Any, P], R, Concatenate[Any, P], Coroutine[object, object, R]]: ...
+    @overload
+    def task(
         self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /
-    ) -> TaskFunction[P, R, Concatenate[TaskContext, P], Coroutine[Any, Any, R]]: ...
+    ) -> TaskFunction[P, R, Concatenate[TaskContext, P], Coroutine[object, object, R]]: ...
     @overload
     def task(
         self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> TaskFunction[P, R, P, Coroutine[Any, Any, R]]: ...
+    ) -> TaskFunction[P, R, P, Coroutine[object, object, R]]: ...
+    @overload
+    def task(
+        self, function: Callable[Concatenate[Anything, P], R], /
+    ) -> TaskFunction[Concatenate[Any, P], R, Concatenate[Any, P], R]: ...
     @overload
     def task(
         self, function: Callable[Concatenate[TaskContext, P], R], /
@@ -82,6 +93,7 @@ class Registry:
     @overload
     def task(
         self,
+        /,
         *,
         name: str | None = None,
         retry: Retry | None = None,
@@ -102,17 +114,25 @@ class Registry:
         return TaskDecorator(register) if function is None else register(function)
 
     @overload
-    def parent(self, *, finalize: Task[..., F], name: str | None = None, **options: Any) -> FinalizedDecorator[F]: ...
-    @overload
     def parent(
-        self, *, finalize: Callable[..., Coroutine[Any, Any, F]], name: str | None = None, **options: Any
+        self, *, finalize: Task[..., F], name: str | None = None, **options: Unpack[DefinitionOptions]
     ) -> FinalizedDecorator[F]: ...
     @overload
     def parent(
-        self, *, finalize: Callable[..., F], name: str | None = None, **options: Any
+        self,
+        *,
+        finalize: Callable[..., Coroutine[Any, Any, F]],
+        name: str | None = None,
+        **options: Unpack[DefinitionOptions],
     ) -> FinalizedDecorator[F]: ...
     @overload
-    def parent(self, *, name: str | None = None, **options: Any) -> ParentDecorator: ...
+    def parent(
+        self, *, finalize: Callable[..., F], name: str | None = None, **options: Unpack[DefinitionOptions]
+    ) -> FinalizedDecorator[F]: ...
+    @overload
+    def parent(
+        self, *, finalize: None = None, name: str | None = None, **options: Unpack[DefinitionOptions]
+    ) -> ParentDecorator: ...
     def parent(self, *, finalize: Any = None, name: str | None = None, **options: Any) -> Any:
         """Register a function that returns `Spawn(output, children)`. Takes the options of `task`.
 
@@ -120,7 +140,7 @@ class Registry:
         process, run with the parent's timeout and retry policy, or a task, run as an execution of its own. Without it
         the result is a ParentResult. A failing child does not fail the parent; a failing finalize does.
         """
-        end: Any = cast("Task[..., Any]", finalize).definition if isinstance(finalize, Task) else finalize
+        end = finalize.definition if isinstance(finalize, Task) else finalize
         if end is not None and not isinstance(end, Definition) and not callable(end):
             raise ConfigurationError("finalize must be a function or a task")
         if isinstance(end, Definition) and end.kind == Kind.SLEEPING:
@@ -129,7 +149,12 @@ class Registry:
         return ParentDecorator(register) if finalize is None else FinalizedDecorator[Any](register)
 
     def loop(
-        self, *, max_iterations: int, every: Duration = 0, name: str | None = None, **options: Any
+        self,
+        *,
+        max_iterations: int,
+        every: Duration = 0,
+        name: str | None = None,
+        **options: Unpack[DefinitionOptions],
     ) -> LoopDecorator:
         """Register a function that returns `Done(output)` or `Again()`: one record, one turn after another.
 
@@ -137,21 +162,67 @@ class Registry:
         LoopResult; it is not done after `max_iterations` turns. Takes the options of `task`; retries are per turn.
         """
         spec = LoopSpec(integer(max_iterations, "max_iterations", 1, MOST_ITERATIONS), seconds(every, "every"))
-        return LoopDecorator(self._registrar(Kind.LOOP, name, spec, options))
+        return LoopDecorator(self._registrar(Kind.LOOP, name, spec, {**options}))
 
-    def sequence(self, name: str, first: Task[P, Any], *others: Task[..., Any], **options: Any) -> Task[P, Any]:
+    @overload
+    def sequence(self, name: str, first: Task[P, R], /, **options: Unpack[DefinitionOptions]) -> Task[P, R]: ...
+    @overload
+    def sequence(
+        self,
+        name: str,
+        first: Task[P, A],
+        second: Typed[Callable[[A], R]],
+        /,
+        **options: Unpack[DefinitionOptions],
+    ) -> Task[P, R]: ...
+    @overload
+    def sequence(
+        self,
+        name: str,
+        first: Task[P, A],
+        second: Typed[Callable[[A], B]],
+        third: Typed[Callable[[B], R]],
+        /,
+        **options: Unpack[DefinitionOptions],
+    ) -> Task[P, R]: ...
+    @overload
+    def sequence(
+        self,
+        name: str,
+        first: Task[P, A],
+        second: Typed[Callable[[A], B]],
+        third: Typed[Callable[[B], C]],
+        fourth: Typed[Callable[[C], R]],
+        /,
+        **options: Unpack[DefinitionOptions],
+    ) -> Task[P, R]: ...
+    @overload
+    def sequence(
+        self,
+        name: str,
+        first: Task[P, Any],
+        second: Task[..., Any],
+        third: Task[..., Any],
+        fourth: Task[..., Any],
+        fifth: Task[..., Any],
+        /,
+        *others: Task[..., Any],
+        **options: Unpack[DefinitionOptions],
+    ) -> Task[P, Any]: ...
+    def sequence(self, name: str, first: Task[P, Any], *others: Any, **options: Any) -> Task[P, Any]:
         """Register tasks that run one after the other, each with the result of the one before as its only argument.
 
         The result is that of the last. A task that does not complete ends the sequence as finalize_failed.
         """
-        steps = tuple(task.definition for task in (first, *others))
+        tasks: tuple[Task[..., Any], ...] = (first, *others)
+        steps = tuple(task.definition for task in tasks)
         if any(step.kind == Kind.SLEEPING for step in steps[:1]):
             raise ConfigurationError("a sequence cannot begin with a sleeping task")
         definition = self._define(name, Kind.SEQUENCE, None, SequenceSpec(steps), options)
         return Task(definition, self.home)
 
     def sleeping(
-        self, name: str, output: type[R], *, timeout: Duration | None = None, **options: Any
+        self, name: str, output: type[R], *, timeout: Duration | None = None, **options: Unpack[SleepingOptions]
     ) -> SleepingTask[R]:
         """Register a task without a function: enqueue it with a unique id, and it waits there for `wakeup`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from durable.child import Child
 from durable.errors import ErrorInfo, ExecutionCancelled, ExecutionFailed, ExecutionTimedOut
@@ -65,7 +65,7 @@ class ChildResult(Generic[T]):
         """The output of a completed child; raises ExecutionFailed, ExecutionTimedOut or ExecutionCancelled."""
         if not self.is_completed:
             raise end_error(self.task_name, self.execution_id, self.status, self.error)
-        return self.output  # type: ignore[return-value]  # None is the output of a task that returns None
+        return cast("T", self.output)  # None is the output of a task that returns None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class ParentResult(Generic[O]):
     """The result of a parent without finalize: its output beside its children, in child order."""
 
     output: O
-    children: list[ChildResult[Any]] = field(default_factory=list)
+    children: list[ChildResult[Any]] = field(default_factory=list[ChildResult[Any]])
 
 
 def end_error(

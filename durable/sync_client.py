@@ -5,23 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from durable.child import Child
+from durable.child_results import child_result, reader
 from durable.durations import Duration
 from durable.errors import ExecutionNotFound, ResultTimeout
 from durable.execution import CancelResult, Enqueued, Execution, FinishedExecution, NewExecution, WakeResult
 from durable.handle import SyncHandle, only, wait_limit
 from durable.ids import IdSource, parse_id
-from durable.kinds.turn import child_result
 from durable.live import settled_ids
 from durable.options import EnqueueOptions, checked_overrides, checked_text
 from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.storage import Hint, Operation, Storage
-from durable.task import SleepingTask, Task
+from durable.task import SleepingTask, Task, Typed
 
 __all__ = ["Client"]
 
@@ -46,32 +46,36 @@ class Client:
         self._closing = threading.Event()
 
     @overload
-    def enqueue(self, task: Task[[], R], /, **options: Unpack[EnqueueOptions]) -> SyncHandle[R]: ...
+    def enqueue(self, task: Typed[Callable[[], R]], /, **options: Unpack[EnqueueOptions]) -> SyncHandle[R]: ...
     @overload
-    def enqueue(self, task: Task[[A], R], a: A, /, **options: Unpack[EnqueueOptions]) -> SyncHandle[R]: ...
-    @overload
-    def enqueue(self, task: Task[[A, B], R], a: A, b: B, /, **options: Unpack[EnqueueOptions]) -> SyncHandle[R]: ...
+    def enqueue(self, task: Typed[Callable[[A], R]], a: A, /, **options: Unpack[EnqueueOptions]) -> SyncHandle[R]: ...
     @overload
     def enqueue(
-        self, task: Task[[A, B, C], R], a: A, b: B, c: C, /, **options: Unpack[EnqueueOptions]
+        self, task: Typed[Callable[[A, B], R]], a: A, b: B, /, **options: Unpack[EnqueueOptions]
     ) -> SyncHandle[R]: ...
     @overload
-    def enqueue(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> SyncHandle[R]: ...
-    def enqueue(self, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> SyncHandle[Any]:
+    def enqueue(
+        self, task: Typed[Callable[[A, B, C], R]], a: A, b: B, c: C, /, **options: Unpack[EnqueueOptions]
+    ) -> SyncHandle[R]: ...
+    @overload
+    def enqueue(self, task: Typed[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> SyncHandle[R]: ...
+    def enqueue(self, task: Any, /, *args: Any, **kwargs: Any) -> SyncHandle[Any]:
         """See Task.enqueue; `connection` is a blocking psycopg or SQLAlchemy connection here."""
-        arguments, options = task.split(kwargs)
-        overrides = checked_overrides(task.definition.options, options)
-        new = task.new(args, arguments, overrides, self._ids.new_id())
-        (handle,) = self._store(task, [new], overrides.connection)
+        known = cast("Task[..., Any]", task)
+        arguments, options = known.split(kwargs)
+        overrides = checked_overrides(known.definition.options, options)
+        new = known.new(args, arguments, overrides, self._ids.new_id())
+        (handle,) = self._store(known, [new], overrides.connection)
         return handle
 
     def enqueue_many(
-        self, task: Task[[A], R], inputs: Iterable[A], **options: Unpack[EnqueueOptions]
+        self, task: Typed[Callable[[A], R]], inputs: Iterable[A], **options: Unpack[EnqueueOptions]
     ) -> list[SyncHandle[R]]:
         """See Task.enqueue_many."""
-        overrides = checked_overrides(task.definition.options, options)
-        rows = [task.new((value,), {}, overrides, self._ids.new_id()) for value in inputs]
-        return self._store(task, rows, overrides.connection)
+        known = cast("Task[..., R]", task)
+        overrides = checked_overrides(known.definition.options, options)
+        rows = [known.new((value,), {}, overrides, self._ids.new_id()) for value in inputs]
+        return self._store(known, rows, overrides.connection)
 
     def enqueue_calls(self, calls: Sequence[Child[Any]], *, connection: Any = None) -> list[SyncHandle[Any]]:
         """See Durable.enqueue_calls."""
@@ -169,4 +173,4 @@ class Client:
         return retrying(lambda: make().run())
 
     def _handle(self, task_name: str, execution_id: str) -> SyncHandle[Any]:
-        return SyncHandle(self, execution_id, task_name, self._registry[task_name].read_end)
+        return SyncHandle(self, execution_id, task_name, reader(self._registry, self._registry[task_name]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from durable.child import Child
 from durable.definition import Definition, new_execution
@@ -13,7 +13,7 @@ from durable.handle import Handle
 from durable.options import ChildOptions, EnqueueOptions, Overrides, checked_overrides, checked_text
 from durable.stored_errors import store_error
 
-__all__ = ["Home", "SleepingTask", "Task", "TaskFunction"]
+__all__ = ["Home", "SleepingTask", "Task", "TaskFunction", "Typed"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -95,13 +95,14 @@ class Task(Generic[P, R]):
         return Optioned(self, dict(options))
 
     async def enqueue_many(
-        self: Task[[A], R], inputs: Iterable[A], **options: Unpack[EnqueueOptions]
+        self: Typed[Callable[[A], R]], inputs: Iterable[A], **options: Unpack[EnqueueOptions]
     ) -> list[Handle[R]]:
         """Store one execution for each input, all or none, in one transaction; handles in the order of inputs."""
-        overrides = checked_overrides(self.definition.options, options)
-        home = self._home()
-        rows = [self.new((value,), {}, overrides, home.new_id()) for value in inputs]
-        return await home.enqueue_all(self, rows, overrides.connection)
+        task = cast("Task[..., R]", self)
+        overrides = checked_overrides(task.definition.options, options)
+        home = task._home()
+        rows = [task.new((value,), {}, overrides, home.new_id()) for value in inputs]
+        return await home.enqueue_all(task, rows, overrides.connection)
 
     @overload
     def child(self: Typed[Callable[[], R]], **options: Unpack[ChildOptions]) -> Child[R]: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -57,12 +57,13 @@ class Connections:
             given = conninfo_to_dict(self._dsn)
         except psycopg.ProgrammingError:
             raise ConfigurationError("the DSN cannot be read; use postgresql://user@host/database") from None
-        defaults: dict[str, Any] = {**_NETWORK, "application_name": "durable"}
+        defaults = {**_NETWORK, "application_name": "durable"}
         if not self.is_pooled:
             defaults["options"] = _DIRECT_OPTIONS
         if "options" in given and not self.is_pooled:
             given["options"] = f"{_DIRECT_OPTIONS} {given['options']}"
-        return make_conninfo(**{**defaults, **given})
+        settings: dict[str, Any] = {**defaults, **given}
+        return make_conninfo(**settings)
 
     @property
     def prepare(self) -> bool | None:
@@ -129,7 +130,7 @@ class Connections:
         return connection
 
     @contextmanager
-    def _reviving(self) -> Iterator[None]:
+    def _reviving(self) -> Generator[None]:
         try:
             yield
         except StorageUnavailable:

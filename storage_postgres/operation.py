@@ -35,13 +35,13 @@ class PostgresOperation(Generic[T]):
         return self._connections.run(self)
 
     def run_on(self, connection: Any) -> T:
-        unwrapped = driver_connection(connection)
+        unwrapped: psycopg.Connection[Any] | None = driver_connection(connection)
         if not isinstance(unwrapped, psycopg.Connection):
             raise ConfigurationError(f"connection= takes a psycopg.Connection here, got {type(connection).__name__}")
         return self._connections.run_on(self, unwrapped)
 
     def await_on(self, connection: Any) -> Awaitable[T]:
-        unwrapped = driver_connection(connection)
+        unwrapped: psycopg.AsyncConnection[Any] | None = driver_connection(connection)
         if not isinstance(unwrapped, psycopg.AsyncConnection):
             raise ConfigurationError(
                 f"connection= takes a psycopg.AsyncConnection here, got {type(connection).__name__}"

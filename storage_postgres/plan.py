@@ -7,7 +7,7 @@ asynchronous connections. So the same verb also runs inside the caller's own tra
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -31,10 +31,10 @@ class Query(NamedTuple):
 Plan = Generator[Query, Rows, T]
 
 
-class Undo(Exception, Generic[T]):
+class Undo(Exception):
     """Raised by a plan to roll its transaction back and still give a result."""
 
-    def __init__(self, result: T) -> None:
+    def __init__(self, result: Any) -> None:
         self.result = result
 
 

@@ -39,7 +39,7 @@ from storage_postgres.statements import Statements
 __all__ = ["PostgresStorage"]
 
 T = TypeVar("T")
-_SCHEMA_NAME = re.compile(r"[^\x00]{1,63}")
+_SCHEMA_NAME = re.compile(r"[^\x00%]{1,63}")  # a % would be read as the start of a parameter
 
 
 class PostgresStorage:
@@ -49,7 +49,7 @@ class PostgresStorage:
 
     def __init__(self, dsn: str | Source, *, schema: str = "durable", min_size: int = 2, max_size: int = 8) -> None:
         if not _SCHEMA_NAME.fullmatch(schema) or len(schema.encode()) > 63 or schema.startswith("pg_"):
-            raise ConfigurationError(f"schema {schema[:80]!r} must be 1 to 63 bytes, without NUL, not pg_…")
+            raise ConfigurationError(f"schema {schema[:80]!r} must be 1 to 63 bytes, without NUL or %, not pg_…")
         self.schema = schema
         source = DsnSource(dsn) if isinstance(dsn, str) else dsn
         self.connections = Connections(source, Statements(schema), min_size=min(min_size, max_size), max_size=max_size)

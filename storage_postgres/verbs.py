@@ -45,7 +45,7 @@ def _pairs(pairs: Sequence[tuple[str, int]]) -> dict[str, object]:
 def enqueue(rows: Sequence[NewExecution], *, all_or_nothing: bool) -> Plan[list[Enqueued]]:
     if not rows:
         return []
-    stored = {row[0] for row in (yield Query("enqueue", to.new_columns(rows)))}
+    stored = {row[0] for row in (yield Query("enqueue", to.new_columns(sorted(rows, key=_by_key))))}
     results = [Enqueued(row.id, True, False) for row in rows]
     if len(stored) < len(rows):
         results = yield from _meet_existing(rows, stored)
@@ -54,6 +54,11 @@ def enqueue(rows: Sequence[NewExecution], *, all_or_nothing: bool) -> Plan[list[
     if any(row.kind == Kind.SLEEPING for row in rows):
         yield Query("apply_wakeups", {"task_name": None, "sleeping_id": None, "limit": 1000})
     return results
+
+
+def _by_key(row: NewExecution) -> tuple[str, str, str]:
+    """The order of every insert: an insert waits for another one of the same key, and two must not wait in a ring."""
+    return row.task_name, row.idempotency_key or "", row.sleeping_id or ""
 
 
 def _meet_existing(rows: Sequence[NewExecution], stored: set[str]) -> Plan[list[Enqueued]]:

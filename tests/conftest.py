@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
 import psycopg
 import pytest
 import pytest_asyncio
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from storage_postgres import PostgresStorage
 from storage_postgres.migrate import migrate
@@ -19,6 +22,8 @@ from tests.support.servers import Server, find_server
 from tests.support.subject import PostgresSubject, open_storage, open_subject
 
 __all__ = ["pytest_collection_modifyitems", "pytest_configure"]
+
+ROLE_PASSWORD: Final = "a role's password"
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +62,23 @@ def schema(schema_names: Iterator[str]) -> str:
 def migrated_schema(postgres_control: psycopg.Connection[Any], schema: str) -> str:
     migrate(postgres_control, schema)
     return schema
+
+
+@pytest.fixture
+def role(postgres_control: psycopg.Connection[Any]) -> Iterator[str]:
+    """A role that may log in and nothing else."""
+    name = f"durable_test_{uuid4().hex[:12]}"
+    postgres_control.execute(
+        sql.SQL("create role {} login password {}").format(sql.Identifier(name), sql.Literal(ROLE_PASSWORD))
+    )
+    yield name
+    postgres_control.execute(sql.SQL("drop owned by {}").format(sql.Identifier(name)))
+    postgres_control.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def role_dsn(postgres_dsn: str, role: str) -> str:
+    return make_conninfo(postgres_dsn, user=role, password=ROLE_PASSWORD)
 
 
 @pytest_asyncio.fixture

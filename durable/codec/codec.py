@@ -71,8 +71,7 @@ class Codec:
             return self._seal.close(text.encode(), "error")
         except SerializationError as broken:
             _log.error("an error is stored without its message: %s", broken)
-            kept = load_error(text)
-            assert kept is not None
+            kept = _parsed(text)
             bare = ErrorInfo(kept.type, "the message is lost: the payload codec failed", kept.is_retryable)
             return dump_error(bare, is_retryable=is_retryable, max_bytes=self.limits.max_error_bytes)
 
@@ -83,4 +82,10 @@ class Codec:
             plain = opened if isinstance(opened, str) else opened.decode()
         except ValueError as error:  # SerializationError and UnicodeDecodeError
             return ErrorInfo("unreadable", f"the stored {error}", is_retryable=False)
-        return load_error(plain) or ErrorInfo("unreadable", "the stored error is empty", is_retryable=False)
+        return _parsed(plain)
+
+
+def _parsed(text: str) -> ErrorInfo:
+    error = load_error(text)
+    assert error is not None, "only the error of no text is None"
+    return error

@@ -31,7 +31,8 @@ _make_typed_dict: Final[Any] = TypedDict
 class Format:
     """Validates, writes and reads the values of one annotation.
 
-    JSON carries field names, never aliases, so that changing an alias leaves stored rows readable.
+    JSON carries field names, never aliases, so that changing an alias leaves stored rows readable. Of an instance of a
+    subclass only the fields of the annotated class are stored: the annotation alone says what comes back.
     """
 
     __slots__ = (
@@ -41,9 +42,9 @@ class Format:
         "_plan",
         "_read",
         "_unsuspicious_bytes",
+        "_validate",
         "_write",
         "_write_plain",
-        "validate",
     )
 
     def __init__(
@@ -51,7 +52,7 @@ class Format:
     ) -> None:
         """`own_levels` are those that the library puts around what the user nested."""
         plan = make_plan(adapter.core_schema, limits.max_depth)
-        self.validate = validator.validate_python
+        self._validate = validator.validate_python
         self._read = validator.validate_json
         self._write = adapter.serializer.to_json
         self._write_plain = adapter.serializer.to_python
@@ -62,6 +63,10 @@ class Format:
         self._needs_more = (
             plan.has_sets or plan.must_reload or plan.is_unbounded or plan.has_floats or plan.check is not None
         )
+
+    def validate(self, value: Any) -> Any:
+        """Return the value made to fit, fields by name or alias; raises pydantic's ValidationError."""
+        return self._validate(value, by_alias=True, by_name=True)
 
     def read(self, text: str | bytes) -> Any:
         """Return the value of stored JSON; raises pydantic's ValidationError."""
@@ -123,7 +128,7 @@ class Format:
             self._check(value, path)
             # The validator passes objects on unread; written as plain data, they are read in full.
             plain = self._write_plain(value, by_alias=False, round_trip=True, warnings=False)
-            self.validate(plain, by_alias=False, by_name=True)
+            self._validate(plain, by_alias=False, by_name=True)
         except SerializationError as found:
             return found
         except ValidationError as found:
@@ -176,7 +181,7 @@ def format_of_fields(fields: Mapping[str, tuple[Any, bool]], where: str, limits:
     }
     shape = _make_typed_dict("Input", keys)
     shape.__pydantic_config__ = _CONFIG
-    adapter: TypeAdapter[Any] = TypeAdapter(shape)
+    adapter: TypeAdapter[Any] = TypeAdapter(_make_alias("Input", shape), config=_CONFIG)
     return Format(adapter, SchemaValidator(_without_extras(adapter.core_schema)), limits, own_levels=1)
 
 

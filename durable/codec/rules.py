@@ -34,7 +34,7 @@ _LONGEST_NAME: Final = 60
 _LONGEST_PATH: Final = 400
 MOST_DIGITS: Final = 4_300
 """Python neither prints nor reads integers of more digits."""
-_MOST_BITS: Final = 14_280
+_FIRST_GIANT: Final = 10**MOST_DIGITS
 
 _LONG_NUMBER: Final = b"0" * (MOST_DIGITS + 1)
 _DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
@@ -166,7 +166,7 @@ def find_unstorable(value: object, room: int, within: tuple[int, ...] = ()) -> N
         if not math.isfinite(value):
             raise Refused(_not_finite(value))
     elif isinstance(value, int):
-        if value.bit_length() > _MOST_BITS:
+        if abs(value) >= _FIRST_GIANT:
             raise Refused(f"is an integer of more than {MOST_DIGITS} digits; store it as a string")
     else:
         _find_inside(value, room, within)
@@ -180,7 +180,7 @@ def _find_inside(value: object, room: int, within: tuple[int, ...]) -> None:
             raise TooDeep
         if isinstance(key, str):
             _refuse_text(key, "has a key that contains")
-        elif isinstance(key, int) and key.bit_length() > _MOST_BITS:
+        elif isinstance(key, int) and abs(key) >= _FIRST_GIANT:
             raise Refused(f"has an integer of more than {MOST_DIGITS} digits as a key")
         try:
             find_unstorable(item, room - 1, (*within, id(value)))

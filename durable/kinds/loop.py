@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from durable.definition import LoopSpec
 from durable.durations import seconds
 from durable.errors import ConfigurationError
@@ -15,7 +17,7 @@ __all__ = ["run"]
 async def run(turn: Turn) -> Completed | Repeated:
     spec = turn.definition.spec
     assert isinstance(spec, LoopSpec)
-    value = await turn.call()
+    value: Done[Any] | Again | None = await turn.call()
     taken = turn.claimed.iteration + 1
     match value:
         case Done():

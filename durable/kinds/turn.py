@@ -17,10 +17,9 @@ from durable.child import Child, place
 from durable.context import Beats, TaskContext
 from durable.definition import Definition
 from durable.errors import ConfigurationError, DurableError, ErrorInfo
-from durable.execution import ChildOutcome, Claimed, NewExecution, Status
+from durable.execution import ChildOutcome, Claimed, NewExecution
 from durable.ids import IdSource
 from durable.registry import Registry
-from durable.returns import ChildResult
 
 __all__ = ["EndedBy", "Services", "Turn"]
 
@@ -72,7 +71,7 @@ class Turn:
 
     async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a sync function in a thread of the executor, with this task's context variables."""
-        call = partial(contextvars.copy_context().run, partial(function, *args, **kwargs))
+        call = partial(contextvars.copy_context().run, _without_stop_iteration, partial(function, *args, **kwargs))
         thread = self.services.threads.submit(call)
         try:
             value = await asyncio.wrap_future(thread)
@@ -127,16 +126,10 @@ class Turn:
         """The ends of this execution's children in order; finalize executions come last, the newest at the end."""
         return await self.services.children_of(self.claimed.id)
 
-    def child_result(self, end: ChildOutcome) -> ChildResult[Any]:
-        """A child's end with its output typed by its definition, or as plain JSON where that is not known here."""
-        return child_result(self.services.registry, end)
 
-
-def child_result(registry: Registry, end: ChildOutcome) -> ChildResult[Any]:
-    definition = registry.find(end.task_name)
-    output: Any = None
-    if end.status == Status.COMPLETED and end.output is not None:
-        shape = registry.codec.value(Any) if definition is None else definition.result
-        output = shape.load(end.output, f"the output of execution {end.id}")
-    error = None if end.error is None else registry.codec.load_error(end.error)
-    return ChildResult(end.task_name, end.id, end.status, output, error)
+def _without_stop_iteration(call: Callable[[], Any]) -> Any:
+    """No future can carry a StopIteration: who awaits it would wait for ever. A coroutine turns it into this too."""
+    try:
+        return call()
+    except StopIteration as error:
+        raise RuntimeError("the function raised StopIteration") from error

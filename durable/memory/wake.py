@@ -18,9 +18,9 @@ def wake(tx: Transaction, task_name: str, sleeping_id: str, *, output: str | Non
     key = (task_name, sleeping_id)
     if tx.wakeups.get(key) is None:
         tx.wakeups.put(key, Wakeup(output, error))
-    meet(tx, [key])
+    woken = meet(tx, [key])
     record = _sleeper(tx, key)
-    return WakeResult(None, None) if record is None else WakeResult(record.id, record.status)
+    return WakeResult(None, None) if record is None else WakeResult(record.id, record.status, woken.ready_queues)
 
 
 def apply_wakeups(tx: Transaction, *, limit: int) -> Settled:

@@ -39,6 +39,7 @@ class ClaimRoom:
         clock: Clock,
         waker: Waker,
         start: Callable[[Attempt], None],
+        on_lost: Callable[[Attempt], None],
         on_claimed: Callable[[int], None],
     ) -> None:
         self._executor_id = executor_id
@@ -49,6 +50,7 @@ class ClaimRoom:
         self._clock = clock
         self._waker = waker
         self._start = start
+        self._on_lost = on_lost
         self._on_claimed = on_claimed
         self._slot_freed = asyncio.Event()
         self._ahead: deque[Attempt] = deque()
@@ -113,7 +115,10 @@ class ClaimRoom:
         deadline = sent_at + self._settings.lease * (1 - _MARGIN)
         for turn in claimed:
             attempt = Attempt(turn, sent_at, deadline)
-            self._holdings.add(attempt)
+            before = self._holdings.add(attempt)
+            if before is not None:
+                # This process was away so long that others took the execution and gave it back: it holds it anew.
+                self._on_lost(before)
             self._ahead.append(attempt)
         self._fill()
         return claimed

@@ -91,8 +91,9 @@ class RenewRoom:
 
     def _note(self, held: list[Attempt], renewed: frozenset[str], sent_at: float) -> None:
         lost: list[Attempt] = []
+        newest = {attempt.claimed.id: attempt for attempt in sorted(held, key=lambda attempt: attempt.claimed.fence)}
         for attempt in held:
-            if attempt.claimed.id in renewed:
+            if attempt.claimed.id in renewed and newest[attempt.claimed.id] is attempt:
                 attempt.renewed_at = sent_at
                 attempt.deadline = sent_at + self._lease * (1 - _MARGIN)
             else:
@@ -103,7 +104,7 @@ class RenewRoom:
     def _drop(self, lost: list[Attempt]) -> None:
         for attempt in lost:
             # One that was settled while the renewal was on its way is not held any more, and not lost.
-            if self._holdings.get(attempt.key) is attempt and attempt.task is not None and not attempt.task.done():
+            if self._holdings.get(attempt.key) is attempt and not attempt.is_over:
                 self._on_lost(attempt)
 
     def _report_blocked_loop(self) -> None:

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from durable.attempts import Attempt
 from durable.clock import Clock
-from durable.errors import ErrorInfo, LeaseLost
+from durable.errors import ConfigurationError, ErrorInfo, LeaseLost
 from durable.execution import Settlement
 from durable.kinds import RUNNERS
 from durable.kinds.turn import EndedBy, Services, Turn
@@ -24,6 +24,8 @@ __all__ = ["RunRoom"]
 
 _log = logging.getLogger("durable")
 _TIMED_OUT = ErrorInfo("timed_out", "the attempt took longer than its timeout", is_retryable=True)
+_DEAF_AFTER = 5.0
+"""Seconds that a handler has to end after it was stopped, before its slot is given to others."""
 
 
 class RunRoom:
@@ -62,7 +64,27 @@ class RunRoom:
         self._tasks.add(task)
         task.add_done_callback(partial(self._done, attempt))
 
+    def stop(self, attempt: Attempt, reason: str) -> None:
+        """Cancel the handler, and go on without it if it does not listen."""
+        attempt.stop(reason)
+        if attempt.task is not None and not attempt.task.done():
+            asyncio.get_running_loop().call_later(_DEAF_AFTER, self.give_up, attempt)
+
+    def give_up(self, attempt: Attempt) -> None:
+        """Free the slot of a stopped handler that has not ended, and write what its stop means; once is enough."""
+        if attempt.task is None or attempt.task not in self._tasks:
+            return
+        _log.warning(
+            "execution %s (task %s) ignores its cancellation; it runs on without a slot, and its end counts no more",
+            attempt.claimed.id, attempt.claimed.task_name,
+        )  # fmt: skip
+        self._tasks.discard(attempt.task)
+        self._end(attempt, self._after_cancel(attempt, asyncio.CancelledError()))
+        self._ended()
+
     def _done(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+        if task not in self._tasks:
+            return
         self._tasks.discard(task)
         if task.cancelled():
             # Stopped before its first step: nothing of `_run` has run, not even its except clauses.
@@ -70,27 +92,29 @@ class RunRoom:
         self._ended()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("running an execution failed inside durable", exc_info=error)
+            self._end(attempt, None)
 
     async def _run(self, attempt: Attempt) -> None:
         if attempt.is_lost:
-            self._drop(attempt)
+            self._end(attempt, None)
             return
+        settlement: Settlement | None
         try:
             settlement = self._settlement(attempt, await self._outcome(attempt))
-        except LeaseLost:
-            settlement = None
-        except asyncio.CancelledError as error:
-            settlement = self._after_cancel(attempt, error)
-        except Exception as error:
-            # What a handler raises when it is stopped by a shutdown says nothing about its work.
-            is_stopped = attempt.stop_reason == "shutdown"
-            settlement = release(attempt.claimed) if is_stopped else self._failure(attempt, error)
+            if attempt.stop_reason == "timed_out":
+                settlement = self._failure(attempt, _HandlerTimedOut())
+        except LeaseLost as error:
+            # Of another attempt, or made up by the handler, it is a failure like any other.
+            settlement = None if attempt.is_lost or attempt.is_over else self._failure(attempt, error)
         except BaseException as error:
             # SystemExit and its like, raised by a handler, would end the event loop and everybody else's work.
-            settlement = self._failure(attempt, error)
+            settlement = self._after_error(attempt, error)
         self._end(attempt, settlement)
 
     def _end(self, attempt: Attempt, settlement: Settlement | None) -> None:
+        if attempt.is_over:
+            return
+        attempt.is_over = True
         if settlement is None or attempt.is_lost:
             self._drop(attempt)
         else:
@@ -109,16 +133,11 @@ class RunRoom:
         runner = RUNNERS[claimed.kind]
         if claimed.timeout is None:
             return await runner(turn)
-        limit = asyncio.timeout(claimed.timeout)
+        timer = asyncio.get_running_loop().call_later(claimed.timeout, self.stop, attempt, "timed_out")
         try:
-            async with limit:
-                return await runner(turn)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            if attempt.cancel_signal is not None:
-                attempt.cancel_signal.set()
-            raise _HandlerTimedOut from None
+            return await runner(turn)
+        finally:
+            timer.cancel()
 
     def _settlement(self, attempt: Attempt, outcome: Outcome) -> Settlement:
         match outcome:
@@ -133,13 +152,23 @@ class RunRoom:
             case _:
                 assert_never(outcome)
 
+    def _after_error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
+        """What a handler raises when it is stopped says nothing about its work, unless it is an error of its own."""
+        if isinstance(error, asyncio.CancelledError) or attempt.stop_reason is not None:
+            return self._after_cancel(attempt, error)
+        return self._failure(attempt, error)
+
     def _after_cancel(self, attempt: Attempt, error: BaseException) -> Settlement | None:
-        """Stopped by us: released or dropped. Cancelled by the handler's own doing: a failure like any other."""
-        if attempt.stop_reason == "shutdown":
-            return release(attempt.claimed)
+        """Stopped by us: released, dropped or timed out. Cancelled by the handler's own doing: a failure like any."""
         if attempt.is_lost:
             return None
-        return self._failure(attempt, error)
+        match attempt.stop_reason:
+            case "shutdown":
+                return release(attempt.claimed)
+            case "timed_out":
+                return self._failure(attempt, _HandlerTimedOut())
+            case _:
+                return self._failure(attempt, error)
 
     def _failure(self, attempt: Attempt, error: BaseException) -> Settlement:
         claimed = attempt.claimed
@@ -169,7 +198,10 @@ class RunRoom:
     def _policy(self, attempt: Attempt) -> Retry:
         """The policy given at enqueue, or that of the definition as it is today."""
         if attempt.claimed.retry is not None:
-            return Retry.from_json(attempt.claimed.retry)
+            try:
+                return Retry.from_json(attempt.claimed.retry)
+            except ConfigurationError as error:
+                _log.error("execution %s goes by the policy of its task: %s", attempt.claimed.id, error)
         return self._services.registry[attempt.claimed.task_name].options.retry
 
 

@@ -51,7 +51,7 @@ class SettleRoom:
         """Write for ever."""
         while True:
             await self._arrived.wait()
-            batch, self._pending = self._pending[:_MOST], self._pending[_MOST:]
+            batch = self._take()
             if not self._pending:
                 self._arrived.clear()
             try:
@@ -59,6 +59,20 @@ class SettleRoom:
             finally:
                 if not self._pending:
                     self._idle.set()
+
+    def _take(self) -> list[Ending]:
+        """The next batch. It holds an execution once: the storage answers by id, and a late end of an older attempt
+        must not pass for the end of the newer one."""
+        batch: dict[str, Ending] = {}
+        left: list[Ending] = []
+        for ending in self._pending:
+            is_next = len(batch) < _MOST and ending[1].id not in batch
+            if is_next:
+                batch[ending[1].id] = ending
+            else:
+                left.append(ending)
+        self._pending = left
+        return list(batch.values())
 
     async def _settle(self, batch: list[Ending]) -> None:
         try:

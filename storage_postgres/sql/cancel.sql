@@ -12,7 +12,7 @@ held as materialized (
     select e.id, e.parent_id, e.status, e.finished_at is null as is_open
     from /*schema*/executions as e
     where e.id = any(array(select r.id from related as r))
-    order by e.active_children_count > 0, case when e.active_children_count > 0 then e.depth end desc, e.id
+    order by e.depth desc, e.id
     for update
 ),
 named as materialized (
@@ -45,8 +45,7 @@ cancelled as (
         updated_at = at.now
     from ending
         cross join at
-    where e.id = ending.id
-        and e.id = any(%(ids)s::uuid[])
+    where e.id = any(array[ending.id])
     returning e.id, e.parent_id
 ),
 ended as (

@@ -46,25 +46,36 @@ from claimed as c
 order by c.priority desc, c.due_at, c.id;
 
 -- name: renew
--- Extend the leases that are still held under the fence given. Locks what it writes, in id order: the arrays are sorted.
--- Index: the primary key; the test for membership keeps every other plan away.
+-- Extend the leases that are still held under the fence given. Locks what it writes, in the order of locks.
+-- Index: the primary key, see `tell_parents`.
+with turns as materialized (
+    select i.id, i.fence
+    from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
+        join /*schema*/executions as e on e.id = any(array[i.id])
+    order by e.depth desc, e.id
+)
 update /*schema*/executions as e
 set lease_expires_at = /*schema*/clock_now() + %(lease)s::double precision * interval '1 second'
-from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
-where e.id = i.id
-    and e.id = any(%(id)s::uuid[])
-    and e.fence = i.fence
+from turns as i
+where e.id = any(array[i.id])
+    and e.fence = any(array[i.fence])
     and e.lease_expires_at is not null
 returning e.id;
 
 -- name: heartbeat
--- Store the details of attempts that still hold their fence. Locks what it writes, as `renew`. Index: the primary key.
+-- Store the details of attempts that still hold their fence. Locks what it writes, in the order of locks.
+-- Index: the primary key, see `tell_parents`.
+with turns as materialized (
+    select i.id, i.fence, i.progress
+    from unnest(%(id)s::uuid[], %(fence)s::bigint[], %(progress)s::text[]) as i (id, fence, progress)
+        join /*schema*/executions as e on e.id = any(array[i.id])
+    order by e.depth desc, e.id
+)
 update /*schema*/executions as e
 set progress = i.progress,
     updated_at = /*schema*/clock_now()
-from unnest(%(id)s::uuid[], %(fence)s::bigint[], %(progress)s::text[]) as i (id, fence, progress)
-where e.id = i.id
-    and e.id = any(%(id)s::uuid[])
-    and e.fence = i.fence
+from turns as i
+where e.id = any(array[i.id])
+    and e.fence = any(array[i.fence])
     and e.lease_expires_at is not null
 returning e.id;

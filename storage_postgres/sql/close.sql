@@ -43,7 +43,7 @@ held as materialized (
         e.close_status = 'closing' and e.active_children_count = 0 as is_left_alone
     from /*schema*/executions as e
     where e.id = any(array(select r.id from related as r))
-    order by e.active_children_count > 0, case when e.active_children_count > 0 then e.depth end desc, e.id
+    order by e.depth desc, e.id
     for update
 ),
 cancelled as (

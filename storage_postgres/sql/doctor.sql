@@ -53,7 +53,7 @@ held as materialized (
     select e.id
     from /*schema*/executions as e
     where e.id = any(%(ids)s::uuid[])
-    order by e.active_children_count > 0, case when e.active_children_count > 0 then e.depth end desc, e.id
+    order by e.depth desc, e.id
     for update
 )
 update /*schema*/executions as e

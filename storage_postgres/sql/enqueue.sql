@@ -1,5 +1,5 @@
 -- name: enqueue
--- Insert new executions, in the order given. A row whose id, idempotency key or sleeping id is there is left out of
+-- Insert new executions, in the order of the arrays. A row whose id, idempotency key or sleeping id is there is left out of
 -- the answer; `existing_rows` then tells what is there. Locks nothing, but waits for a transaction that is inserting the
 -- same key. Index: the unique ones, which find what is there.
 with at as materialized (select /*schema*/clock_now() as now),
@@ -42,7 +42,7 @@ returning id;
 select i.position, e.id,
     case
         when e.id = i.id then true
-        when i.sleeping_id is not null then false
+        when e.rank = 3 then false
         else e.idempotency_hash is not distinct from i.idempotency_hash
     end as is_same
 from unnest(
@@ -50,7 +50,7 @@ from unnest(
     %(idempotency_hash)s::text[], %(sleeping_id)s::text[]
 ) as i (position, id, task_name, idempotency_key, idempotency_hash, sleeping_id)
 cross join lateral (
-    select x.id, x.idempotency_hash
+    select x.id, x.idempotency_hash, x.rank
     from (
         select a.id, a.idempotency_hash, 1 as rank
         from /*schema*/executions as a where a.id = i.id

@@ -1,22 +1,20 @@
 -- fragment: tell_parents
 -- Lower the counts of the parents of `ended (parent_id)`; the parent whose last child this is becomes ready for its
 -- next phase, and one that was only kept open by its children is closed. Needs the CTEs `at` and `ended`.
--- Locks: every statement that waits for rows takes those without active children first, by id, then those with some,
--- deepest first, then by id. So two of them never wait for each other in a ring. Here only parents are left to lock.
--- Index: the primary key. The arrays give the planner one estimate whatever the statistics say; without them it reads
--- the table, or reads the parents once for each of them.
+-- Locks nothing new: the statement has locked the parents.
+--
+-- The order of locks. A statement that waits for rows locks all it will write, children and parents alike, in one pass:
+-- deepest first, then by id. Depth and id never change, so no two statements wait for each other in a ring. A statement
+-- that takes rows as it finds them skips what is locked, and never waits.
+--
+-- Index: the primary key. Here and elsewhere `= any(array[x])` is an equality that can only be looked up: one probe of the
+-- index for each row, in the order of the rows, whatever the planner believes. As `= x` it may become a hash join that
+-- reads the table, and locks in the order in which it finds the rows.
 counted as materialized (
     select ended.parent_id, count(*)::integer as children
     from ended
     where ended.parent_id is not null
     group by ended.parent_id
-),
-parents as materialized (
-    select p.id
-    from /*schema*/executions as p
-    where p.id = any(array(select counted.parent_id from counted))
-    order by p.depth desc, p.id
-    for update
 ),
 resumed as (
     update /*schema*/executions as p
@@ -27,23 +25,19 @@ resumed as (
             else p.status end,
         due_at = case
             when p.active_children_count = told.children
-                and p.status in ('waiting_for_children', 'waiting_for_finalize') then (select now from at)
+                and p.status in ('waiting_for_children', 'waiting_for_finalize') then at.now
             else p.due_at end,
         close_status = case
             when p.active_children_count = told.children and p.close_status = 'closing' then 'closed'
             else p.close_status end,
         closed_at = case
-            when p.active_children_count = told.children and p.close_status = 'closing' then (select now from at)
+            when p.active_children_count = told.children and p.close_status = 'closing' then at.now
             else p.closed_at end,
         close_lease_expires_at = case
             when p.active_children_count = told.children then null
             else p.close_lease_expires_at end,
-        updated_at = (select now from at)
-    from unnest(
-        array(select c.parent_id from counted as c),
-        array(select c.children from counted as c)
-    ) as told (parent_id, children)
-    where p.id = told.parent_id
-        and p.id = any(array(select parents.id from parents))
+        updated_at = at.now
+    from counted as told cross join at
+    where p.id = any(array[told.parent_id])
     returning p.id, p.queue, p.status
 )

@@ -1,14 +1,21 @@
 -- name: recover
 -- Take running executions back from executors whose lease has run out; judged, locked and written in one statement.
--- Locks what it takes, skips what is locked, then parents as `tell_parents`. Index: executions_lease.
+-- Locks what it takes and the parents that are to be told, skips what is locked: an execution whose parent is locked is
+-- left for the next call. Index: executions_lease.
 with at as materialized (select /*schema*/clock_now() as now),
 late as materialized (
-    select e.ctid as row_id
+    select e.ctid as row_id, case when e.deliveries >= e.max_deliveries then e.parent_id end as parent_id
     from /*schema*/executions as e
     where e.status = 'running'
         and e.lease_expires_at <= (select now from at)
     order by e.lease_expires_at
     limit %(limit)s::bigint
+    for update skip locked
+),
+parents as materialized (
+    select p.id
+    from /*schema*/executions as p
+    where p.id = any(array(select late.parent_id from late where late.parent_id is not null))
     for update skip locked
 ),
 taken as (
@@ -33,7 +40,8 @@ taken as (
             when e.deliveries >= e.max_deliveries and e.active_children_count = 0 then at.now end,
         updated_at = at.now
     from at
-    where e.ctid = any(array(select late.row_id from late))
+    where e.ctid = any(array(
+        select late.row_id from late where late.parent_id is null or late.parent_id in (select p.id from parents as p)))
     returning e.id, e.status, e.queue, e.executor_id, e.parent_id
 ),
 ended as (

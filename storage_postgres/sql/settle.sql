@@ -1,9 +1,10 @@
 -- fragment: settle_turns
 -- Write how turns ended, each under its fence alone: a status test here would invite the lease index and its dead
--- entries. Locks the turns in id order: the arrays are sorted. Index: the primary key.
+-- entries. Locks by writing, where no parent is to be told: the turns stand in the order of locks. Otherwise locks turns
+-- and parents first. Index: the primary key, see `tell_parents`.
 at as materialized (select /*schema*/clock_now() as now),
-input as materialized (
-    select *
+turns as materialized (
+    select i.*, f.is_end, case when f.is_end then e.parent_id end as parent_id
     from unnest(
         %(id)s::uuid[], %(fence)s::bigint[], %(status)s::text[], %(phase)s::text[], %(attempts)s::integer[],
         %(deliveries)s::integer[], %(iteration)s::integer[], %(delay)s::double precision[], %(output)s::text[],
@@ -11,6 +12,21 @@ input as materialized (
     ) as i (
         id, fence, status, phase, attempts, deliveries, iteration, delay, output, run_output, error, reason, children
     )
+        cross join lateral (
+            select i.status in ('completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled') as is_end
+        ) as f
+        join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
+    order by e.depth desc, e.id
+),
+held as materialized (
+    select e.id
+    from /*schema*/executions as e
+    where e.id = any(array(
+        select t.id from turns as t where (select count(turns.parent_id) from turns) > 0
+        union
+        select t.parent_id from turns as t where t.parent_id is not null))
+    order by e.depth desc, e.id
+    for update
 ),
 settled as (
     update /*schema*/executions as e
@@ -31,30 +47,27 @@ settled as (
             when i.status = 'waiting_for_children' then at.now else e.waiting_for_children_at end,
         waiting_for_finalize_at = case
             when i.status = 'waiting_for_finalize' then at.now else e.waiting_for_finalize_at end,
-        finished_at = case when f.is_end then at.now end,
+        finished_at = case when i.is_end then at.now end,
         close_status = case
-            when not f.is_end then 'idle'
+            when not i.is_end then 'idle'
             when e.active_children_count = 0 then 'closed'
             else 'ready' end,
-        closed_at = case when f.is_end and e.active_children_count = 0 then at.now end,
+        closed_at = case when i.is_end and e.active_children_count = 0 then at.now end,
         children_count = e.children_count
             + case when i.status = 'waiting_for_finalize' then 0 else i.children end,
         active_children_count = e.active_children_count + i.children,
         updated_at = at.now
-    from input as i
+    from turns as i
         cross join at
-        cross join lateral (
-            select i.status in ('completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled') as is_end
-        ) as f
-    where e.id = i.id
-        and e.fence = i.fence
-        and e.id = any(%(id)s::uuid[])
+    where e.id = any(array[i.id])
+        and e.fence = any(array[i.fence])
+        and (select count(*) from held) >= 0
     returning e.id, e.parent_id, e.queue, e.status, e.finished_at is not null as is_end, e.due_at <= at.now as is_due
 )
 
 -- name: settle
--- The ends of turns that start no children, with the parents of those that ended told. Locks the turns in id order, then
--- the parents as `tell_parents`. Index: the primary key.
+-- The ends of turns that start no children, with the parents of those that ended told. Locks see `settle_turns`.
+-- Index: the primary key.
 with /*include settle_turns*/,
 ended as (
     select s.parent_id from settled as s where s.is_end
@@ -127,9 +140,8 @@ select (select count(*) from settled),
 -- Which turns were accepted under the fence given. Index: the primary key.
 select e.id
 from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
-    join /*schema*/executions as e on e.id = i.id
-where e.id = any(%(id)s::uuid[])
-    and e.settled_fence = i.fence
+    join /*schema*/executions as e on e.id = any(array[i.id])
+where e.settled_fence = any(array[i.fence])
     and e.fence > i.fence;
 
 -- name: children

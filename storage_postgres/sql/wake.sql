@@ -9,11 +9,12 @@ on conflict do nothing;
 
 -- name: apply_wakeups
 -- Bring kept wake-ups and waiting executions together; a null name means any. A wake-up whose execution has already
--- finished is dropped. Locks executions that it ends, skips locked ones, then parents as `tell_parents`.
--- Index: the primary key of wakeups, executions_sleeping.
+-- finished is dropped. Locks executions that it ends and their parents, skips what is locked; for a name given it waits
+-- for the parent, because that is one row above one row. Index: the primary key of wakeups, executions_sleeping.
 with at as materialized (select /*schema*/clock_now() as now),
 met as materialized (
-    select w.task_name, w.sleeping_id, w.output, w.error, e.id, e.status
+    select w.task_name, w.sleeping_id, w.output, w.error, e.id, e.status,
+        case when e.status = 'waiting' then e.parent_id end as parent_id
     from /*schema*/wakeups as w
         join /*schema*/executions as e
             on e.task_name = w.task_name and e.sleeping_id = w.sleeping_id
@@ -22,25 +23,46 @@ met as materialized (
     limit %(limit)s::bigint
     for update of e skip locked
 ),
+awaited as materialized (
+    select p.id
+    from /*schema*/executions as p
+    where %(task_name)s::text is not null
+        and p.id = any(array(select met.parent_id from met where met.parent_id is not null))
+    for update
+),
+free as materialized (
+    select p.id
+    from /*schema*/executions as p
+    where %(task_name)s::text is null
+        and p.id = any(array(select met.parent_id from met where met.parent_id is not null))
+    for update skip locked
+),
+possible as materialized (
+    select met.task_name, met.sleeping_id, met.output, met.error, met.id, met.status
+    from met
+    where met.parent_id is null
+        or met.parent_id in (select awaited.id from awaited)
+        or met.parent_id in (select free.id from free)
+),
 dropped as (
     delete from /*schema*/wakeups as w
-    using met
-    where w.task_name = met.task_name and w.sleeping_id = met.sleeping_id
+    using possible as m
+    where w.task_name = m.task_name and w.sleeping_id = m.sleeping_id
 ),
 woken as (
     update /*schema*/executions as e
-    set status = case when met.error is null then 'completed' else 'failed' end,
+    set status = case when m.error is null then 'completed' else 'failed' end,
         fence = e.fence + 1,
-        output = case when met.error is null then coalesce(met.output, 'null') end,
-        error = met.error,
+        output = case when m.error is null then coalesce(m.output, 'null') end,
+        error = m.error,
         finished_at = at.now,
         close_status = 'closed',
         closed_at = at.now,
         updated_at = at.now
-    from met cross join at
-    where e.id = met.id
+    from possible as m cross join at
+    where e.id = any(array[m.id])
         and e.status = 'waiting'
-        and met.status = 'waiting'
+        and m.status = 'waiting'
     returning e.id, e.parent_id
 ),
 ended as (
@@ -51,16 +73,22 @@ select array(select woken.id::text from woken),
     array(select distinct r.queue from resumed as r where r.status = 'ready');
 
 -- name: expire_waits
--- End what waited past its deadline. Locks what it takes, skips what is locked, then parents as `tell_parents`.
--- Index: executions_wait.
+-- End what waited past its deadline. Locks what it takes and their parents, skips what is locked: an execution whose
+-- parent is locked is left for the next call. Index: executions_wait.
 with at as materialized (select /*schema*/clock_now() as now),
 late as materialized (
-    select e.ctid as row_id
+    select e.ctid as row_id, e.parent_id
     from /*schema*/executions as e
     where e.status = 'waiting'
         and e.wait_expires_at <= (select now from at)
     order by e.wait_expires_at
     limit %(limit)s::bigint
+    for update skip locked
+),
+parents as materialized (
+    select p.id
+    from /*schema*/executions as p
+    where p.id = any(array(select late.parent_id from late where late.parent_id is not null))
     for update skip locked
 ),
 woken as (
@@ -74,7 +102,8 @@ woken as (
         closed_at = at.now,
         updated_at = at.now
     from at
-    where e.ctid = any(array(select late.row_id from late))
+    where e.ctid = any(array(
+        select late.row_id from late where late.parent_id is null or late.parent_id in (select p.id from parents as p)))
     returning e.id, e.parent_id
 ),
 ended as (

@@ -1,17 +1,17 @@
 """Lock order: statements that meet on the same trees wait for each other, and never in a ring.
 
-All of them lock leaves by id, then parents by depth, deepest first, then by id. In each test a third transaction holds
-one row, so that the first statement stops half way; the second then takes what the first still needs, if it locks in
-another order. Postgres would end one of the two with a deadlock.
+Each of them locks all that it will write in one pass, deepest first, then by id. In each of the first tests a third
+transaction holds one row, so that the first statement stops half way; the second then takes what the first still
+needs, if it locks in another order. Postgres would end one of the two with a deadlock.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import Any, Final, NamedTuple
 
-import psycopg
 import pytest
 import pytest_asyncio
 
@@ -23,7 +23,7 @@ from storage_postgres.operation import PostgresOperation
 from tests.support.locks import until_waiting
 from tests.support.subject import PostgresSubject
 
-LEASE = 15.0
+LEASE: Final = 15.0
 
 
 class Tree(NamedTuple):
@@ -73,8 +73,8 @@ class Forest:
 
     def _below(self, root: Claimed) -> tuple[Any, ...]:
         return (
-            self.make.child(root, 0, task_name="leaf"),
-            self.make.child(root, 1, task_name="twin"),
+            self.make.child(root, 0, task_name="leaf", max_deliveries=1),
+            self.make.child(root, 1, task_name="twin", max_deliveries=1),
             self.make.child(root, 2, task_name="middle", kind=Kind.PARENT),
         )
 
@@ -134,3 +134,80 @@ async def test_a_settle_of_several_trees_and_a_cancel_across_them(
     cancel = two.cancel([first.leaf.id, last.root], reason="cancelled")
 
     await meet(postgres_subject, between.root, settle, cancel)
+
+
+async def test_two_enqueues_of_the_same_keys_in_opposite_orders(postgres_subject: PostgresSubject) -> None:
+    """Each waits for what the other inserts; the one in the middle is an insert that never commits."""
+    one, two, three = postgres_subject.handles
+    low, middle, high = (Maker(series=number).row(idempotency_key=f"key {number}") for number in (1, 2, 3))
+
+    async with postgres_subject.rolled_back() as connection:
+        await three.enqueue([middle]).await_on(connection)
+        running = [asyncio.ensure_future(one.enqueue([low, middle, high]))]
+        await until_waiting(postgres_subject.control, 1)
+        running.append(asyncio.ensure_future(two.enqueue([high._replace(id=id_of(9)), low._replace(id=id_of(8))])))
+        await until_waiting(postgres_subject.control, 2)
+    first, second = await asyncio.gather(*running)
+
+    assert [result.is_new for result in first] == [True, True, True]
+    assert [result.id for result in second] == [high.id, low.id]
+
+
+def id_of(series: int) -> str:
+    return Maker(series=series).id()
+
+
+class Storm:
+    """Verbs at random on the same trees from several connections, for a number of rounds."""
+
+    def __init__(self, handles: Sequence[PostgresStorage], random: Random) -> None:
+        self._handles = handles
+        self._random = random
+        self._left: list[Claimed] = []
+        self._ids: list[str] = []
+
+    async def run(self, trees: Sequence[Tree], rounds: int) -> None:
+        self._left = [turn for tree in trees for turn in (tree.leaf, tree.twin, tree.deep_leaf)]
+        self._ids = [tree.root for tree in trees] + [tree.middle for tree in trees] + [turn.id for turn in self._left]
+        self._random.shuffle(self._left)
+        actions = [*[self._settle] * 3, *[self._cancel] * 3, *[self._close] * 2, self._renew, self._recover]
+        async with asyncio.TaskGroup() as group:
+            for number, action in enumerate(actions):
+                group.create_task(self._repeat(self._handles[number % len(self._handles)], action, rounds))
+
+    async def _repeat(
+        self, storage: PostgresStorage, action: Callable[[PostgresStorage], Awaitable[None]], rounds: int
+    ) -> None:
+        for _ in range(rounds):
+            await action(storage)
+
+    async def _settle(self, storage: PostgresStorage) -> None:
+        batch, self._left = self._left[:8], self._left[8:]
+        await storage.settle([complete(turn, "1") for turn in batch])
+
+    async def _cancel(self, storage: PostgresStorage) -> None:
+        await storage.cancel(self._random.sample(self._ids, 8), reason="cancelled")
+
+    async def _close(self, storage: PostgresStorage) -> None:
+        ids = await storage.claim_closes(limit=20, lease=LEASE)
+        await storage.close_trees(ids, reason="parent_cancelled")
+
+    async def _renew(self, storage: PostgresStorage) -> None:
+        held = self._random.sample(self._left, min(30, len(self._left)))
+        await storage.renew([(turn.id, turn.fence) for turn in held], lease=LEASE)
+
+    async def _recover(self, storage: PostgresStorage) -> None:
+        await storage.recover(limit=3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_storm_of_settles_cancels_and_closes_of_the_same_trees(
+    seed: int, postgres_subject: PostgresSubject, forest: Forest
+) -> None:
+    """Any deadlock would fail the verb that Postgres chose to end."""
+    trees = await forest.grow(100)
+    await postgres_subject.advance(LEASE + 1)
+
+    await Storm(postgres_subject.handles, Random(seed)).run(trees, rounds=14)
+
+    assert await postgres_subject.handles[0].defects(limit=100) == []

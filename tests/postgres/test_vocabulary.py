@@ -38,9 +38,7 @@ def words_of(check: str) -> set[str]:
     return set(re.findall(r"'(\w+)'::text", check))
 
 
-def test_the_columns_are_the_fields_of_a_record_in_their_order(
-    postgres_control: Control, migrated_schema: str
-) -> None:
+def test_the_columns_are_the_fields_of_a_record_in_their_order(postgres_control: Control, migrated_schema: str) -> None:
     assert columns_of(postgres_control, migrated_schema, "executions") == list(Execution._fields)
 
 
@@ -63,7 +61,7 @@ def test_the_check_of_priorities_has_their_bounds(postgres_control: Control, mig
     assert [int(bound) for bound in re.findall(r"-?\d+", check)] == [PRIORITIES[0], PRIORITIES[-1]]
 
 
-@pytest.mark.parametrize(("statement", "prefix"), [("enqueue", ""), ("settle", "child_")])
+@pytest.mark.parametrize(("statement", "prefix"), [("enqueue", ""), ("settle_and_spawn", "child_")])
 def test_an_insert_passes_the_fields_of_a_new_execution_in_their_order(statement: str, prefix: str) -> None:
     text = load()[statement]
     passed = re.findall(r"%\((\w+)\)s", text[text.index("insert into") :] if prefix else text)

@@ -8,5 +8,6 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     pass
 
+
 def pytest_collection_modifyitems(config, items) -> None:
     pass

@@ -17,9 +17,9 @@ __all__ = ["Crowd", "Group", "Statistics", "fill"]
 _FIRST_ID: Final = UUID("01900000-0000-7000-8000-000000000000").int
 _INSERT: Final = """
 insert into /*schema*/executions (
-    id, root_id, parent_id, child_index, depth, kind, task_name, queue, input, max_attempts, max_deliveries, sleeping_id,
-    idempotency_key, status, fence, attempts, deliveries, executor_id, needs_cancel, output, active_children_count,
-    close_status, created_at, due_at, started_at, lease_expires_at, wait_expires_at, finished_at,
+    id, root_id, parent_id, child_index, depth, kind, task_name, queue, input, max_attempts, max_deliveries,
+    sleeping_id, idempotency_key, status, fence, attempts, deliveries, executor_id, needs_cancel, output,
+    active_children_count, close_status, created_at, due_at, started_at, lease_expires_at, wait_expires_at, finished_at,
     close_lease_expires_at, updated_at)
 select n.id, coalesce(n.parent_id, n.id), n.parent_id, g, (n.parent_id is not null)::integer, 'task', %(task_name)s,
     'default', '{}', 3, 5, case when %(status)s = 'waiting' then 'sleeper ' || g end,
@@ -105,9 +105,7 @@ class Crowd:
         connection.execute(render(_INSERT, self.schema), values)
 
 
-def fill(
-    connection: psycopg.Connection[Any], schema: str, groups: dict[str, Group], statistics: Statistics
-) -> Crowd:
+def fill(connection: psycopg.Connection[Any], schema: str, groups: dict[str, Group], statistics: Statistics) -> Crowd:
     """Fill a migrated, empty schema. Its statistics stay as they are taken here: nothing analyses it later."""
     crowd = Crowd(schema, groups)
     analyze = render("analyze /*schema*/executions", schema)

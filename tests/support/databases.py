@@ -26,9 +26,7 @@ def own_database(server: Server) -> Generator[str]:
     with psycopg.connect(server.maintenance_dsn, autocommit=True) as control:
         control.execute("select pg_catalog.pg_advisory_lock(%s)", [_LOCK])
         _drop_leftovers(control)
-        control.execute(
-            sql.SQL("create database {} template template0 encoding 'UTF8'").format(sql.Identifier(name))
-        )
+        control.execute(sql.SQL("create database {} template template0 encoding 'UTF8'").format(sql.Identifier(name)))
         # A connection that stays tells other runs that this database is in use.
         with psycopg.connect(server.dsn(name), autocommit=True):
             control.execute("select pg_catalog.pg_advisory_unlock(%s)", [_LOCK])

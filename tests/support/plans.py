@@ -66,9 +66,7 @@ def _examined(node: Mapping[str, Any]) -> int:
     return int((node["Actual Rows"] + removed) * node["Actual Loops"])
 
 
-def explain(
-    connection: psycopg.Connection[Any], schema: str, query: Query, settings: Mapping[str, str]
-) -> Explained:
+def explain(connection: psycopg.Connection[Any], schema: str, query: Query, settings: Mapping[str, str]) -> Explained:
     """Run a query under planner settings, and take back what it wrote."""
     text, names = numbered(query.name, schema)
     values = sql.SQL(", ").join(sql.Literal(query.params[name]) for name in names)

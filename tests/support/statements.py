@@ -75,5 +75,3 @@ def _header_and_body(text: str) -> tuple[str, str]:
     lines = text.splitlines()
     length = next((index for index, line in enumerate(lines) if not line.startswith("--")), len(lines))
     return "\n".join(lines[:length]), "\n".join(lines[length:])
-
-

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -63,9 +63,17 @@ class Bag(TypedDict):
     raw: bytes
 
 
+class Labelled(TypedDict):
+    label: Annotated[str, Field(alias="theLabel")]
+
+
 class Item(BaseModel):
     price: float
     meta: dict[str, Any] = {}
+
+
+class Renamed(BaseModel):
+    code: int = Field(alias="theCode")
 
 
 class Order(BaseModel):
@@ -125,6 +133,14 @@ class Uneven(BaseModel):
     @field_serializer("value")
     def write(self, value: int) -> str:
         return f"<{value}>"
+
+
+class Poisoning(BaseModel):
+    value: str
+
+    @field_serializer("value")
+    def write(self, value: str) -> str:
+        return f"{value}\0"
 
 
 class Explosive(BaseModel):

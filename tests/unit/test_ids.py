@@ -27,6 +27,11 @@ def test_an_id_starts_with_its_millisecond() -> None:
     assert uuid.UUID(source.new_id()).int >> 80 == 1_700_000_000_123
 
 
+def test_all_ids_of_one_millisecond_start_with_it() -> None:
+    source = IdSource(now_ns=lambda: 7_999_999)
+    assert {uuid.UUID(source.new_id()).int >> 80 for _ in range(1_000)} == {7}
+
+
 def test_ids_grow_within_a_millisecond_and_across_them() -> None:
     times = iter([n // 50 * 1_000_000 for n in range(5_000)])
     source = IdSource(now_ns=lambda: next(times))
@@ -105,8 +110,10 @@ def _ids_of_a_forked_child(source: IdSource, count: int) -> list[str]:
 
 
 def test_a_forked_child_does_not_repeat_its_parents_ids() -> None:
-    source = IdSource(now_ns=lambda: 9_000_000_000)
+    now = 9_000_000_000
+    source = IdSource(now_ns=lambda: now)
     source.new_id()
+    now += 1_000_000  # both sides open a new millisecond, so both draw everything that an id is made of
     child = _ids_of_a_forked_child(source, 20)
     parent = [source.new_id() for _ in range(20)]
     assert len(child) == 20

@@ -158,6 +158,8 @@ def test_many_errors_are_counted_instead_of_listed() -> None:
 
     with pytest.raises(InvalidInput, match=r"; and 97 more$"):
         stored(many, ["x"] * 100)
+    with pytest.raises(InvalidInput, match=r"input.numbers\[2\]: Input .* got str$"):
+        stored(many, ["x"] * 3)
 
 
 def order_of(*items: Item) -> Order:

@@ -128,18 +128,15 @@ class CloseContract(Case):
         ids = await scene.storage.claim_closes(limit=9, lease=LEASE)
         assert len(await scene.storage.close_trees(ids, reason="parent_cancelled")) == 1_200
 
-    async def test_a_tree_closes_when_its_children_finish_by_themselves(self, scene: Scene) -> None:
+    async def test_a_closing_tree_is_closed_by_its_last_child_s_own_end(self, scene: Scene) -> None:
         family = await self._cancelled(scene)
         turns = await scene.claim(CHILD)
         await scene.complete_all(turns[:1])
         await scene.storage.claim_closes(limit=9, lease=LEASE)
         await scene.complete_all(turns[1:])
-        await scene.close_everything()
-        await scene.subject.advance(LEASE)
-        await scene.storage.recover_closes(limit=9)
-        await scene.close_everything()
         record = await scene.get(family.id)
         assert (record.status, record.close_status) == (Status.CANCELLED, CloseStatus.CLOSED)
+        assert (record.closed_at, record.close_lease_expires_at) == (await scene.subject.now(), None)
         assert {child.status for child in await scene.get_all(family.child_ids)} == {Status.COMPLETED}
 
     async def test_a_tree_whose_children_finished_before_its_claim_is_closed(self, scene: Scene) -> None:

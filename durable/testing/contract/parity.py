@@ -9,13 +9,14 @@ from durable.testing.contract.scene import Case
 from durable.testing.contract.subject import ContractSubject
 from durable.testing.contract.walk import Walk
 
-__all__ = ["ParityContract"]
+__all__ = ["SEEDS", "STEPS", "ParityContract"]
 
-STEPS = 80
+SEEDS = range(6)
+STEPS = 100
 
 
 class ParityContract(Case):
-    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("seed", SEEDS)
     async def test_a_random_walk_leaves_the_records_that_memory_has(self, subject: ContractSubject, seed: int) -> None:
         walk = Walk(subject, VirtualClock(await subject.now()), seed)
         for _ in range(STEPS):

@@ -117,10 +117,15 @@ class WakeContract(Case):
         waiting = await scene.storage.search(ExecutionFilter(statuses=(Status.WAITING,)), limit=9)
         assert len(waiting) == 2
 
+    async def test_a_kept_wakeup_is_met_by_the_enqueue_itself(self, scene: Scene) -> None:
+        await scene.storage.wake(TASK, "door", output='"early"', error=None)
+        id_ = await self._sleep(scene)
+        assert await scene.status_of(id_) is Status.COMPLETED
+
     async def test_a_kept_wakeup_meets_a_child_that_is_spawned_later(self, scene: Scene) -> None:
         await scene.storage.wake(CHILD, "door", output="1", error=None)
         family = await scene.family(1, child={"kind": Kind.SLEEPING, "sleeping_id": "door"})
-        await scene.storage.apply_wakeups(limit=10)
+        assert family.settled.ready_queues == {"default"}
         assert await scene.status_of(family.child_ids[0]) is Status.COMPLETED
         record = await scene.get(family.id)
         assert (record.status, record.active_children_count) == (Status.READY, 0)
@@ -135,7 +140,8 @@ class WakeContract(Case):
 
     async def test_wake_of_a_child_tells_its_parent(self, scene: Scene) -> None:
         family = await scene.family(1, child={"kind": Kind.SLEEPING, "sleeping_id": "door"})
-        await scene.storage.wake(CHILD, "door", output="1", error=None)
+        result = await scene.storage.wake(CHILD, "door", output="1", error=None)
+        assert result == WakeResult(family.child_ids[0], Status.COMPLETED, frozenset({"default"}))
         assert [turn.id for turn in await scene.claim(PARENT)] == [family.id]
 
     async def test_wake_of_a_suspended_execution_needs_its_sleeping_id(self, scene: Scene) -> None:

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, Final, TypeVar
 
 from durable.errors import DurableError
-from durable.execution import Claimed, Execution, Kind, NewExecution, Phase, Settlement
+from durable.execution import Claimed, Execution, Kind, NewExecution, Phase, Settlement, Status
 from durable.memory import MemoryStorage
 from durable.storage import ExecutionFilter, Operation, Storage
 from durable.testing.clock import VirtualClock
@@ -21,7 +21,6 @@ T = TypeVar("T")
 NAMES: Final = ("task", "parent", "child")
 QUEUES: Final = ("a", "b")
 EXECUTORS: Final = ("executor-a", "executor-b")
-DOORS: Final = tuple(f"door {number}" for number in range(6))
 ERROR: Final = '{"type": "E", "message": ""}'
 ALL: Final = 1_000
 """A limit that is never reached: which of several equals a limit leaves out is nobody's promise."""
@@ -38,9 +37,14 @@ class Walk:
         self._random = Random(seed)  # noqa: S311 - a seed that repeats is the point
         self._make = Maker()
         self._turns: list[Claimed] = []
+        self._old: list[Claimed] = []
+        """Turns that were settled once; whatever they write now is late."""
         self._ids: list[str] = []
+        self._doors = 0
         self.done: list[str] = []
         """The verbs so far, for the message of a failure."""
+        self.reached: set[Status] = set()
+        """Every status that a record was seen in: a walk that reaches little proves little."""
 
     async def step(self) -> None:
         """One random verb on both, then a comparison of everything."""
@@ -48,6 +52,8 @@ class Walk:
         (verb,) = self._random.choices(list(verbs), list(verbs.values()))
         self.done.append(verb.__name__)
         await verb()
+        records = await self._model.search(ExecutionFilter(), limit=ALL)
+        self.reached |= {record.status for record in records}
         await self._compare("everything", lambda storage: storage.search(ExecutionFilter(), limit=ALL), _by_id)
         await self._compare("counts", lambda storage: storage.counts(), lambda counts: {**counts})
         await self._compare("defects", lambda storage: storage.defects(limit=ALL), list)
@@ -55,8 +61,8 @@ class Walk:
     def _verbs(self) -> Mapping[Callable[[], Awaitable[None]], int]:
         """How often each is chosen, against the others."""
         return {
-            self.advance: 3, self.enqueue: 4, self.claim: 6, self.settle: 9, self.settled: 1, self.renew: 1,
-            self.heartbeat: 1, self.wake: 1, self.apply_wakeups: 1, self.expire_waits: 1, self.recover: 2,
+            self.advance: 4, self.enqueue: 5, self.claim: 8, self.settle: 9, self.settled: 1, self.renew: 1,
+            self.heartbeat: 1, self.wake: 2, self.apply_wakeups: 1, self.expire_waits: 1, self.recover: 2,
             self.cancel: 1, self.pick_up_cancelled: 1, self.redrive: 1, self.claim_closes: 1, self.close_trees: 2,
             self.recover_closes: 1, self.children: 1, self.finished: 1,
         }  # fmt: skip
@@ -73,8 +79,8 @@ class Walk:
         return self._random.sample(things, self._random.randint(0, min(most, len(things))))
 
     def _held(self) -> list[tuple[str, int]]:
-        """Turns, most of them recent; some have long lost their fence."""
-        return [(turn.id, turn.fence) for turn in self._some(self._turns[-12:], 4)]
+        """Turns that may be held, and late ones."""
+        return [(turn.id, turn.fence) for turn in [*self._some(self._turns, 4), *self._some(self._old[-8:], 2)]]
 
     # --- verbs -----------------------------------------------------------------------------------------------
 
@@ -84,25 +90,30 @@ class Walk:
         self._clock.advance(seconds)
 
     async def enqueue(self) -> None:
-        rows = [self._row() for _ in range(self._random.randint(1, 4))]
+        rows = [self._row() for _ in range(self._random.randint(2, 5))]
         self._ids += [row.id for row in rows]
         whole = self._random.random() < 0.2
         await self._compare("enqueue", lambda storage: storage.enqueue(rows, all_or_nothing=whole), list)
 
+    def _door(self) -> str:
+        """A sleeping id: mostly a new one, at times one that is taken, or that a wake-up has already named."""
+        self._doors += self._random.choice([0, 1, 1, 1])
+        return f"door {self._doors}"
+
     def _row(self, parent: Claimed | None = None, index: int = 0) -> NewExecution:
         pick = self._random.choice
         fields: dict[str, Any] = {
-            "kind": pick(list(Kind)),
+            "kind": pick([*Kind, Kind.PARENT] if parent is None else [*Kind, *[Kind.TASK] * 5]),
             "task_name": pick(NAMES),
             "queue": pick(QUEUES),
             "priority": self._random.randint(-1, 1),
             "delay": pick([0.0, 0.0, 0.0, 0.5, 2.0]),
-            "max_deliveries": self._random.randint(1, 3),
+            "max_deliveries": self._random.randint(1, 2),
             "max_attempts": 4,
             "input": pick(['""', "null", '{"a": 1}']),
         }
         if fields["kind"] is Kind.SLEEPING:
-            fields.update(sleeping_id=pick(DOORS), timeout=pick([None, 3.0]))
+            fields.update(sleeping_id=self._door(), timeout=pick([None, 3.0, 3.0]))
         elif parent is None and self._random.random() < 0.3:
             fields.update(idempotency_key=pick(["k1", "k2", "k3"]), idempotency_hash=pick(["h1", "h2"]))
         return self._make.row(**fields) if parent is None else self._make.child(parent, index, **fields)
@@ -110,8 +121,8 @@ class Walk:
     async def claim(self) -> None:
         options: dict[str, Any] = {
             "executor_id": self._random.choice(EXECUTORS),
-            "queues": self._random.sample(QUEUES, self._random.randint(1, 2)),
-            "task_names": self._random.sample(NAMES, self._random.randint(1, 3)),
+            "queues": self._random.choice([QUEUES, QUEUES[::-1], QUEUES[:1]]),
+            "task_names": self._random.choice([NAMES, NAMES, NAMES[:1], NAMES[1:]]),
             "limit": self._random.choice([1, 2, 5, ALL]),
             "lease": 4.0,
         }
@@ -120,7 +131,9 @@ class Walk:
             self._turns += turns
 
     async def settle(self) -> None:
-        by_id = {turn.id: turn for turn in self._some(self._turns[-12:], 4)}
+        by_id = {turn.id: turn for turn in [*self._some(self._old[-8:], 1), *self._some(self._turns, 6)]}
+        self._turns = [turn for turn in self._turns if turn not in by_id.values()]
+        self._old += by_id.values()
         settlements = [self._end(turn) for turn in by_id.values()]
         self._ids += [child.id for settlement in settlements for child in settlement.children]
         await self._compare("settle", lambda storage: storage.settle(settlements), tuple)
@@ -128,22 +141,22 @@ class Walk:
     def _end(self, turn: Claimed) -> Settlement:
         pick = self._random.choice
         ends: list[Callable[[], Settlement]] = [
-            lambda: complete(turn, pick(['""', "null", "[1]"])),
+            *[lambda: complete(turn, pick(['""', "null", "[1]"]))] * (1 if turn.parent_id is None else 9),
             lambda: fail(turn, ERROR, retry_delay=None, timed_out=pick([True, False])),
             lambda: release(turn),
-            lambda: spawn(turn, pick([None, '""']), self._children(turn)),
-            lambda: spawn(turn, None, self._children(turn)),
+            *[lambda: spawn(turn, pick([None, '""']), self._children(turn))] * (3 if turn.phase is Phase.RUN else 1),
+            lambda: self._make.suspension(turn),
         ]
         if turn.attempts < turn.max_attempts:
             ends.append(lambda: fail(turn, ERROR, retry_delay=pick([0.0, 1.0])))
         if turn.kind is Kind.LOOP:
             ends.append(lambda: repeat(turn, pick([0.0, 1.0]), pick([None, '"s"'])))
         if turn.phase is Phase.CHILDREN:
-            ends.append(lambda: spawn_finalize(turn, self._make.finalize(turn, task_name="child")))
+            ends += [lambda: spawn_finalize(turn, self._make.finalize(turn, task_name="child"))] * 5
         return pick(ends)()
 
     def _children(self, turn: Claimed) -> tuple[NewExecution, ...]:
-        return tuple(self._row(turn, index) for index in range(self._random.randint(0, 3)))
+        return tuple(self._row(turn, index) for index in range(self._random.choice([0, 1, 1, 2])))
 
     async def settled(self) -> None:
         held = self._held()
@@ -158,7 +171,7 @@ class Walk:
         await self._compare("heartbeat", lambda storage: storage.heartbeat(beats), frozenset)
 
     async def wake(self) -> None:
-        name, door = self._random.choice(NAMES), self._random.choice(DOORS)
+        name, door = self._random.choice(NAMES), f"door {max(self._doors + self._random.randint(-4, 1), 0)}"
         ends: list[tuple[str | None, str | None]] = [('"o"', None), (None, ERROR), (None, None)]
         output, error = self._random.choice(ends)
         await self._compare("wake", lambda storage: storage.wake(name, door, output=output, error=error), tuple)
@@ -184,14 +197,14 @@ class Walk:
         )
 
     async def redrive(self) -> None:
-        ids = self._some(self._ids, 5)
+        ids = self._some(self._ids, ALL)
         await self._compare("redrive", lambda storage: storage.redrive(ids), sorted)
 
     async def claim_closes(self) -> None:
         await self._compare("claim_closes", lambda storage: storage.claim_closes(limit=ALL, lease=3.0), sorted)
 
     async def close_trees(self) -> None:
-        ids = self._some(self._ids, ALL)
+        ids = list(self._ids)
         await self._compare("close_trees", lambda storage: storage.close_trees(ids, reason="parent_cancelled"), sorted)
 
     async def recover_closes(self) -> None:

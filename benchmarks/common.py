@@ -1,0 +1,150 @@
+"""What every workload stands on: a server, a schema of its own, an app on it, and what the server did meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import secrets
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from durable import Durable, ExecutorSettings
+from storage_postgres.embedded import start
+
+__all__ = ["Bench", "Counters", "Figures", "Workload", "environment", "quantile", "serve"]
+
+Figures = dict[str, float]
+"""What one run found, by name; the unit ends the name."""
+
+_SERVER_SETTINGS = (
+    "fsync", "synchronous_commit", "full_page_writes", "wal_level", "shared_buffers", "max_wal_size", "autovacuum",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One question and how to answer it once."""
+
+    name: str
+    question: str
+    run: Callable[[Bench, int], Coroutine[Any, Any, Figures]]
+    count: int
+    unit: str
+    main: tuple[str, ...]
+    """The figures that answer the question; the others explain them."""
+
+
+class Counters(NamedTuple):
+    """What the server has done since it began, in all sessions of the database (the WAL: of the cluster)."""
+
+    wal_bytes: int
+    commits: int
+
+
+class Bench:
+    """A place to measure in: the server, and the run's own schemas."""
+
+    def __init__(self, dsn: str, say: Callable[[str], None], *, concurrency: int | None = None) -> None:
+        self._name = f"durable-bench-{secrets.token_hex(4)}"
+        self.dsn = make_conninfo(dsn, application_name=self._name)
+        self.title = ""
+        self._say = say
+        self._control = psycopg.connect(dsn, autocommit=True)
+        self.executor_settings: dict[str, Any] = {} if concurrency is None else {"concurrency": concurrency}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._control.close()
+
+    def phase(self, text: str) -> None:
+        """Say what happens now. Not while the clock runs."""
+        self._say(f"{self.title}: {text}")
+
+    @contextmanager
+    def schema(self) -> Generator[str]:
+        """The name of a schema of this run's own, dropped at the end with all that is in it."""
+        name = f"bench_{secrets.token_hex(4)}"
+        try:
+            yield name
+        finally:
+            self._control.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(name)))
+
+    def app(self, schema: str) -> Durable:
+        """An app with its tables in `schema`, made when it is opened."""
+        return Durable(self.dsn, schema=schema, migrate=True)
+
+    def one(self, query: sql.Composed | sql.SQL) -> tuple[Any, ...]:
+        row = self._control.execute(query).fetchone()
+        assert row is not None
+        return row
+
+    def counters(self) -> Counters:
+        return Counters(
+            *self.one(
+                sql.SQL(
+                    "select pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), '0/0')::bigint, d.xact_commit"
+                    " from pg_catalog.pg_stat_database as d where d.datname = pg_catalog.current_database()"
+                )
+            )
+        )
+
+    async def left(self) -> None:
+        """Wait until the server has seen off every session of the app: one reports its last commits as it ends."""
+        query = sql.SQL("select count(*) from pg_catalog.pg_stat_activity where application_name = {}")
+        while self.one(query.format(sql.Literal(self._name)))[0]:  # noqa: ASYNC110 - a server tells nobody of it
+            await asyncio.sleep(0.01)
+
+    def server_settings(self) -> dict[str, str]:
+        show = sql.SQL("select pg_catalog.current_setting({})")
+        return {name: self.one(show.format(sql.Literal(name)))[0] for name in _SERVER_SETTINGS}
+
+
+@contextmanager
+def serve(dsn: str | None) -> Generator[str]:
+    """The DSN given, or that of the embedded server with its durable settings for as long as the block lasts."""
+    if dsn is not None:
+        yield dsn
+        return
+    with start() as server:
+        yield server.dsn()
+
+
+def environment(bench: Bench) -> dict[str, Any]:
+    """Versions, settings and machine, as they go beside every figure."""
+    executor = ExecutorSettings(**bench.executor_settings)
+    (server_version,) = bench.one(sql.SQL("select pg_catalog.current_setting('server_version')"))
+    return {
+        "versions": {
+            "durable": version("durable-postgres"),
+            "python": platform.python_version(),
+            "psycopg": f"{psycopg.__version__} ({psycopg.pq.__impl__})",
+            "postgres": server_version,
+        },
+        "settings": {
+            "concurrency": executor.concurrency,
+            "lease": executor.lease,
+            "poll_interval": executor.poll_interval,
+            **bench.server_settings(),
+            "cpus": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 2),
+        },
+    }
+
+
+def quantile(values: list[float], part: float) -> float:
+    """The value that `part` of the values do not exceed: one of them, never between two."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * part), len(ordered) - 1)]

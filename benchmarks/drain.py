@@ -1,0 +1,97 @@
+"""Drain: how fast one executor works off no-op executions that are waiting, beside a bare loop on a minimal table."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from psycopg import sql
+
+from benchmarks.common import Bench, Figures, Workload
+from benchmarks.limits import drain_limit
+from durable import Durable, Task
+
+__all__ = ["WORKLOAD"]
+
+
+class _Left:
+    """Counts handlers down, and says when the last has begun."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._none = asyncio.Event()
+
+    def one(self) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def none(self) -> None:
+        await self._none.wait()
+
+
+def _declare(app: Durable, left: _Left) -> Task[[int], int]:
+    @app.task
+    async def noop(number: int) -> int:
+        left.one()
+        return number
+
+    return noop
+
+
+async def _run(bench: Bench, count: int) -> Figures:
+    with bench.schema() as limit_schema:
+        bench.phase("the bare loop")
+        limit = await drain_limit(bench.dsn, limit_schema, count)
+    with bench.schema() as schema:
+        left = _Left(count)
+        app = bench.app(schema)
+        noop = _declare(app, left)
+        bench.phase("enqueueing")
+        async with app:
+            await noop.enqueue_many(range(count))
+        await bench.left()
+        bench.phase("draining")
+        before = bench.counters()
+        took, busy = await _drain(app, left, bench)
+        await bench.left()
+        after = bench.counters()
+        _check(bench, schema, count)
+    rate = count / took
+    return {
+        "rate_per_s": rate,
+        "limit_per_s": limit,
+        "ratio": rate / limit,
+        "cpu_us_per_execution": busy / count * 1e6,
+        "wal_bytes_per_execution": (after.wal_bytes - before.wal_bytes) / count,
+        "commits_per_execution": (after.commits - before.commits) / count,
+    }
+
+
+async def _drain(app: Durable, left: _Left, bench: Bench) -> tuple[float, float]:
+    """Wall and CPU seconds of this process from the executor's start to the last end that is stored."""
+    async with app:
+        began, busy = time.perf_counter(), time.process_time()
+        async with app.executor(**bench.executor_settings):
+            await left.none()
+            while await app.storage.counts():  # noqa: ASYNC110 - the last write has no event
+                await asyncio.sleep(0.001)
+            return time.perf_counter() - began, time.process_time() - busy
+
+
+def _check(bench: Bench, schema: str, count: int) -> None:
+    """Every execution completed, with a result of its own."""
+    query = sql.SQL("select count(distinct output) from {} where status = 'completed'")
+    (stored,) = bench.one(query.format(sql.Identifier(schema, "executions")))
+    if stored != count:
+        raise AssertionError(f"{stored} of {count} executions have their result; the rate means nothing")
+
+
+WORKLOAD = Workload(
+    name="drain",
+    question="no-op executions that wait, one executor: how many per second?",
+    run=_run,
+    count=20_000,
+    unit="executions",
+    main=("rate_per_s", "limit_per_s", "ratio"),
+)

@@ -1,0 +1,110 @@
+"""Latency: from the commit of an enqueue to the first line of the handler, on an idle executor, one at a time.
+
+Both ends are read from the monotonic clock, which all processes of a machine share: when `enqueue` has returned, which
+is after its commit, and in the handler's first line. Once with both in one process, once with the client in another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.common import Bench, Figures, Workload, quantile
+from durable import ChildResult, Durable, Spawn, Task
+
+__all__ = ["WORKLOAD", "declare_stamp", "delays"]
+
+_WARM_UP = 20
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def declare_stamp(app: Durable) -> Task[[], float]:
+    @app.task
+    async def stamp() -> float:
+        return time.monotonic()
+
+    return stamp
+
+
+async def delays(stamp: Task[[], float], count: int) -> list[float]:
+    """Milliseconds from commit to start, after a few that do not count."""
+    found: list[float] = []
+    for _ in range(_WARM_UP + count):
+        handle = await stamp.enqueue()
+        committed_at = time.monotonic()
+        started_at = await handle.result(timeout=60)
+        found.append((started_at - committed_at) * 1000)
+    return found[_WARM_UP:]
+
+
+def _declare_tree(app: Durable) -> Task[[], int]:
+    @app.task
+    async def child() -> int:
+        return 1
+
+    async def total(output: int, ends: list[ChildResult[int]]) -> int:
+        return output + sum(end.result() for end in ends)
+
+    @app.parent(finalize=total)
+    async def tree() -> Spawn[int]:
+        return Spawn(1, [child.child()])
+
+    return tree
+
+
+async def _tree_times(tree: Task[[], int], count: int) -> list[float]:
+    """Milliseconds from before the enqueue to the result."""
+    found: list[float] = []
+    for _ in range(_WARM_UP + count):
+        began = time.monotonic()
+        handle = await tree.enqueue()
+        if await handle.result(timeout=60) != 2:
+            raise AssertionError("the tree gave another result; its time means nothing")
+        found.append((time.monotonic() - began) * 1000)
+    return found[_WARM_UP:]
+
+
+async def _delays_of_another(bench: Bench, schema: str, count: int) -> list[float]:
+    """The same with the client in a process of its own; the DSN goes by the environment, since arguments are seen."""
+    path = os.pathsep.join(filter(None, (str(_REPOSITORY), os.environ.get("PYTHONPATH"))))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.latency_client", schema, str(count),
+        stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": path, "DURABLE_DSN": bench.dsn},
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    if process.returncode:
+        raise AssertionError(f"the other client ended with exit code {process.returncode}")
+    found: list[float] = json.loads(out)
+    return found
+
+
+async def _run(bench: Bench, count: int) -> Figures:
+    with bench.schema() as schema:
+        app = bench.app(schema)
+        stamp = declare_stamp(app)
+        tree = _declare_tree(app)
+        async with app, app.executor(**bench.executor_settings):
+            bench.phase("client in the same process")
+            own = await delays(stamp, count)
+            bench.phase("client in another process")
+            other = await _delays_of_another(bench, schema, count)
+            bench.phase("a parent with one child")
+            trees = await _tree_times(tree, count)
+    figures: Figures = {}
+    for prefix, values in (("", own), ("other_", other), ("tree_", trees)):
+        figures |= {f"{prefix}p{part}_ms": quantile(values, part / 100) for part in (50, 95, 99)}
+    return figures
+
+
+WORKLOAD = Workload(
+    name="latency",
+    question="idle executor, commit to handler start; a parent with one child, enqueue to result",
+    run=_run,
+    count=300,
+    unit="of each",
+    main=("p50_ms", "other_p50_ms", "tree_p50_ms"),
+)

@@ -1,0 +1,1 @@
+"""Programs to run and to read: each shows one idea, and proves what it shows."""

@@ -1,0 +1,84 @@
+"""Each workload runs, on a schema that it takes away again, and reports the figures that are asked of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from benchmarks.__main__ import WORKLOADS, main
+
+FIGURES = {
+    "drain": {
+        "rate_per_s", "limit_per_s", "ratio", "cpu_us_per_execution", "wal_bytes_per_execution",
+        "commits_per_execution",
+    },
+    "reference": {"seconds", "executions_per_s", "records_per_s"},
+    "latency": {f"{prefix}p{part}_ms" for prefix in ("", "other_", "tree_") for part in (50, 95, 99)},
+    "enqueue": {"rate_per_s", "limit_per_s", "ratio"},
+    "bulk": {"rate_per_s", "limit_per_s", "ratio"},
+}  # fmt: skip
+COUNTS = {"drain": 60, "reference": 2, "latency": 3, "enqueue": 5, "bulk": 60}
+
+
+@pytest.fixture
+def leftovers(postgres_control: psycopg.Connection[Any]) -> Iterator[None]:
+    """The test leaves no schema behind."""
+    yield
+    found = postgres_control.execute(
+        "select nspname from pg_catalog.pg_namespace where nspname like 'bench%'"
+    ).fetchall()
+    assert found == []
+
+
+def test_every_workload_is_tried_here() -> None:
+    assert WORKLOADS.keys() == FIGURES.keys()
+
+
+@pytest.mark.usefixtures("leftovers")
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_workload_prints_its_figures_as_one_json_object(
+    name: str, postgres_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([name, "--json", "--repeat", "1", "--count", str(COUNTS[name]), "--dsn", postgres_dsn])
+    (line,) = capsys.readouterr().out.splitlines()
+    result = json.loads(line)
+    assert code == 0
+    assert result["workload"] == name
+    assert result["count"] == COUNTS[name]
+    assert all(result[figure] > 0 for figure in FIGURES[name])
+    assert result["versions"].keys() >= {"durable", "python", "psycopg", "postgres"}
+    assert result["settings"].keys() >= {"fsync", "synchronous_commit", "concurrency"}
+
+
+@pytest.mark.usefixtures("leftovers")
+def test_several_workloads_stand_under_their_names_with_the_median_of_their_runs(
+    postgres_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["bulk", "enqueue", "--json", "--repeat", "3", "--count", "5", "--dsn", postgres_dsn])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result.keys() == {"bulk", "enqueue"}
+    for figures in result.values():
+        rates = sorted(run["rate_per_s"] for run in figures["runs"])
+        assert figures["rate_per_s"] == rates[1]
+
+
+@pytest.mark.usefixtures("leftovers")
+def test_without_json_a_table_shows_every_figure(postgres_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bulk", "--repeat", "2", "--count", "5", "--dsn", postgres_dsn]) == 0
+    shown = capsys.readouterr().out
+    assert all(figure in shown for figure in FIGURES["bulk"])
+
+
+def test_an_unknown_workload_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["drian"])
+    assert "drian" in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_an_error_of_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bulk", "--dsn", "postgresql://nobody@127.0.0.1:1/none"]) == 1
+    assert "127.0.0.1" in capsys.readouterr().err

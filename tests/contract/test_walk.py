@@ -1,0 +1,44 @@
+"""The walks of the parity contract go somewhere: what they never reach, they never compare."""
+
+from __future__ import annotations
+
+import pytest
+
+from durable.execution import FINISHED, Status
+from durable.testing import VirtualClock
+from durable.testing.contract import ContractSubject
+from durable.testing.contract.parity import SEEDS, STEPS
+from durable.testing.contract.walk import Walk
+from tests.support.memory_subject import MemorySubject
+
+
+async def reached_by(seed: int) -> set[Status]:
+    subject: ContractSubject = MemorySubject()
+    walk = Walk(subject, VirtualClock(await subject.now()), seed)
+    await take(walk)
+    return walk.reached
+
+
+async def take(walk: Walk) -> None:
+    for _ in range(STEPS):
+        await walk.step()
+
+
+async def test_the_walks_together_reach_every_status() -> None:
+    reached = [await reached_by(seed) for seed in SEEDS]
+    assert set().union(*reached) == set(Status)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_every_walk_ends_executions_and_leaves_some_waiting(seed: int) -> None:
+    reached = await reached_by(seed)
+    assert len(reached & FINISHED) >= 2
+    assert len(reached - FINISHED) >= 3
+
+
+async def test_a_walk_notices_a_storage_whose_clock_differs() -> None:
+    subject = MemorySubject()
+    walk = Walk(subject, VirtualClock(await subject.now()), 0)
+    await subject.advance(1.0)
+    with pytest.raises(AssertionError, match="differs from memory"):
+        await take(walk)

@@ -1,0 +1,279 @@
+"""What a type checker makes of the public interface. Checked by mypy and pyright, both strict; never run.
+
+A line that must be refused carries an ignore for each checker; both report an ignore that nothing needs.
+"""
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_type
+
+from durable import (
+    Again,
+    CancelResult,
+    Child,
+    ChildResult,
+    Done,
+    Durable,
+    Execution,
+    Handle,
+    LoopResult,
+    ParentResult,
+    Registry,
+    Retry,
+    Spawn,
+    Status,
+    SyncHandle,
+    TaskContext,
+    WakeResult,
+    constant,
+    exponential,
+)
+
+
+@dataclass
+class Order:
+    id: str
+
+
+@dataclass
+class Receipt:
+    number: int
+
+
+app = Durable()
+shop = Registry()
+
+
+@app.task
+async def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+@app.task(retry=Retry(max_attempts=5, delay=exponential("1s", max="30s")), timeout=timedelta(seconds=30), queue="money")
+async def charge(order: Order) -> Receipt:
+    return Receipt(len(order.id))
+
+
+@app.task
+def measure(ctx: TaskContext, word: str) -> int:
+    return len(word) + ctx.attempt
+
+
+@shop.task(name="sweep-up", delay="1h", priority=-1)
+def sweep() -> None: ...
+
+
+@app.task
+async def pack(ctx: TaskContext, order: Order, box: str, weight: float, fragile: bool) -> bytes:
+    return f"{ctx.attempt} {order.id} {box} {weight} {fragile}".encode()
+
+
+@app.task
+def store(document: dict[str, Any]) -> str:
+    return str(document)
+
+
+@app.task
+async def echo(value: object, times: int) -> int:
+    return len(str(value)) * times
+
+
+# --- a definition is still the function it was made from ----------------------------------------------------------
+
+
+async def calls(ctx: TaskContext) -> None:
+    assert_type(await add(1, b=2), int)
+    assert_type(await assert_type(add(1), Coroutine[object, object, int]), int)
+    assert_type(measure(ctx, "word"), int)
+    assert_type(await echo(b"any object", 2), int)
+    await add("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    measure("word")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+
+
+# --- enqueue ------------------------------------------------------------------------------------------------------
+
+
+async def enqueues() -> None:
+    assert_type(await add.enqueue(1), Handle[int])
+    assert_type(await add.enqueue(1, 2), Handle[int])
+    assert_type(await add.enqueue(1, b=2), Handle[int])
+    assert_type(await sweep.enqueue(), Handle[None])
+    assert_type(await charge.enqueue(Order("42")), Handle[Receipt])
+    assert_type(await measure.enqueue("word"), Handle[int])
+    assert_type(await store.enqueue({"key": [1, None]}), Handle[str])
+    assert_type(await echo.enqueue(1.5, 2), Handle[int])
+    assert_type(await echo.enqueue(Order("42"), times=2), Handle[int])
+    assert_type(await pack.enqueue(Order("42"), "small", 1.5, fragile=True), Handle[bytes])
+
+    await add.enqueue()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await add.enqueue("1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await add.enqueue(1, 2, 3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await charge.enqueue("42")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await pack.enqueue(Order("42"), "small")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def options() -> None:
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    assert_type(await charge.enqueue(Order("42"), idempotency_key="order-42"), Handle[Receipt])
+    assert_type(await add.enqueue(1, 2, delay="1m", priority=2), Handle[int])
+    assert_type(await add.enqueue(1, run_at=soon, queue="slow", timeout=None), Handle[int])
+    assert_type(await sweep.enqueue(retry=Retry(3, constant("1s"))), Handle[None])
+    assert_type(await pack.with_options(delay=5).enqueue(Order("42"), "s", 1.5, fragile=True), Handle[bytes])
+    assert_type(await add.with_options(idempotency_key="k").enqueue(a=1, b=2), Handle[int])
+
+    await charge.enqueue(Order("42"), dealy="1m")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await charge.enqueue(Order("42"), priority="high")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    add.with_options(dealy="1m")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await add.with_options(delay="1m").enqueue("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await add.with_options(delay="1m").enqueue(1, priority=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def many() -> None:
+    assert_type(await add.enqueue_many(range(3)), list[Handle[int]])
+    assert_type(await charge.enqueue_many([Order("1"), Order("2")], priority=2), list[Handle[Receipt]])
+    assert_type(await app.enqueue_calls([add.child(1), add.child(2)]), list[Handle[int]])
+    await charge.enqueue_many(["1", "2"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
+# --- handles ------------------------------------------------------------------------------------------------------
+
+
+async def handles(handle: Handle[Receipt]) -> None:
+    assert_type(await handle.result(), Receipt)
+    assert_type(await handle.result(timeout="5s"), Receipt)
+    assert_type(await handle.status(), Status)
+    assert_type(await handle.execution(), Execution)
+    assert_type(await handle.children(), list[ChildResult[Any]])
+    assert_type(await handle.cancel(reason="no longer wanted"), CancelResult)
+    assert_type(charge.handle(handle.execution_id), Handle[Receipt])
+    assert_type(await app.wait([handle], timeout=1), tuple[set[str], set[str]])
+    assert (await handle.result()).nubmer  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+# --- parents ------------------------------------------------------------------------------------------------------
+
+
+async def add_up(label: str, ends: list[ChildResult[int]]) -> Receipt:
+    return Receipt(sum(end.result() for end in ends) + len(label))
+
+
+def join(label: str, ends: list[ChildResult[Any]]) -> str:
+    return f"{label} {len(ends)}"
+
+
+@app.task
+async def summarise(label: str, ends: list[ChildResult[int]]) -> Receipt:
+    return await add_up(label, ends)
+
+
+@app.parent(finalize=add_up, timeout="1m")
+async def fan_out(count: int) -> Spawn[str]:
+    return Spawn("numbers", [add.child(number, delay="1s") for number in range(count)])
+
+
+@app.parent(finalize=join)
+def fan_out_in_a_thread(ctx: TaskContext, count: int) -> Spawn[str]:
+    return Spawn("numbers", [measure.child("word") for _ in range(count + ctx.attempt)])
+
+
+@app.parent(finalize=summarise)
+async def fan_out_far(ctx: TaskContext, count: int) -> Spawn[str]:
+    return Spawn("numbers", [add.child(number) for number in range(count + ctx.attempt)])
+
+
+@app.parent()
+async def fan_out_only(count: int) -> Spawn[Order]:
+    return Spawn(Order("42"), [pack.child(Order("42"), "s", 1.5, fragile=True) for _ in range(count)])
+
+
+async def parents(ctx: TaskContext) -> None:
+    assert_type(await fan_out.enqueue(3), Handle[Receipt])
+    assert_type(await fan_out_in_a_thread.enqueue(3), Handle[str])
+    assert_type(await fan_out_far.enqueue(3, priority=1), Handle[Receipt])
+    assert_type(await fan_out_only.enqueue(3), Handle[ParentResult[Order]])
+    assert_type((await (await fan_out_only.enqueue(3)).result()).output, Order)
+    assert_type((await fan_out_only(3)).output, Order)
+    assert_type(fan_out.child(3), Child[Receipt])
+    assert_type(add.child(1, b=2), Child[int])
+    assert_type(sweep.child(queue="slow"), Child[None])
+    fan_out_in_a_thread(ctx, 3)
+
+    add.child("1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    add.child(1, idempotency_key="k")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    app.parent(finalize="join")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    app.parent(finalise=join)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+@app.parent()  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+async def spawns_nothing(count: int) -> int:
+    return count
+
+
+# --- loops, sequences and sleeping tasks --------------------------------------------------------------------------
+
+
+@app.loop(max_iterations=10, every="1s")
+async def poll(ctx: TaskContext, url: str) -> Done[bytes] | Again:
+    return Done(url.encode()) if ctx.iteration == 3 else Again()
+
+
+@app.loop(max_iterations=10)
+def poll_in_a_thread(url: str) -> Done[bytes] | Again:
+    return Done(url.encode())
+
+
+@app.task
+async def number_of(receipt: Receipt) -> int:
+    return receipt.number
+
+
+buy = app.sequence("buy", charge, number_of, add, retry=Retry(2))
+approval = app.sleeping("approval", bool, timeout="1d")
+
+
+async def other_kinds() -> None:
+    assert_type(await poll.enqueue("https://example.org"), Handle[LoopResult[bytes]])
+    assert_type(await poll_in_a_thread.enqueue("https://example.org", delay=1), Handle[LoopResult[bytes]])
+    assert_type(await buy.enqueue(Order("42"), idempotency_key="42"), Handle[int])
+    assert_type(buy.child(Order("42")), Child[int])
+    assert_type(await approval.enqueue("order-42", delay="1s"), Handle[bool])
+    assert_type(await approval.wakeup("order-42", True), WakeResult)
+    assert_type(await approval.wakeup_failed("order-42", "refused"), WakeResult)
+
+    app.loop(every="1s")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    app.sequence("bad", charge, measure)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await buy.enqueue(Receipt(1))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await approval.enqueue(42)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await approval.wakeup("order-42", "yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@app.loop(max_iterations=10)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+def never_says_again(url: str) -> str:
+    return url
+
+
+# --- without an event loop ----------------------------------------------------------------------------------------
+
+
+def blocking() -> None:
+    with app.client() as client:
+        assert_type(client.enqueue(add, 1), SyncHandle[int])
+        assert_type(client.enqueue(add, 1, b=2), SyncHandle[int])
+        assert_type(client.enqueue(add, 1, 2, delay="1m"), SyncHandle[int])
+        assert_type(client.enqueue(sweep, priority=1), SyncHandle[None])
+        assert_type(client.enqueue(charge, Order("42"), idempotency_key="order-42"), SyncHandle[Receipt])
+        assert_type(client.enqueue(fan_out_only, 3), SyncHandle[ParentResult[Order]])
+        assert_type(client.enqueue(buy, Order("42")), SyncHandle[int])
+        assert_type(client.enqueue(approval, "order-42"), SyncHandle[bool])
+        assert_type(client.enqueue_many(charge, [Order("42")], delay=1), list[SyncHandle[Receipt]])
+        assert_type(client.handle(charge, "id").result("5s"), Receipt)
+        assert_type(client.wakeup(approval, "order-42", True), WakeResult)
+
+        client.enqueue(add, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        client.enqueue(charge, Order("42"), dealy=1)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue]
+        client.enqueue_many(add, ["1"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        client.wakeup(approval, "order-42", "yes")  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
