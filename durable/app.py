@@ -106,6 +106,7 @@ class Durable(Registry):
         opened_here = self._live is None
         if opened_here:
             await self.open()
+        self.live.check()
         executor = Executor(self.live, self, checked, clock=self._clock, ids=self._ids)
         executor.start()
         try:
@@ -195,6 +196,7 @@ class Durable(Registry):
 
     async def children(self, execution_id: str) -> list[ChildResult[Any]]:
         """See Handle.children."""
+        self.live.check()
         ends = await self.live.storage.children([parse_id(execution_id)])
         return [child_result(self, end) for end in ends if not end.is_finalize]
 

@@ -154,7 +154,8 @@ class Executor:
         self._shutdown_signal.set()
         self._end("upkeep", "cancel")
         self._claim.stop()
-        await asyncio.wait(self._named("claim"), timeout=_CLAIM_LIMIT)
+        # Upkeep announces the executor; it must be over before the withdrawal.
+        await asyncio.wait(self._named("claim", "upkeep", "cancel"), timeout=_CLAIM_LIMIT)
         self._end("claim")
         for attempt in self._claim.take_unstarted():
             self._settle.put(attempt, release(attempt.claimed))
@@ -214,6 +215,7 @@ class Executor:
 
     def _on_settled(self, settlements: list[Settlement], settled: Settled, refused: int) -> None:
         self._telemetry.settled(settlements, refused)
+        self._claim.ends_written()
         hints = [Hint("ready", queue) for queue in settled.ready_queues]
         ends = [
             FinishedExecution(item.id, item.status, item.output, item.error)

@@ -162,9 +162,9 @@ class Storage(Protocol):
     ) -> Operation[list[Claimed]]:
         """Give at most `limit` ready and due executions to one executor, for `lease` seconds.
 
-        Highest priority first, then earliest due, within the queues and names given and of a record version this
-        library knows. Each claim raises fence, attempts and deliveries. Rows that another claim holds are skipped,
-        never waited for: two claims never return the same execution.
+        Highest priority first, then the queues as listed, then earliest due, within the queues and names given and of
+        a record version this library knows. Each claim raises fence, attempts and deliveries. Rows that another claim
+        holds are skipped, never waited for: two claims never return the same execution.
         """
         ...
 
@@ -202,7 +202,7 @@ class Storage(Protocol):
     # --- wake ------------------------------------------------------------------------------------------------
 
     def wake(self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> Operation[WakeResult]:
-        """End the sleeping task of that id: completed with `output`, or failed with `error` where that is given.
+        """End the sleeping task of that id: completed with `output` (None: `null`), or failed with `error` if given.
 
         The first wake-up wins; later ones get what is there. One that comes before the execution is kept for it.
         """

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from durable.bus import Bus
-from durable.errors import ExecutionNotFound
+from durable.errors import ExecutionNotFound, NotOpen
 from durable.execution import FinishedExecution
 from durable.rooms.loop import Waker, patiently
 from durable.storage import Hint, Storage
@@ -67,11 +67,12 @@ class Waiters:
                     future.set_result(end)
 
     async def close(self) -> None:
-        """Cancel everybody who still waits."""
+        """Tell everybody who still waits: NotOpen, because a cancellation would look like one of their own."""
         self._unsubscribe()
-        for futures in list(self._futures.values()):
+        for execution_id, futures in list(self._futures.items()):
             for future in list(futures):
-                future.cancel()
+                if not future.done():
+                    future.set_exception(NotOpen(f"the app was closed while execution {execution_id} was waited for"))
         if self._looker is not None:
             self._looker.cancel()
             await asyncio.wait({self._looker}, timeout=0.3)

@@ -10,13 +10,13 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from durable.errors import ConfigurationError, NotOpen, StorageUnavailable
 from storage_postgres.failures import is_connection_spent, translated
+from storage_postgres.loaders import register_loaders
 from storage_postgres.operation import PostgresOperation
-from storage_postgres.plan import drive, drive_async
+from storage_postgres.plan import drive, drive_async, drive_on, drive_on_async
 from storage_postgres.source import Source
 from storage_postgres.statements import Statements
 
@@ -85,7 +85,7 @@ class Connections:
 
     async def open(self) -> None:
         self._async_pool = AsyncConnectionPool(
-            self.conninfo, kwargs=self._settings(), configure=_configure_async, open=False, name="durable",
+            self.conninfo, kwargs=self._settings(), configure=_register_loaders, open=False, name="durable",
             min_size=self._min_size, max_size=self._max_size, timeout=10.0, check=None,
         )  # fmt: skip
         with translated():
@@ -99,7 +99,7 @@ class Connections:
 
     def open_blocking(self) -> None:
         self._pool = ConnectionPool(
-            self.conninfo, kwargs=self._settings(), configure=_configure, open=False, name="durable-blocking",
+            self.conninfo, kwargs=self._settings(), configure=register_loaders, open=False, name="durable-blocking",
             min_size=1, max_size=self._max_size, timeout=10.0,
         )  # fmt: skip
         with translated():
@@ -120,13 +120,13 @@ class Connections:
         """A blocking connection outside every pool."""
         with self._reviving(), translated():
             connection = psycopg.connect(self.conninfo, **self._settings())
-        _configure(connection)
+        register_loaders(connection)
         return connection
 
     async def connect_async(self) -> psycopg.AsyncConnection[Any]:
         with translated():
             connection = await psycopg.AsyncConnection.connect(self.conninfo, **self._settings())
-        await _configure_async(connection)
+        register_loaders(connection)
         return connection
 
     @contextmanager
@@ -176,39 +176,14 @@ class Connections:
         return drive(operation.make_plan, connection, self._statements, self.prepare, operation.transaction)
 
     def run_on(self, operation: PostgresOperation[T], connection: psycopg.Connection[Any]) -> T:
-        """On the caller's connection: its adapters may differ from ours, so ids are read by a cursor of our own."""
-        with _own_adapters(connection):
-            return drive(operation.make_plan, connection, self._statements, False, operation.transaction)
+        return drive_on(operation.make_plan, connection, self._statements, operation.transaction)
 
     async def await_on(self, operation: PostgresOperation[T], connection: psycopg.AsyncConnection[Any]) -> T:
-        with _own_adapters(connection):
-            return await drive_async(operation.make_plan, connection, self._statements, False, operation.transaction)
+        return await drive_on_async(operation.make_plan, connection, self._statements, operation.transaction)
 
 
-class _own_adapters:  # noqa: N801 - reads as a statement in `with`
-    """Read uuids as text while our statements run on the caller's connection, then put its own loaders back."""
-
-    def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._before = self._connection.adapters.get_loader(_UUID_OID, psycopg.pq.Format.TEXT)
-        self._connection.adapters.register_loader(_UUID_OID, TextLoader)
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            self._connection.adapters.register_loader(_UUID_OID, self._before)
-
-
-_UUID_OID: Final = 2950
-
-
-def _configure(connection: psycopg.Connection[Any]) -> None:
-    connection.adapters.register_loader(_UUID_OID, TextLoader)
-
-
-async def _configure_async(connection: psycopg.AsyncConnection[Any]) -> None:
-    connection.adapters.register_loader(_UUID_OID, TextLoader)
+async def _register_loaders(connection: psycopg.AsyncConnection[Any]) -> None:
+    register_loaders(connection)
 
 
 class PostgresLane:

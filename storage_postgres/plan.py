@@ -13,9 +13,10 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from storage_postgres.failures import translated
+from storage_postgres.loaders import register_loaders
 from storage_postgres.statements import Statements
 
-__all__ = ["Plan", "Query", "Rows", "Undo", "drive", "drive_async"]
+__all__ = ["Plan", "Query", "Rows", "Undo", "drive", "drive_async", "drive_on", "drive_on_async"]
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -40,13 +41,34 @@ class Undo(Exception):
 
 def drive(make_plan: Callable[[], Plan[T]], connection: psycopg.Connection[Any], statements: Statements,
           prepare: bool | None, transaction: bool) -> T:  # fmt: skip
-    """Run a plan on a blocking connection; `transaction` wraps it in one, or in a savepoint of the caller's."""
+    """Run a plan on a blocking connection of ours; `transaction` wraps it in one."""
     with translated():
         if not transaction:
-            return _drive(make_plan(), connection, statements, prepare)
+            with connection.cursor(row_factory=tuple_row) as cursor:
+                return _drive(make_plan(), cursor, statements, prepare)
+        try:
+            with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
+                return _drive(make_plan(), cursor, statements, prepare)
+        except Undo as undo:
+            return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
+
+
+def drive_on(
+    make_plan: Callable[[], Plan[T]], connection: psycopg.Connection[Any], statements: Statements, transaction: bool
+) -> T:
+    """Run a plan in the transaction of the caller's connection; `transaction` wraps it in a savepoint.
+
+    The cursor and its loaders are ours, because the caller's may bind and read in another way.
+    """
+    with translated(), psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+        register_loaders(cursor)
+        if not transaction:
+            return _drive(make_plan(), cursor, statements, False)
+        if _has_not_begun(connection):
+            cursor.execute("select 1")  # begins the caller's transaction; otherwise the block below would end one
         try:
             with connection.transaction():
-                return _drive(make_plan(), connection, statements, prepare)
+                return _drive(make_plan(), cursor, statements, False)
         except Undo as undo:
             return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
 
@@ -56,33 +78,57 @@ async def drive_async(make_plan: Callable[[], Plan[T]], connection: psycopg.Asyn
     """As `drive`, on an asynchronous connection."""
     with translated():
         if not transaction:
-            return await _drive_async(make_plan(), connection, statements, prepare)
+            async with connection.cursor(row_factory=tuple_row) as cursor:
+                return await _drive_async(make_plan(), cursor, statements, prepare)
         try:
-            async with connection.transaction():
-                return await _drive_async(make_plan(), connection, statements, prepare)
+            async with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
+                return await _drive_async(make_plan(), cursor, statements, prepare)
         except Undo as undo:
             return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
 
 
-def _drive(plan: Plan[T], connection: psycopg.Connection[Any], statements: Statements, prepare: bool | None) -> T:
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        try:
-            query = next(plan)
-            while True:
-                cursor.execute(statements[query.name], query.params, prepare=prepare)
-                query = plan.send(cursor.fetchall() if cursor.description else [])
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+async def drive_on_async(
+    make_plan: Callable[[], Plan[T]],
+    connection: psycopg.AsyncConnection[Any],
+    statements: Statements,
+    transaction: bool,
+) -> T:
+    """As `drive_on`, on an asynchronous connection."""
+    with translated():
+        async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+            register_loaders(cursor)
+            if not transaction:
+                return await _drive_async(make_plan(), cursor, statements, False)
+            if _has_not_begun(connection):
+                await cursor.execute("select 1")
+            try:
+                async with connection.transaction():
+                    return await _drive_async(make_plan(), cursor, statements, False)
+            except Undo as undo:
+                return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
+
+
+def _has_not_begun(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    return not connection.autocommit and connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+
+
+def _drive(plan: Plan[T], cursor: psycopg.Cursor[Any], statements: Statements, prepare: bool | None) -> T:
+    try:
+        query = next(plan)
+        while True:
+            cursor.execute(statements[query.name], query.params, prepare=prepare)
+            query = plan.send(cursor.fetchall())
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
 
 
 async def _drive_async(
-    plan: Plan[T], connection: psycopg.AsyncConnection[Any], statements: Statements, prepare: bool | None
+    plan: Plan[T], cursor: psycopg.AsyncCursor[Any], statements: Statements, prepare: bool | None
 ) -> T:
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        try:
-            query = next(plan)
-            while True:
-                await cursor.execute(statements[query.name], query.params, prepare=prepare)
-                query = plan.send(await cursor.fetchall() if cursor.description else [])
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+    try:
+        query = next(plan)
+        while True:
+            await cursor.execute(statements[query.name], query.params, prepare=prepare)
+            query = plan.send(await cursor.fetchall())
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]

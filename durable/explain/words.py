@@ -85,4 +85,4 @@ def _left(until: datetime | None, now: datetime, ahead: str, past: str) -> list[
     if until is None:
         return []
     left = (until - now).total_seconds()
-    return [(ahead if left < 0 else past).format(span(left))]
+    return [(ahead if left > 0 else past).format(span(left))]

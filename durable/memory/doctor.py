@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NoReturn
 
@@ -23,12 +24,13 @@ _WRAPPED: Final = "~"
 
 
 def defects(tx: Transaction, *, limit: int) -> list[Defect]:
-    found = [defect for record in tx.executions.values() for defect in _defects_of(tx, record)]
+    active = Counter(record.parent_id for record in tx.executions.values() if not record.is_finished)
+    found = [defect for record in tx.executions.values() for defect in _defects_of(tx, record, active[record.id])]
     return sorted(found)[: max(limit, 0)]
 
 
-def _defects_of(tx: Transaction, record: Execution) -> Iterator[Defect]:
-    active = len(unfinished_children(tx, record.id))
+def _defects_of(tx: Transaction, record: Execution, active: int) -> Iterator[Defect]:
+    """`active` is the number of its unfinished children."""
     count = record.active_children_count
     if count != active:
         yield Defect(record.id, "count", f"active_children_count is {count}, {active} children are unfinished", True)
@@ -63,7 +65,12 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def mend(tx: Transaction, ids: Sequence[str]) -> list[Defect]:
     records = [tx.executions.get(id_) for id_ in dict.fromkeys(ids)]
-    found = [defect for record in records if record is not None for defect in _defects_of(tx, record)]
+    found = [
+        defect
+        for record in records
+        if record is not None
+        for defect in _defects_of(tx, record, len(unfinished_children(tx, record.id)))
+    ]
     mendable = [defect for defect in found if defect.is_mendable]
     for id_ in dict.fromkeys(defect.id for defect in mendable):
         record = tx.executions.get(id_)

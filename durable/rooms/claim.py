@@ -75,6 +75,10 @@ class ClaimRoom:
         self._fill()
         self._slot_freed.set()
 
+    def ends_written(self) -> None:
+        """Ends that waited to be written are gone: what had stopped the claims on their account may be over."""
+        self._slot_freed.set()
+
     async def run(self) -> None:
         """Claim until `stop`; a claim that is on its way is finished, so that what it took can be given back."""
         while not self._is_stopping:

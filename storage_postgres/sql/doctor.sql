@@ -94,4 +94,5 @@ from at, held as h
         from /*schema*/executions as x
         where x.id = h.id
     ) as t
-where e.id = h.id;
+where e.id = h.id
+returning e.id;

@@ -14,11 +14,12 @@ set queues = excluded.queues,
     task_names = excluded.task_names,
     running = excluded.running,
     concurrency = excluded.concurrency,
-    seen_at = excluded.seen_at;
+    seen_at = excluded.seen_at
+returning id;
 
 -- name: withdraw
 -- Forget an executor. Locks its row. Index: the primary key of executors.
-delete from /*schema*/executors where id = %(id)s::text;
+delete from /*schema*/executors where id = %(id)s::text returning id;
 
 -- name: executors
 -- What all executors last said.

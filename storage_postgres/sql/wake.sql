@@ -5,7 +5,8 @@ insert into /*schema*/wakeups (task_name, sleeping_id, output, error, created_at
 values (
     %(task_name)s::text, %(sleeping_id)s::text, %(output)s::text, %(error)s::text, /*schema*/clock_now()
 )
-on conflict do nothing;
+on conflict do nothing
+returning sleeping_id;
 
 -- name: apply_wakeups
 -- Bring kept wake-ups and waiting executions together; a null name means any. A wake-up whose execution has already

@@ -26,6 +26,8 @@ class TestReady:
         findings = found(Scene(record(), NOW, [executor("old", seen=-61)]))
         assert "old, was seen 1 min 1 s ago" in findings["no_executor"].text
         assert codes(record(), executor(seen=-60)) == ["claimable"]
+        silent, elsewhere = executor("old", seen=-61), executor("new", queues=("mail",))
+        assert codes(record(), silent, elsewhere) == ["no_executor_for_queue"]
 
     def test_no_executor_of_its_queue(self) -> None:
         findings = found(Scene(record(queue="mail"), NOW, [executor(queues=("a", "b"))]))

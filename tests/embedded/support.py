@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +21,8 @@ import psycopg
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CLIENT = Path(__file__).with_name("client.py")
+PYTHON_PATH = os.pathsep.join([str(CHECKOUT), str(Path(psycopg.__file__).parents[1])])
+"""Where another interpreter finds the packages that this one runs on."""
 LOCKS = ("clients.lock", "run.lock", "watch.lock", "start.lock")
 
 
@@ -124,7 +125,6 @@ class ClientAccount:
     command: tuple[str, ...] = (sys.executable,)
 
     def popen(self, *arguments: str) -> subprocess.Popen[str]:
-        python_path = os.pathsep.join([str(CHECKOUT), sysconfig.get_path("purelib")])
         is_switched = self.uid is not None and self.command[0] != "setpriv"
         return subprocess.Popen(
             [*self.command, "-W", "error", *arguments],
@@ -132,7 +132,7 @@ class ClientAccount:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONPATH": python_path, "PYTHONDONTWRITEBYTECODE": "1"},
+            env=os.environ | {"PYTHONPATH": PYTHON_PATH, "PYTHONDONTWRITEBYTECODE": "1"},
             user=self.uid if is_switched else None,
             group=self.gid if is_switched else None,
             extra_groups=[] if is_switched else None,

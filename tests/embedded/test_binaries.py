@@ -15,7 +15,7 @@ from storage_postgres.embedded import start
 from storage_postgres.embedded.account import account_for
 from storage_postgres.embedded.binaries import choose_binaries, locate_binaries
 
-from .support import CHECKOUT, list_processes
+from .support import PYTHON_PATH, list_processes
 
 
 def make_programs(directory: Path, answer: str) -> Path:
@@ -86,7 +86,7 @@ def test_packages_are_found_without_being_imported() -> None:
         "import sys; from storage_postgres.embedded.binaries import WHEELS, locate_binaries; locate_binaries(); "
         "sys.exit(any(package in sys.modules for package, _ in WHEELS))"
     )
-    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 

@@ -14,7 +14,18 @@ from storage_postgres.embedded import start
 from storage_postgres.embedded.account import account_for
 
 from .conftest import Spawn
-from .support import execute, is_alive, is_gone, is_locked, kill_all, list_processes, query, send, wait_until
+from .support import (
+    execute,
+    find_processes_of,
+    is_alive,
+    is_gone,
+    is_locked,
+    kill_all,
+    list_processes,
+    query,
+    send,
+    wait_until,
+)
 
 FIRST_START = ["password", "init.tmp/global/pg_control", "pg[0-9]*/PG_VERSION"]
 """Files in the order in which the first start makes them."""
@@ -25,7 +36,8 @@ EVERY_START = ["start.lock", "server.log", "run.lock", "pg[0-9]*/postmaster.pid"
 def kill_start_at(spawn: Spawn, home: Path, moment: str) -> None:
     """kill -9 a client that starts the server, as soon as there is a file named like `moment`."""
     client = spawn(home, is_waited=False)
-    wait_until(lambda: list(home.glob(moment)), interval=0.002)
+    wait_until(lambda: list(home.glob(moment)) or client.process.poll() is not None, interval=0.002)
+    assert client.process.poll() is None
     client.kill()
 
 
@@ -50,15 +62,24 @@ def test_a_start_killed_halfway_leaves_no_server_running(spawn: Spawn, their_hom
     wait_until(lambda: is_gone(their_home))
 
 
-def test_an_initdb_whose_client_was_killed_ends_before_the_next_start(spawn: Spawn, new_home: Path) -> None:
+def test_an_initdb_that_outlives_its_client_ends_before_the_next_one(spawn: Spawn, new_home: Path) -> None:
     client = spawn(new_home, is_waited=False)
-    wait_until(lambda: list(new_home.glob("init.tmp/PG_VERSION")), interval=0.002)
-    initdb = [pid for pid, (parent, _, _) in list_processes().items() if parent == client.process.pid]
+    wait_until(lambda: find_initdb(new_home))
+    initdb = find_initdb(new_home)
+    for pid in initdb:
+        send(pid, signal.SIGSTOP)
     client.kill()
     assert is_locked(new_home / "start.lock")
-    spawn(new_home)
-    assert initdb
+    following = spawn(new_home, is_waited=False)
+    for pid in initdb:
+        send(pid, signal.SIGCONT)
+    assert query(following.wait_ready().dsn, "select 1") == 1
     assert not any(is_alive(pid) for pid in initdb)
+
+
+def find_initdb(home: Path) -> list[int]:
+    processes = list_processes()
+    return [pid for pid in find_processes_of(home) if pid in processes and "/initdb -D" in processes[pid][2]]
 
 
 @pytest.mark.parametrize("is_all_killed", [False, True], ids=["postmaster", "everything"])

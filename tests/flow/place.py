@@ -16,14 +16,15 @@ from durable.storage import Defect, Storage
 from storage_postgres import PostgresStorage
 from storage_postgres.statements import render
 
-__all__ = ["LONG_AGO", "PATIENCE", "MemoryPlace", "Place", "PostgresPlace", "running", "soon", "until"]
+__all__ = ["FAR_AHEAD", "LONG_AGO", "PATIENCE", "MemoryPlace", "Place", "PostgresPlace", "running", "soon", "until"]
 
 T = TypeVar("T")
 
 PATIENCE: Final = 30.0
-"""Seconds after which something that should have happened is taken for broken. No test waits that long when all is well."""
+"""Seconds after which what should have happened is taken for broken; when all is well no test waits that long."""
 
 LONG_AGO: Final = datetime.now(UTC) - timedelta(days=1)
+FAR_AHEAD: Final = datetime.now(UTC) + timedelta(days=1)
 
 _QUICK: Final[dict[str, Any]] = {"poll_interval": "50ms", "lease": "10s", "upkeep_interval": "100ms", "grace": "5s"}
 

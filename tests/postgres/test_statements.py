@@ -78,3 +78,16 @@ def test_says_what_it_does(section: Section) -> None:
 def test_a_writer_says_what_it_locks_and_by_which_index(section: Section) -> None:
     assert re.search(r"\block", section.header, re.IGNORECASE), f"{section.name} does not say what it locks"
     assert re.search(r"Index:", section.header), f"{section.name} does not say by which index"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gives_rows(name: str, postgres_control: psycopg.Connection[Any], migrated_schema: str) -> None:
+    """The drivers fetch after every statement: in a pipeline nothing else tells them that it has run."""
+    text, _ = numbered(name, migrated_schema)
+    prepared = postgres_control.pgconn.prepare(b"gives_rows", text.as_bytes(postgres_control))
+    assert prepared.status == psycopg.pq.ExecStatus.COMMAND_OK, prepared.error_message
+
+    described = postgres_control.pgconn.describe_prepared(b"gives_rows")
+    postgres_control.execute("deallocate gives_rows")
+
+    assert described.nfields > 0

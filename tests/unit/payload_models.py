@@ -24,8 +24,12 @@ def shape(annotation: Any) -> Shape[Any]:
 
 
 def refusal(annotation: Any, value: Any) -> SerializationError:
+    form = shape(annotation)
     with pytest.raises(SerializationError) as caught:
-        shape(annotation).dump(value, "result")
+        form.dump(value, "result")
+    with pytest.raises(SerializationError) as again:
+        form.dump(value, "result")
+    assert str(again.value) == str(caught.value)
     return caught.value
 
 

@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -48,6 +48,9 @@ def checkout(order: Order, *, note: str = "", copies: int = 1) -> Order: ...  # 
 def every_kind(a: int, /, b: int = 2, *rest: int, key: str = "k", **named: float) -> None: ...
 def context_by_name(*, ctx: Any) -> None: ...
 def context_in_rest(*rest: Any) -> None: ...
+def only_rest(a: int, *rest: int) -> None: ...
+def only_named(a: int, **named: float) -> None: ...
+def only_placed(a: int, /, b: int = 2) -> None: ...
 def with_context(ctx: OnlyForTypeCheckers, number: int) -> None: ...
 
 
@@ -93,6 +96,20 @@ def test_any_split_of_arguments_comes_back(args: list[int], kwargs: dict[str, fl
     loaded_args, loaded_kwargs = called(every_kind, *args, **kwargs)
     assert list(loaded_args) + [loaded_kwargs[name] for name in ("b",) if name in loaded_kwargs] == args
     assert {name: value for name, value in loaded_kwargs.items() if name != "b"} == kwargs
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs"),
+    [
+        (only_rest, (1, 2, 3), {}),
+        (only_named, (), {"a": 1, "x": 0.5}),
+        (only_placed, (1,), {"b": 3}),
+    ],
+)
+def test_one_unusual_kind_of_parameter_is_enough_to_be_bound_by_kind(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    assert called(function, *args, **kwargs) == (args, kwargs)
 
 
 def test_a_task_without_parameters_stores_an_empty_object() -> None:
@@ -266,6 +283,10 @@ def test_a_validator_that_raises_something_else_is_invalid_input() -> None:
         stored(take, {"number": 7})
     with pytest.raises(InvalidInput, match=r"a validator raised KeyError"):
         signature(take).load('{"value":{"number":7}}')
+    with pytest.raises(SerializationError, match=r"^state could not be validated: KeyError was raised"):
+        CODEC.value(Careful).dump(cast("Careful", {"number": 7}), "state")
+    with pytest.raises(SerializationError, match=r"^the stored value could not be read: KeyError was raised"):
+        CODEC.value(Careful).load('{"number":7}')
 
 
 def test_annotations_as_text_are_resolved_in_the_module_of_the_function() -> None:

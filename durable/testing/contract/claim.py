@@ -131,6 +131,13 @@ class ClaimContract(Case):
         urgent = await scene.enqueue(queue="second", priority=1)
         assert (await scene.claim_one(queues=("first", "second"), limit=1)).id == urgent
 
+    async def test_claim_serves_queues_of_one_priority_as_they_are_listed(self, scene: Scene) -> None:
+        early = await scene.enqueue(queue="second")
+        late = await scene.enqueue(queue="first", delay=5.0)
+        await scene.subject.advance(5.0)
+        assert (await scene.claim_one(queues=("first", "second"), limit=1)).id == late
+        assert (await scene.claim_one(queues=("first", "second"), limit=1)).id == early
+
     async def test_claim_gives_its_rows_in_that_order(self, scene: Scene) -> None:
         order = [
             await scene.enqueue(priority=priority, delay=delay)
