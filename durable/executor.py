@@ -40,6 +40,7 @@ _CLAIM_LIMIT = 1.0
 _CANCEL_LIMIT = 1.0
 _FLUSH_LIMIT = 1.5
 _WITHDRAW_LIMIT = 0.3
+_ANNOUNCE_EVERY = 12.0
 
 
 class Executor:
@@ -62,6 +63,7 @@ class Executor:
         self._wakers = [Waker(live.random) for _ in range(3)]
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Any] = []
+        self._announced_at = float("-inf")
         self._telemetry = Telemetry(self.id)
         self._build(ids)
 
@@ -252,7 +254,10 @@ class Executor:
 
     async def _upkeep_step(self) -> None:
         await self._upkeep.step()
-        await self._live.storage.announce(self._row())
+        now = self._clock.monotonic()
+        if now - self._announced_at >= _ANNOUNCE_EVERY:
+            self._announced_at = now
+            await self._live.storage.announce(self._row())
 
     async def _withdraw(self) -> None:
         try:

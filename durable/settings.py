@@ -14,6 +14,7 @@ from durable.execution import DEFAULT_QUEUE
 __all__ = ["NAME_LIMIT", "ExecutorSettings", "checked_name"]
 
 NAME_LIMIT: Final = 200
+_LONGEST_UPKEEP: Final = 15.0
 
 
 def checked_name(name: object, field: str) -> str:
@@ -56,7 +57,7 @@ class ExecutorSettings:
         concurrency: int = 100,
         threads: int = 32,
         lease: Duration = 15.0,
-        poll_interval: Duration = 1.0,
+        poll_interval: Duration = 2.0,
         upkeep_interval: Duration | None = None,
         grace: Duration = 30.0,
     ) -> None:
@@ -72,7 +73,7 @@ class ExecutorSettings:
         put(
             self,
             "upkeep_interval",
-            self.lease / 3
+            min(self.lease / 3, _LONGEST_UPKEEP)
             if upkeep_interval is None
             else seconds(upkeep_interval, "upkeep_interval", minimum=0.01, maximum=600.0),
         )

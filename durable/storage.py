@@ -32,6 +32,7 @@ from durable.execution import (
 
 __all__ = [
     "Defect",
+    "Duties",
     "ExecutionFilter",
     "ExecutorRow",
     "Hint",
@@ -101,6 +102,16 @@ class ExecutorRow(NamedTuple):
     concurrency: int
     started_at: datetime
     seen_at: datetime
+
+
+class Duties(NamedTuple):
+    """Which kinds of upkeep have something to do just now."""
+
+    recover: bool
+    expire_waits: bool
+    apply_wakeups: bool
+    close: bool
+    recover_closes: bool
 
 
 class Defect(NamedTuple):
@@ -217,6 +228,10 @@ class Storage(Protocol):
         ...
 
     # --- recover ---------------------------------------------------------------------------------------------
+
+    def duties(self) -> Operation[Duties]:
+        """What upkeep would find to do, in one look, so that an idle executor asks one question and not five."""
+        ...
 
     def recover(self, *, limit: int) -> Operation[list[Recovered]]:
         """Take running executions whose lease has run out from their executors, earliest first, skipping locked ones.

@@ -24,7 +24,7 @@ from durable.execution import (
     Status,
     WakeResult,
 )
-from durable.storage import Defect, ExecutionFilter, ExecutorRow, Hint
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
 from storage_postgres import verbs
 from storage_postgres.connections import Connections, PostgresLane
@@ -132,6 +132,9 @@ class PostgresStorage:
 
     def expire_waits(self, *, limit: int) -> PostgresOperation[Settled]:
         return self._do(partial(verbs.expire_waits, limit=limit, error=EXPIRED))
+
+    def duties(self) -> PostgresOperation[Duties]:
+        return self._do(verbs.duties)
 
     def recover(self, *, limit: int) -> PostgresOperation[list[Recovered]]:
         return self._do(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED))

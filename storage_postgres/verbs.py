@@ -24,7 +24,7 @@ from durable.execution import (
     Status,
     WakeResult,
 )
-from durable.storage import Defect, ExecutionFilter, ExecutorRow
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow
 from storage_postgres import rows as to
 from storage_postgres.arrays import plain, texts
 from storage_postgres.plan import Plan, Query, Undo
@@ -180,6 +180,11 @@ def expire_waits(*, limit: int, error: str) -> Plan[Settled]:
 
 
 # --- recover, cancel, close ----------------------------------------------------------------------------------
+
+
+def duties() -> Plan[Duties]:
+    (row,) = yield Query("duties", {})
+    return Duties._make(row)
 
 
 def recover(*, limit: int, lost_error: str, poisoned_error: str) -> Plan[list[Recovered]]:

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from durable.execution import Execution, Recovered, Status
+from datetime import datetime
+
+from durable.execution import CloseStatus, Execution, Recovered, Status
 from durable.memory.parents import tell_parents
 from durable.memory.records import moved, state_of
 from durable.memory.store import Transaction
+from durable.storage import Duties
 from durable.stored_errors import LOST, POISONED
 from durable.transitions import Event, apply
 
-__all__ = ["recover"]
+__all__ = ["duties", "recover"]
+
+
+def duties(tx: Transaction) -> Duties:
+    records = tx.executions.values()
+    return Duties(
+        recover=any(record.status is Status.RUNNING and _is_over(record.lease_expires_at, tx) for record in records),
+        expire_waits=any(
+            record.status is Status.WAITING and _is_over(record.wait_expires_at, tx) for record in records
+        ),
+        apply_wakeups=any(True for _ in tx.wakeups.values()),
+        close=any(record.close_status is CloseStatus.READY for record in records),
+        recover_closes=any(
+            record.close_status is CloseStatus.CLOSING and _is_over(record.close_lease_expires_at, tx)
+            for record in records
+        ),
+    )
+
+
+def _is_over(deadline: datetime | None, tx: Transaction) -> bool:
+    return deadline is not None and deadline <= tx.now
 
 
 def recover(tx: Transaction, *, limit: int) -> list[Recovered]:

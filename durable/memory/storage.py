@@ -25,7 +25,7 @@ from durable.execution import (
 from durable.memory import cancel, claim, close, doctor, enqueue, executors, look, recover, settle, wake
 from durable.memory.operation import MemoryLane, MemoryOperation
 from durable.memory.store import Store, Transaction
-from durable.storage import Defect, ExecutionFilter, ExecutorRow, Hint
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint
 
 __all__ = ["MemoryStorage", "open_memory"]
 
@@ -116,6 +116,9 @@ class MemoryStorage:
 
     def expire_waits(self, *, limit: int) -> MemoryOperation[Settled]:
         return self._do(partial(wake.expire_waits, limit=limit))
+
+    def duties(self) -> MemoryOperation[Duties]:
+        return self._do(recover.duties)
 
     def recover(self, *, limit: int) -> MemoryOperation[list[Recovered]]:
         return self._do(partial(recover.recover, limit=limit))

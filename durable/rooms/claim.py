@@ -54,6 +54,7 @@ class ClaimRoom:
         self._on_claimed = on_claimed
         self._slot_freed = asyncio.Event()
         self._ahead: deque[Attempt] = deque()
+        self._queues = settings.queues
         self._running = 0
         self._is_stopping = False
         self._rate = 0.0
@@ -110,7 +111,7 @@ class ClaimRoom:
         sent_at = self._clock.monotonic()
         claimed = await self._storage.claim(
             executor_id=self._executor_id,
-            queues=self._settings.queues,
+            queues=self._next_queues(),
             task_names=self._task_names,
             limit=limit,
             lease=self._settings.lease,
@@ -126,6 +127,12 @@ class ClaimRoom:
             self._ahead.append(attempt)
         self._fill()
         return claimed
+
+    def _next_queues(self) -> tuple[str, ...]:
+        """The queues, each time beginning with the next one: of equal priority, none starves behind a busy one."""
+        queues = self._queues
+        self._queues = (*queues[1:], queues[0])
+        return queues
 
     def _fill(self) -> None:
         while self._ahead and not self._is_stopping and self._running < self._settings.concurrency:

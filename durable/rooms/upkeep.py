@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from durable.storage import Hint, Storage
+from durable.execution import Settled
+from durable.storage import Hint, Operation, Storage
 
 __all__ = ["UpkeepRoom", "close_levels"]
 
@@ -40,10 +41,16 @@ class UpkeepRoom:
         self._on_recovered = on_recovered
 
     async def step(self) -> None:
-        await self._recover()
-        await self._end_waits()
-        await self._storage.recover_closes(limit=_BATCH)
-        if await close_levels(self._storage):
+        duties = await self._storage.duties()
+        if duties.recover:
+            await self._recover()
+        if duties.expire_waits:
+            await self._end_waits(self._storage.expire_waits)
+        if duties.apply_wakeups:
+            await self._end_waits(self._storage.apply_wakeups)
+        if duties.recover_closes:
+            await self._storage.recover_closes(limit=_BATCH)
+        if (duties.close or duties.recover_closes) and await close_levels(self._storage):
             self._tell(Hint("cancelled", ""), Hint("finished", ""))
 
     async def _recover(self) -> None:
@@ -59,12 +66,13 @@ class UpkeepRoom:
             if len(recovered) < _BATCH:
                 return
 
-    async def _end_waits(self) -> None:
-        for end in (self._storage.expire_waits, self._storage.apply_wakeups):
+    async def _end_waits(self, end: Callable[..., Operation[Settled]]) -> None:
+        while True:
             ended = await end(limit=_BATCH)
             self._tell_ready(ended.ready_queues)
-            if ended.accepted:
-                self._tell(Hint("finished", ""))
+            if not ended.accepted:
+                return
+            self._tell(Hint("finished", ""))
 
     def _tell_ready(self, queues: Iterable[str]) -> None:
         self._tell(*(Hint("ready", queue) for queue in set(queues)))

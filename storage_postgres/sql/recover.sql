@@ -1,3 +1,20 @@
+-- name: duties
+-- Whether each kind of upkeep has something to do: one probe of each index.
+-- Index: executions_lease, executions_wait, executions_close, executions_closing, the primary key of wakeups.
+with at as materialized (select /*schema*/clock_now() as now)
+select
+    exists (
+        select 1 from /*schema*/executions as e
+        where e.status = 'running' and e.lease_expires_at <= (select now from at)),
+    exists (
+        select 1 from /*schema*/executions as e
+        where e.status = 'waiting' and e.wait_expires_at <= (select now from at)),
+    exists (select 1 from /*schema*/wakeups),
+    exists (select 1 from /*schema*/executions as e where e.close_status = 'ready'),
+    exists (
+        select 1 from /*schema*/executions as e
+        where e.close_status = 'closing' and e.close_lease_expires_at <= (select now from at));
+
 -- name: recover
 -- Take running executions back from executors whose lease has run out; judged, locked and written in one statement.
 -- Locks what it takes and the parents that are to be told, skips what is locked: an execution whose parent is locked is
@@ -41,7 +58,14 @@ taken as (
         updated_at = at.now
     from at
     where e.ctid = any(array(
-        select late.row_id from late where late.parent_id is null or late.parent_id in (select p.id from parents as p)))
+        select late.row_id
+        from late
+        where not exists (
+            select 1
+            from /*schema*/executions as p
+            where p.id = any(array[late.parent_id]) and p.id not in (select parents.id from parents)
+        )
+    ))
     returning e.id, e.status, e.queue, e.executor_id, e.parent_id
 ),
 ended as (

@@ -41,9 +41,12 @@ free as materialized (
 possible as materialized (
     select met.task_name, met.sleeping_id, met.output, met.error, met.id, met.status
     from met
-    where met.parent_id is null
-        or met.parent_id in (select awaited.id from awaited)
-        or met.parent_id in (select free.id from free)
+    where not exists (
+        select 1
+        from /*schema*/executions as p
+        where p.id = any(array[met.parent_id])
+            and p.id not in (select awaited.id from awaited union all select free.id from free)
+    )
 ),
 dropped as (
     delete from /*schema*/wakeups as w
@@ -104,7 +107,14 @@ woken as (
         updated_at = at.now
     from at
     where e.ctid = any(array(
-        select late.row_id from late where late.parent_id is null or late.parent_id in (select p.id from parents as p)))
+        select late.row_id
+        from late
+        where not exists (
+            select 1
+            from /*schema*/executions as p
+            where p.id = any(array[late.parent_id]) and p.id not in (select parents.id from parents)
+        )
+    ))
     returning e.id, e.parent_id
 ),
 ended as (

@@ -54,6 +54,15 @@ def test_show_leaves_deeper_levels_out_where_there_is_no_room(stage: Stage) -> N
     assert (tree["children"], tree["left_out_children_count"]) == ([], 2)
 
 
+def test_show_counts_its_limit_over_all_levels(stage: Stage) -> None:
+    top, _ = stage.family(2)
+    turns = stage.claim("child")
+    stage.settle(*(spawn(turn, None, stage.make.children(turn, 2, task_name="leaf")) for turn in turns))
+    branches = stage.run("show", top, "--limit", "4", "--json").json["children"]
+    assert [len(branch["children"]) for branch in branches] == [1, 0]
+    assert [branch["left_out_children_count"] for branch in branches] == [1, 2]
+
+
 def test_show_gives_payloads_only_on_demand(stage: Stage) -> None:
     done = stage.completed('{"b": 2}', input='{"a": 1}')
     silent = stage.run("show", done)

@@ -93,7 +93,8 @@ class PostgresPlace(_Apps):
         self.control = control
 
     def storage(self) -> PostgresStorage:
-        return PostgresStorage(self.dsn, schema=self.schema, min_size=1, max_size=4)
+        # One connection: whatever holds one while it asks for another hangs here.
+        return PostgresStorage(self.dsn, schema=self.schema, min_size=1, max_size=1)
 
     def count(self) -> int:
         row = self.control.execute(render("select count(*) from /*schema*/executions", self.schema)).fetchone()

@@ -35,7 +35,7 @@ def bouncer_dsn(postgres_dsn: str) -> Iterator[str]:
 
 @pytest_asyncio.fixture
 async def clients(bouncer_dsn: str, migrated_schema: str) -> AsyncIterator[list[PostgresStorage]]:
-    """Each has one connection for each colour; with the lanes of some, there are five or more to a server connection."""
+    """Each has one connection for each colour; with the lanes there are more than five to a server connection."""
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(

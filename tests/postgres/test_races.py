@@ -21,7 +21,7 @@ from durable.transitions import complete, spawn
 from storage_postgres import PostgresStorage
 from storage_postgres.operation import PostgresOperation
 from tests.support.locks import until_waiting
-from tests.support.subject import PostgresSubject
+from tests.support.subject import PostgresSubject, open_storage
 
 LEASE: Final = 15.0
 
@@ -160,8 +160,8 @@ def id_of(series: int) -> str:
 class Storm:
     """Verbs at random on the same trees from several connections, for a number of rounds."""
 
-    def __init__(self, handles: Sequence[PostgresStorage], random: Random) -> None:
-        self._handles = handles
+    def __init__(self, storage: PostgresStorage, random: Random) -> None:
+        self._storage = storage
         self._random = random
         self._left: list[Claimed] = []
         self._ids: list[str] = []
@@ -172,42 +172,41 @@ class Storm:
         self._random.shuffle(self._left)
         actions = [*[self._settle] * 3, *[self._cancel] * 3, *[self._close] * 2, self._renew, self._recover]
         async with asyncio.TaskGroup() as group:
-            for number, action in enumerate(actions):
-                group.create_task(self._repeat(self._handles[number % len(self._handles)], action, rounds))
+            for action in actions:
+                group.create_task(self._repeat(action, rounds))
 
-    async def _repeat(
-        self, storage: PostgresStorage, action: Callable[[PostgresStorage], Awaitable[None]], rounds: int
-    ) -> None:
+    async def _repeat(self, action: Callable[[], Awaitable[None]], rounds: int) -> None:
         for _ in range(rounds):
-            await action(storage)
+            await action()
 
-    async def _settle(self, storage: PostgresStorage) -> None:
+    async def _settle(self) -> None:
         batch, self._left = self._left[:8], self._left[8:]
-        await storage.settle([complete(turn, "1") for turn in batch])
+        await self._storage.settle([complete(turn, "1") for turn in batch])
 
-    async def _cancel(self, storage: PostgresStorage) -> None:
-        await storage.cancel(self._random.sample(self._ids, 8), reason="cancelled")
+    async def _cancel(self) -> None:
+        await self._storage.cancel(self._random.sample(self._ids, 8), reason="cancelled")
 
-    async def _close(self, storage: PostgresStorage) -> None:
-        ids = await storage.claim_closes(limit=20, lease=LEASE)
-        await storage.close_trees(ids, reason="parent_cancelled")
+    async def _close(self) -> None:
+        ids = await self._storage.claim_closes(limit=20, lease=LEASE)
+        await self._storage.close_trees(ids, reason="parent_cancelled")
 
-    async def _renew(self, storage: PostgresStorage) -> None:
+    async def _renew(self) -> None:
         held = self._random.sample(self._left, min(30, len(self._left)))
-        await storage.renew([(turn.id, turn.fence) for turn in held], lease=LEASE)
+        await self._storage.renew([(turn.id, turn.fence) for turn in held], lease=LEASE)
 
-    async def _recover(self, storage: PostgresStorage) -> None:
-        await storage.recover(limit=3)
+    async def _recover(self) -> None:
+        await self._storage.recover(limit=3)
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_a_storm_of_settles_cancels_and_closes_of_the_same_trees(
-    seed: int, postgres_subject: PostgresSubject, forest: Forest
+async def test_a_storm_of_settles_cancels_closes_and_recoveries_of_the_same_trees(
+    seed: int, postgres_subject: PostgresSubject, forest: Forest, postgres_dsn: str, schema: str
 ) -> None:
     """Any deadlock would fail the verb that Postgres chose to end."""
     trees = await forest.grow(100)
     await postgres_subject.advance(LEASE + 1)
 
-    await Storm(postgres_subject.handles, Random(seed)).run(trees, rounds=14)
+    async with open_storage(PostgresStorage(postgres_dsn, schema=schema, min_size=1, max_size=10)) as storage:
+        await Storm(storage, Random(seed)).run(trees, rounds=14)
 
     assert await postgres_subject.handles[0].defects(limit=100) == []

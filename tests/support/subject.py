@@ -110,10 +110,13 @@ async def open_storage(storage: PostgresStorage) -> AsyncGenerator[PostgresStora
 
 
 @asynccontextmanager
-async def open_subject(dsn: str, schema: str) -> AsyncGenerator[PostgresSubject]:
-    """A subject on a schema that is migrated and whose clock stands."""
+async def open_subject(dsn: str, schema: str, *, through: str | None = None) -> AsyncGenerator[PostgresSubject]:
+    """A subject on a schema that is migrated and whose clock stands; its handles connect to `through` where given.
+
+    Their pools have one connection: no verb may need a second one while it holds one.
+    """
     async with AsyncExitStack() as stack:
-        storages = [PostgresStorage(dsn, schema=schema, min_size=1, max_size=1) for _ in range(HANDLES)]
+        storages = [PostgresStorage(through or dsn, schema=schema, min_size=1, max_size=1) for _ in range(HANDLES)]
         handles = await asyncio.gather(*(stack.enter_async_context(open_storage(storage)) for storage in storages))
         control = await stack.enter_async_context(await psycopg.AsyncConnection.connect(dsn, autocommit=True))
         yield PostgresSubject(dsn, schema, handles, control)

@@ -16,6 +16,7 @@ from durable.testing.contract.claim import ClaimContract
 from durable.testing.contract.claim_races import ClaimRacesContract
 from durable.testing.contract.close import CloseContract
 from durable.testing.contract.doctor import DoctorContract
+from durable.testing.contract.duties import DutiesContract
 from durable.testing.contract.enqueue import EnqueueContract
 from durable.testing.contract.enqueue_races import EnqueueRacesContract
 from durable.testing.contract.executors import ExecutorsContract
@@ -40,6 +41,7 @@ class StorageContract(
     SettleContract,
     ChildrenContract,
     WakeContract,
+    DutiesContract,
     RecoverContract,
     CancelContract,
     CloseContract,
