@@ -134,7 +134,7 @@ class Executor:
         self._spawn(
             repeat(
                 self._upkeep_step, storage=storage, waker=self._upkeep_waker,
-                interval=settings.upkeep_interval, what="upkeep",
+                interval=settings.upkeep_interval, what="upkeep", is_over=self._shutdown_signal.is_set,
             ),
             "upkeep",
         )  # fmt: skip
@@ -142,6 +142,7 @@ class Executor:
             repeat(
                 self._cancel.step, storage=storage, waker=self._cancel_waker,
                 interval=settings.poll_interval, what="looking for cancellations",
+                is_over=self._shutdown_signal.is_set,
             ),
             "cancel",
         )  # fmt: skip

@@ -136,7 +136,7 @@ def checked_overrides(defined: TaskOptions, given: EnqueueOptions | ChildOptions
     retry: Retry | None = options.get("retry")
     timeout = options.get("timeout", defined.timeout)
     merged = checked_task_options(
-        retry=retry or defined.retry,
+        retry=defined.retry if retry is None else retry,
         timeout=timeout,
         delay=options.get("delay", defined.delay),
         queue=options.get("queue", defined.queue),

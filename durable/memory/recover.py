@@ -16,7 +16,7 @@ __all__ = ["duties", "recover"]
 
 
 def duties(tx: Transaction) -> Duties:
-    records = tx.executions.values()
+    records = list(tx.executions.values())
     return Duties(
         recover=any(record.status is Status.RUNNING and _is_over(record.lease_expires_at, tx) for record in records),
         expire_waits=any(

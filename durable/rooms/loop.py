@@ -78,12 +78,23 @@ def _report(state: RetryCallState, what: str) -> None:
 
 
 async def repeat(
-    step: Callable[[], Awaitable[None]], *, storage: Storage, waker: Waker, interval: float, what: str
+    step: Callable[[], Awaitable[None]],
+    *,
+    storage: Storage,
+    waker: Waker,
+    interval: float,
+    what: str,
+    is_over: Callable[[], bool],
 ) -> None:
-    """Run `step` for ever, `interval` seconds apart; an error is logged and never ends the loop."""
+    """Run `step`, `interval` seconds apart, until it is over; an error is logged and never ends the loop.
+
+    Cancelling alone may not end it: a pool that hands out a connection in the same moment swallows the cancellation.
+    """
     while True:
         try:
             await patiently(storage, step, what)
         except Exception:
             _log.exception("%s failed; it goes on after a pause", what)
+        if is_over():
+            return
         await waker.sleep(interval)

@@ -86,7 +86,6 @@ PAYLOADS: dict[str, tuple[Callable[[], Any], str]] = {
     "Infinity below": (lambda: [1.0, [-INFINITY]], r"input\.value\[1\]\[0\]"),
     "set": (lambda: {1}, "set"),
     "bytes": (lambda: b"x", "bytes"),
-    "tuple": (lambda: (1, 2), "tuple"),
     "Decimal": (lambda: Decimal(1), "Decimal"),
     "datetime": (lambda: datetime.now(UTC), "datetime"),
     "timedelta": (lambda: timedelta(1), "timedelta"),

@@ -13,6 +13,7 @@ from durable.testing import Maker
 from storage_postgres import verbs
 from storage_postgres.migrate import migrate
 from storage_postgres.plan import Plan, Query
+from storage_postgres.statements import render
 from tests.support.crowd import Crowd, Group, Statistics, fill
 from tests.support.plans import Explained, explain
 
@@ -49,6 +50,12 @@ SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "no loops": {"enable_nestloop": "off"},
     "generic": {"plan_cache_mode": "force_generic_plan"},
 }
+WAKE_UPS: Final = """
+insert into /*schema*/wakeups (task_name, sleeping_id, created_at)
+select e.task_name, e.sleeping_id, e.created_at from /*schema*/executions as e where e.status = 'waiting'
+union all
+select 'task', 'comes later ' || g, now() from generate_series(1, 500) as g
+"""
 MAKE: Final = Maker(series=7, task_name="task")
 ERROR: Final = '{"type": "lost", "message": ""}'
 
@@ -64,7 +71,9 @@ def table(request: pytest.FixtureRequest, postgres_dsn: str, schema_names: Itera
     schema = next(schema_names)
     with psycopg.connect(postgres_dsn, autocommit=True, options="-c jit=off") as connection:
         migrate(connection, schema)
-        yield Table(connection, fill(connection, schema, MIXES[mix], statistics))
+        crowd = fill(connection, schema, MIXES[mix], statistics)
+        connection.execute(render(WAKE_UPS, schema))
+        yield Table(connection, crowd)
 
 
 def some(crowd: Crowd, count: int) -> list[str]:
@@ -101,6 +110,7 @@ TAKERS: Final[Mapping[str, tuple[str, int, Query]]] = {
         executor_id="executor-b", queues=["default", "other"], task_names=["task", "other"], limit=100, lease=15))),
     "recover": ("late", 50, first(verbs.recover(limit=50, lost_error=ERROR, poisoned_error=ERROR))),
     "expire_waits": ("sleepers", 50, first(verbs.expire_waits(limit=50, error=ERROR))),
+    "apply_wakeups": ("sleepers", 50, first(verbs.apply_wakeups(limit=50))),
     "pick_up_cancelled": ("cancelled", 50, first(verbs.pick_up_cancelled(executor_id="executor-a", limit=50))),
     "claim_closes": ("closes", 50, first(verbs.claim_closes(limit=50, lease=15))),
     "recover_closes": ("closing", 50, first(verbs.recover_closes(limit=50))),
