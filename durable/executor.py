@@ -22,7 +22,7 @@ from durable.registry import Registry
 from durable.rooms.beat import BeatRoom
 from durable.rooms.cancel import CancelRoom
 from durable.rooms.claim import ClaimRoom
-from durable.rooms.loop import Waker, repeat
+from durable.rooms.loop import Waker, patiently, repeat
 from durable.rooms.renew import RenewRoom
 from durable.rooms.run import RunRoom
 from durable.rooms.settle import SettleRoom
@@ -251,7 +251,13 @@ class Executor:
         self._holdings.remove(attempt.key)
 
     async def _children_of(self, parent_id: str) -> list[ChildOutcome]:
-        return await self._live.storage.children([parent_id])
+        storage = self._live.storage
+
+        async def read() -> list[ChildOutcome]:
+            return await storage.children([parent_id])
+
+        # A storage that is away must not fail a turn: its attempts are for what its handler does.
+        return await patiently(storage, read, "reading the ends of children")
 
     async def _upkeep_step(self) -> None:
         await self._upkeep.step()

@@ -86,7 +86,7 @@ class Connections:
     async def open(self) -> None:
         self._async_pool = AsyncConnectionPool(
             self.conninfo, kwargs=self._settings(), configure=_register_loaders, open=False, name="durable",
-            min_size=self._min_size, max_size=self._max_size, timeout=10.0, check=None,
+            min_size=self._min_size, max_size=self._max_size, timeout=4.0, reconnect_timeout=2.0, check=None,
         )  # fmt: skip
         with translated():
             await self._async_pool.open(wait=True, timeout=10.0)
@@ -100,7 +100,7 @@ class Connections:
     def open_blocking(self) -> None:
         self._pool = ConnectionPool(
             self.conninfo, kwargs=self._settings(), configure=register_loaders, open=False, name="durable-blocking",
-            min_size=1, max_size=self._max_size, timeout=10.0,
+            min_size=1, max_size=self._max_size, timeout=4.0, reconnect_timeout=2.0,
         )  # fmt: skip
         with translated():
             self._pool.open(wait=True, timeout=10.0)

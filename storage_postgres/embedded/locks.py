@@ -25,7 +25,7 @@ class Lock:
     def __init__(self, path: Path) -> None:
         """Raises EmbeddedError when the file belongs to another user."""
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise EmbeddedError(
                 f"the lock file {path} cannot be opened ({error.strerror}); another user may have made it: "

@@ -9,8 +9,8 @@ on conflict do nothing
 returning sleeping_id;
 
 -- name: apply_wakeups
--- Bring kept wake-ups and waiting executions together; a null name means any. A wake-up whose execution has already
--- finished is dropped. Locks executions that it ends and their parents, skips what is locked; for a name given it waits
+-- Bring kept wake-ups and waiting executions together, oldest first; a null name means any. A wake-up whose execution
+-- has already finished is dropped. Locks executions that it ends and their parents, skips what is locked; for a name given it waits
 -- for the parent, because that is one row above one row. Index: the primary key of wakeups, executions_sleeping.
 with at as materialized (select /*schema*/clock_now() as now),
 met as materialized (
@@ -18,9 +18,9 @@ met as materialized (
         case when e.status = 'waiting' then e.parent_id end as parent_id
     from /*schema*/wakeups as w
         join /*schema*/executions as e
-            on e.task_name = w.task_name and e.sleeping_id = w.sleeping_id
+            on e.task_name = any(array[w.task_name]) and e.sleeping_id = any(array[w.sleeping_id])
     where (%(task_name)s::text is null or (w.task_name = %(task_name)s::text and w.sleeping_id = %(sleeping_id)s::text))
-    order by e.id
+    order by w.created_at
     limit %(limit)s::bigint
     for update of e skip locked
 ),

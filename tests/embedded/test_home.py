@@ -55,6 +55,15 @@ def test_locales_and_libpq_variables_in_the_environment_do_not_matter(
         assert query(server.dsn(), "select current_user || ' ' || current_database()") == "postgres postgres"
 
 
+def test_programs_of_postgres_see_neither(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LC_TIME", "LANG", "LANGUAGE", "PGOPTIONS"):
+        monkeypatch.setenv(name, "xx_NOWHERE.UTF-8")
+    monkeypatch.setenv("TZ", "Europe/Lisbon")
+    seen = account_for(place).run(["env"]).stdout.splitlines()
+    assert [line for line in seen if "LC_" in line or "NOWHERE" in line] == ["LC_ALL=C"]
+    assert "TZ=Europe/Lisbon" in seen
+
+
 def test_the_default_is_a_directory_of_the_checkout(
     place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

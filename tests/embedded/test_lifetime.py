@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 
 from storage_postgres.embedded import start
+from storage_postgres.embedded.binaries import choose_binaries, locate_binaries
+from storage_postgres.embedded.home import open_home
+from storage_postgres.embedded.launch import launch
+from storage_postgres.embedded.locks import Lock
+from storage_postgres.embedded.settings import choose_settings
 
 from .conftest import Spawn
 from .support import execute, is_alive, is_gone, is_locked, kill_all, parent_of, query, send, wait_until
@@ -66,6 +71,17 @@ def test_a_server_without_watcher_or_clients_is_joined_not_doubled(spawn: Spawn,
     assert second.postmaster == first.postmaster
     second.leave()
     wait_until(lambda: is_gone(their_home))
+
+
+def test_a_server_that_has_no_client_from_the_start_is_stopped(home: Path) -> None:
+    """The watcher's first signal then comes before the postmaster can take one."""
+    opened = open_home(home)
+    binaries = choose_binaries(locate_binaries(), opened.account)
+    settings = choose_settings(binaries, {}, is_durable=False)
+    starting = Lock(opened.start_lock)
+    assert launch(opened, binaries, opened.data(binaries.version), settings, starting)
+    starting.close()
+    wait_until(lambda: is_gone(home))
 
 
 def test_release_twice_ends_one_use(home: Path) -> None:

@@ -69,11 +69,11 @@ def _freeze_one(made: Crew, ids: list[str], dice: random.Random) -> dict[str, in
     if not frozen:
         victim.send_signal(signal.SIGCONT)
         return {}
-    wait_until(lambda: len(_claimed_again(made, frozen)) == len(frozen), 30, "the claim by another process")
+    wait_until(lambda: len(_claimed_again(made, frozen)) == len(frozen), 60, "the claim by another process")
     reclaimed = _claimed_again(made, frozen)
     victim.send_signal(signal.SIGCONT)
     # The new holders are still at the barrier: a late write that got through would be seen in their records.
-    wait_until(lambda: _late(made, victim.pid) >= set(reclaimed.items()), 30, "the late writes")
+    wait_until(lambda: _late(made, victim.pid) >= set(reclaimed.items()), 60, "the late writes")
     return reclaimed
 
 
@@ -81,7 +81,7 @@ def _all_running(made: Crew, ids: list[str]) -> None:
     def is_so() -> bool:
         return len(_running(made, ids)) == len(ids)
 
-    wait_until(is_so, 30, "the start of a round")
+    wait_until(is_so, 60, "the start of a round")
 
 
 def _claimed_again(made: Crew, frozen: dict[str, int]) -> dict[str, int]:

@@ -69,15 +69,13 @@ def _unfinished(made: Crew) -> int:
     return int(made.query("select count(*) from faults.executions where finished_at is null")[0][0])
 
 
-def _kill_at_random(
-    made: Crew, kills: int, dice: random.Random, progress: Progress, roots: int
-) -> dict[tuple[str, int], int]:
+def _kill_at_random(made: Crew, kills: int, dice: random.Random, progress: Progress) -> dict[tuple[str, int], int]:
     """(id, fence) of every execution that was running in a killed process → when it was killed."""
     interrupted: dict[tuple[str, int], int] = {}
     bar = progress.add_task("killing", total=kills)
     done = 0
     wait_until(
-        lambda: bool(made.query("select 1 from faults.executions where status = 'running' limit 1")), 30, "a start"
+        lambda: bool(made.query("select 1 from faults.executions where status = 'running' limit 1")), 60, "a start"
     )
     while done < kills and _unfinished(made):
         time.sleep(dice.uniform(0.4, 1.2))

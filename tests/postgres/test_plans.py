@@ -52,9 +52,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 WAKE_UPS: Final = """
 insert into /*schema*/wakeups (task_name, sleeping_id, created_at)
-select e.task_name, e.sleeping_id, e.created_at from /*schema*/executions as e where e.status = 'waiting'
-union all
-select 'task', 'comes later ' || g, now() from generate_series(1, 500) as g
+select e.task_name, e.sleeping_id, e.created_at from /*schema*/executions as e where e.status = 'waiting' limit 100
 """
 MAKE: Final = Maker(series=7, task_name="task")
 ERROR: Final = '{"type": "lost", "message": ""}'

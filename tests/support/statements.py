@@ -25,7 +25,8 @@ class Numbered(NamedTuple):
     names: list[str]
 
 
-def numbered(name: str, schema: str) -> Numbered:
+def numbered(name: str, schema: str, text: str | None = None) -> Numbered:
+    """`text` stands for the package's own of that name where it is given."""
     names: list[str] = []
 
     def number(match: re.Match[str]) -> str:
@@ -33,8 +34,8 @@ def numbered(name: str, schema: str) -> Numbered:
             names.append(match[1])
         return f"${names.index(match[1]) + 1}"
 
-    text = _PARAMETER.sub(number, load()[name]).replace("%%", "%")
-    return Numbered(render(text, schema), names)
+    with_numbers = _PARAMETER.sub(number, load()[name] if text is None else text).replace("%%", "%")
+    return Numbered(render(with_numbers, schema), names)
 
 
 def uncast_parameters(name: str) -> list[str]:

@@ -54,19 +54,19 @@ class PostgresSubject:
     ) -> None:
         self.handles = handles
         self._dsn = dsn
-        self._schema = schema
+        self.schema = schema
         self.control = control
         """In autocommit, for what a test does beside the verbs."""
 
     async def advance(self, seconds: float) -> None:
-        await clock.advance(self.control, self._schema, seconds)
+        await clock.advance(self.control, self.schema, seconds)
 
     async def now(self) -> datetime:
-        return await clock.now(self.control, self._schema)
+        return await clock.now(self.control, self.schema)
 
     @asynccontextmanager
     async def hold(self, ids: Sequence[str]) -> AsyncGenerator[RowsHeld]:
-        lock = render("select 1 from /*schema*/executions where id = any(%s::uuid[]) for update", self._schema)
+        lock = render("select 1 from /*schema*/executions where id = any(%s::uuid[]) for update", self.schema)
         async with await psycopg.AsyncConnection.connect(self._dsn) as holder:
             found = await (await holder.execute(lock, [plain(ids)])).fetchall()
             assert len(found) == len(ids), "every row to be held must be there"
@@ -89,7 +89,7 @@ class PostgresSubject:
         assignments = sql.SQL(", ").join(
             sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in columns
         )
-        update = render("update /*schema*/executions set ", self._schema) + assignments
+        update = render("update /*schema*/executions set ", self.schema) + assignments
         values = {name: str(value) if isinstance(value, str) else value for name, value in columns.items()}
         cursor = await self.control.execute(update + sql.SQL(" where id = %(_id)s"), {**values, "_id": execution_id})
         assert cursor.rowcount == 1, f"execution {execution_id} is not stored"

@@ -1,0 +1,149 @@
+"""Ways in which the SQL could be wrong, each as a change of its text, for `python -m tests.mutants`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from durable.execution import CloseStatus, Kind, Phase, Status
+
+__all__ = ["MUTATIONS", "Mutation", "Unmatched", "mutate_migrations", "mutate_statements"]
+
+SETTLES: Final = ("settle", "settle_and_spawn")
+TELLERS: Final = (*SETTLES, "cancel", "close_trees", "recover", "apply_wakeups", "expire_waits")
+"""Every statement that tells parents of ended children."""
+
+
+class Mutation(NamedTuple):
+    """`old` becomes `new` wherever it stands in the statements named; without statements, in the migrations."""
+
+    name: str
+    statements: tuple[str, ...]
+    old: re.Pattern[str]
+    new: str
+    first: str
+    """The tests that should notice, as a pytest -k expression; they run before all others."""
+
+
+class Unmatched(Exception):
+    """The text that a mutation changes is not there any more: the SQL has moved on, and the mutation must follow."""
+
+
+def mutate_statements(mutation: Mutation, statements: Mapping[str, str]) -> dict[str, str]:
+    return {**statements, **{name: _changed(mutation, statements[name]) for name in mutation.statements}}
+
+
+def mutate_migrations(mutation: Mutation, migrations: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
+    if mutation.statements:
+        return migrations
+    texts = _changed(mutation, "\0".join(text for _, _, text in migrations)).split("\0")
+    return [(number, name, text) for (number, name, _), text in zip(migrations, texts, strict=True)]
+
+
+def _changed(mutation: Mutation, text: str) -> str:
+    changed, count = mutation.old.subn(lambda _: mutation.new, text)
+    if not count or changed == text:
+        raise Unmatched(f"{mutation.name}: nothing reads {mutation.old.pattern!r}")
+    return changed
+
+
+def _one(name: str, statements: str | tuple[str, ...], old: str, new: str, first: str = "") -> Mutation:
+    named = (statements,) if isinstance(statements, str) else statements
+    return Mutation(name, named, re.compile(re.escape(old)), new, first)
+
+
+_LANES: Final = "from unnest(%(queues)s::text[], %(priorities)s::smallint[]) as lane (queue, priority)"
+_FENCED: Final = " and e.fence = any(array[i.fence])"
+_NEEDS_CANCEL: Final = " needs_cancel = e.status = 'running',"
+_SOME_LEFT: Final = "e.deliveries < e.max_deliveries"
+
+_HAND_MADE: Final = (
+    # The fence: every write on behalf of an attempt carries it, every change of hands raises it.
+    _one("settle without the fence", SETTLES, _FENCED, "", "settle"),
+    _one("renew without the fence", "renew", _FENCED, "", "renew"),
+    _one("heartbeat without the fence", "heartbeat", _FENCED, "", "heartbeat"),
+    _one("claim keeps the fence", "claim", "fence = e.fence + 1", "fence = e.fence", "claim"),
+    _one("recover keeps the fence", "recover", "fence = e.fence + 1", "fence = e.fence", "recover"),
+    _one("cancel keeps the fence", "cancel", "fence = e.fence + 1", "fence = e.fence", "cancel"),
+    _one("settle keeps the fence", SETTLES, "fence = i.fence + 1", "fence = i.fence", "settle"),
+    _one("the settled fence is not written", SETTLES, " settled_fence = i.fence,", "", "settled"),
+    # Claims.
+    _one("claim waits for locked rows", "claim", " for update skip locked", " for update", "claim"),
+    _one("claim takes the limit of every lane", "claim", ") as due limit %(limit)s::bigint", ") as due", "claim"),
+    _one("claim has no limit", "claim", " limit %(limit)s::bigint", "", "claim"),
+    _one("claim does not lock", "claim", " for update skip locked", "", "claim"),
+    _one("claim takes what is not due", "claim", " and e.due_at <= (select now from at)", "", "claim"),
+    _one("claim counts no delivery", "claim", " deliveries = e.deliveries + 1,", "", "claim or recover"),
+    _one("claim counts no attempt", "claim", " attempts = e.attempts + 1,", "", "claim"),
+    _one("claim gives turns in any order", "claim", "order by c.priority desc, c.due_at, c.id", "order by c.id",
+         "claim"),
+    _one("claim takes the lowest priority first", "claim", _LANES, _LANES.replace(
+        "unnest(", "(select * from unnest(").replace("as lane", "as x") + " order by x.priority) as lane", "claim"),
+    _one("claim takes the latest due first", "claim", "order by e.due_at, e.id", "order by e.due_at desc", "claim"),
+    _one("claim takes names it does not know", "claim", " and e.task_name = any(%(task_names)s::text[])", "", "claim"),
+    _one("claim takes records of a later version", "claim", "e.record_version <= ", "0 <> ", "claim"),
+    # Parents and children.
+    _one("a finished child is not counted down", TELLERS, "told.children, status", "0, status", "children or tree"),
+    _one("a child is counted down twice", TELLERS, "- told.children", "- told.children * 2", "children or tree"),
+    _one("the last child does not wake the parent", TELLERS, "waiting_for_finalize') then 'ready'",
+         "waiting_for_finalize') then p.status", "children or tree"),
+    _one("any child wakes the parent", TELLERS, "when p.active_children_count = told.children and p.status in",
+         "when p.status in", "children or tree"),
+    _one("spawned children are not counted", "settle_and_spawn", " + i.children, updated_at", ", updated_at", "spawn"),
+    _one("a refused spawn inserts its children", "settle_and_spawn", "join settled as s on s.id = c.parent_id",
+         "cross join (select true) as s", "spawn or settle"),
+    # Closing.
+    _one("an emptied parent is not closed", TELLERS, "p.close_status = 'closing' then 'closed'",
+         "p.close_status = 'closing' then 'closing'", "close"),
+    _one("what finishes is never closed", SETTLES, "when e.active_children_count = 0 then 'closed'",
+         "when e.active_children_count = 0 then 'ready'", "close or settle"),
+    _one("closing cancels no children", "close_trees", "e.finished_at is null as is_open", "false as is_open", "close"),
+    _one("closes that are late are never given back", "recover_closes", "c.close_lease_expires_at <= (select",
+         "c.close_lease_expires_at + interval '1 year' <= (select", "close"),
+    _one("closes are given back while they are held", "recover_closes",
+         " and c.close_lease_expires_at <= (select /*schema*/clock_now())", "", "close"),
+    # Recovery.
+    _one("recover waits for locked rows", "recover", " for update skip locked", " for update", "recover"),
+    _one("recover takes live leases", "recover", " and e.lease_expires_at <= (select now from at)", "", "recover"),
+    _one("recover has no limit", "recover", " limit %(limit)s::bigint", "", "recover"),
+    _one("nothing is ever poisoned", "recover", _SOME_LEFT, "true", "recover"),
+    _one("a crash costs an attempt", "recover", "e.attempts - 1 else", "e.attempts else", "recover"),
+    # Cancel, redrive.
+    _one("a running child is not told of a cancel", "close_trees", _NEEDS_CANCEL, "", "close"),
+    _one("a running execution is not told of a cancel", "cancel", _NEEDS_CANCEL, "", "cancel"),
+    _one("a cancel is picked up again and again", "pick_up_cancelled", "set needs_cancel = false",
+         "set needs_cancel = true", "cancel"),
+    _one("cancel ends what has finished", "cancel", "where n.is_open union all", "where true union all", "cancel"),
+    _one("cancel counts a child of its own twice", "cancel",
+         " and c.parent_id not in (select ending.id from ending)", "", "cancel"),
+    _one("redrive revives children", "redrive", " and e.parent_id is null", "", "redrive"),
+    _one("redrive revives what is still closing", "redrive", " and e.close_status = 'closed'", "", "redrive"),
+    # Waiting.
+    _one("what waits expires at once", "expire_waits", " and e.wait_expires_at <= (select now from at)", "", "expire"),
+    _one("the last wake-up wins", "keep_wakeup", "on conflict do nothing",
+         "on conflict (task_name, sleeping_id) do update set output = excluded.output", "wake"),
+    _one("a wake-up is kept for ever", "apply_wakeups", "where w.task_name = m.task_name and w.sleeping_id",
+         "where false and w.sleeping_id", "wake"),
+    # Enqueue.
+    _one("a key fits any input", "existing_rows", "e.idempotency_hash is not distinct from i.idempotency_hash", "true",
+         "enqueue"),
+    _one("a delay is forgotten", "enqueue", "at.now + i.delay * interval '1 second'), at.now)", "at.now), at.now)",
+         "enqueue or claim"),
+    _one("a time in the past stays in the past", "enqueue", "greatest(coalesce(i.run_at, ", "least(coalesce(i.run_at, ",
+         "enqueue"),
+)  # fmt: skip
+
+
+def _missing_words() -> Iterator[Mutation]:
+    """Each word of each enum, missing from the CHECK of its column."""
+    enums: dict[str, type[StrEnum]] = {"status": Status, "kind": Kind, "phase": Phase, "close_status": CloseStatus}
+    for column, enum in enums.items():
+        for word in enum:
+            others = [f"'{other}'" for other in enum if other is not word]
+            listed = re.compile(rf"(?<=executions_{column} check \({column} in \()[^)]*'{word}'[^)]*(?=\))")
+            yield Mutation(f"{column} may not be {word}", (), listed, ", ".join(others), "")
+
+
+MUTATIONS: Final = {mutation.name: mutation for mutation in (*_HAND_MADE, *_missing_words())}
