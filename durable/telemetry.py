@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from opentelemetry import metrics, trace
@@ -47,7 +47,7 @@ class Telemetry:
             self._recovered.add(count, {"status": status})
 
     @contextmanager
-    def attempt(self, claimed: Claimed) -> Iterator[None]:
+    def attempt(self, claimed: Claimed) -> Generator[None]:
         """A span around one attempt; an exception that passes through is recorded by its type."""
         if self.tracer is None:
             yield

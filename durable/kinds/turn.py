@@ -71,7 +71,8 @@ class Turn:
 
     async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a sync function in a thread of the executor, with this task's context variables."""
-        call = partial(contextvars.copy_context().run, _without_stop_iteration, partial(function, *args, **kwargs))
+        run: Callable[..., Any] = contextvars.copy_context().run
+        call = partial(run, _without_stop_iteration, partial(function, *args, **kwargs))
         thread = self.services.threads.submit(call)
         try:
             value = await asyncio.wrap_future(thread)

@@ -1,1 +1,5 @@
-"""Faults made on purpose: processes killed and frozen while work goes on. Run it as `python -m tests.faults`."""
+"""Fault runs: executors in processes of their own are killed or frozen under load, and every promise is checked after.
+
+    python -m tests.faults kill --executions 5000 --kills 20 --json
+    python -m tests.faults freeze --json
+"""

@@ -134,6 +134,12 @@ def test_a_function_that_cannot_take_a_context_is_refused_at_once(function: Call
         signature(function, skip_first=True)
 
 
+@pytest.mark.parametrize("function", [dict, 5, None])
+def test_what_has_no_readable_signature_is_refused_at_once(function: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"has no signature that Python can read"):
+        signature(function)
+
+
 @pytest.mark.parametrize(
     ("function", "args", "kwargs", "detail"),
     [

@@ -44,10 +44,10 @@ def stop() -> None: ...
 def test_a_payload_codec_covers_every_payload(hook: PayloadCodec, value: str | None) -> None:
     codec = Codec(hook=hook)
     form = codec.value(str | None)
-    text = form.dump(value, "result")
-    assert text.startswith("~codec:")
-    assert "s3cret" not in text
-    assert form.load(text) == value
+    for text in (form.dump(value, "result"), form.dump(value, "result")):  # built at first use, so both ways twice
+        assert text.startswith("~codec:")
+        assert "s3cret" not in text
+        assert form.load(text) == value
     error = codec.dump_error(ValueError("s3cret"))
     assert "s3cret" not in error
     assert codec.load_error(error).message == "s3cret"
