@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from durable.definition import Definition
 from durable.execution import ChildOutcome, FinishedExecution, Status
@@ -51,7 +51,7 @@ def _typed(registry: Registry, value: Any) -> Any:
     """The value, and in a ParentResult the outputs of the children, typed by the definitions of those."""
     if not isinstance(value, ParentResult):
         return value
-    result: ParentResult[Any] = value
+    result = cast("ParentResult[Any]", value)
     return replace(result, children=[_typed_child(registry, child) for child in result.children])
 
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -96,12 +97,12 @@ def send(pid: int, number: signal.Signals) -> None:
 
 def clean_up(directory: Path) -> None:
     """Kill what still works below `directory` and remove the sockets that it leaves elsewhere."""
+    commands = [args for _, _, args in list_processes().values() if str(directory) in args]
     kill_all(directory)
     wait_until(lambda: not find_processes_of(directory))
-    for pid_file in directory.rglob("postmaster.pid"):
-        lines = pid_file.read_text().splitlines()
-        if len(lines) > 4:
-            shutil.rmtree(lines[4], ignore_errors=True)
+    traces = commands + [pid_file.read_text() for pid_file in directory.rglob("postmaster.pid")]
+    for sockets in set(re.findall(r"/[\w/.-]*/durable-\d+-[0-9a-f]{12}", "\n".join(traces))):
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
 def query(dsn: str, statement: str) -> Any:

@@ -1,71 +1,125 @@
-"""One executor process of the fault suite: runs until it is ended, and tries to write late when it was frozen."""
+"""One executor process of a fault run: `python -m tests.faults.worker '{…}'`. It ends when its standard input does."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import signal
+import json
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
 
-from durable.child import place
-from durable.execution import Claimed
-from durable.storage import Storage
-from durable.transitions import complete, fail, release, spawn
-from tests.faults.app import app, held, ledger, plain
+import psycopg
+from psycopg_pool import ConnectionPool
 
-LEASE = float(os.environ.get("DURABLE_FAULTS_LEASE", "2"))
+from durable import Durable, TaskContext
+from durable.clock import SystemClock
+from storage_postgres.statements import render
+from tests.faults.app import Gates, fence_of, kill_tasks, zombie_tasks
+from tests.faults.ledger import Ledger
+from tests.faults.recording import RecordingStorage
 
-
-class Refusals(logging.Handler):
-    """The executor's own late ends, which it reports when they are refused."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if "late end" in str(record.msg):
-            ledger.write("refused", message=record.getMessage())
-
-
-async def write_late(storage: Storage, claimed: Claimed) -> None:
-    """Everything an attempt can write, under the fence it had before the freeze. Each must change nothing."""
-    new = plain.child(1).new
-    child = place(
-        new, execution_id=app.new_id(), parent_id=claimed.id, root_id=claimed.root_id, index=0, depth=1,
-        is_finalize=False,
-    )  # fmt: skip
-    for name, settlement in (
-        ("complete", complete(claimed, '"late"')),
-        ("fail", fail(claimed, '{"type": "late", "message": ""}', retry_delay=None)),
-        ("retry", fail(claimed, '{"type": "late", "message": ""}', retry_delay=0.0)),
-        ("release", release(claimed)),
-        ("children", spawn(claimed, None, (child,))),
-    ):
-        accepted = claimed.id in (await storage.settle([settlement])).accepted
-        ledger.write("late", id=claimed.id, fence=claimed.fence, what=name, accepted=accepted)
-    accepted = claimed.id in await storage.renew([(claimed.id, claimed.fence)], lease=60.0)
-    ledger.write("late", id=claimed.id, fence=claimed.fence, what="renew", accepted=accepted)
-    accepted = claimed.id in await storage.heartbeat([(claimed.id, claimed.fence, '"late"')])
-    ledger.write("late", id=claimed.id, fence=claimed.fence, what="heartbeat", accepted=accepted)
+__all__ = ["SuspendedClock", "WorkerSettings"]
 
 
-async def write_late_when_thawed(thawed: asyncio.Event) -> None:
-    """After each SIGCONT, try to write for everything that was running here when the process was stopped."""
-    while True:
-        await thawed.wait()
-        thawed.clear()
-        for claimed in tuple(held.values()):
-            await write_late(app.storage, claimed)
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What the run tells a worker; times are seconds."""
+
+    dsn: str
+    schema: str
+    folder: str
+    lease: float
+    concurrency: int
+    seed: int
+    is_clock_suspended: bool = False
+    """The worker's local clock does not count the time in which the process was frozen."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
 
 
-async def main() -> None:
-    logging.getLogger("durable").addHandler(Refusals())
-    stop, thawed = asyncio.Event(), asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCONT, thawed.set)
-    async with app.executor(lease=LEASE, poll_interval="200ms", concurrency=12, threads=6, grace="1s"):
-        ledger.write("up")
-        watcher = asyncio.create_task(write_late_when_thawed(thawed))
-        await stop.wait()
-        watcher.cancel()
+class SuspendedClock(SystemClock):
+    """Stands still while the process does, as CLOCK_MONOTONIC does while a machine is suspended.
+
+    The local deadlines of leases are then of no use, and nothing but the fence keeps a late write out.
+    """
+
+    _LONGEST_STEP = 0.25
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen_at = time.monotonic()
+        self._passed = 0.0
+
+    def monotonic(self) -> float:
+        with self._lock:
+            now = time.monotonic()
+            self._passed += min(now - self._seen_at, self._LONGEST_STEP)
+            self._seen_at = now
+            return self._passed
+
+
+class _Effects:
+    """Writes to the table of effects on connections of the handlers' own."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._insert = render(
+            "insert into /*schema*/effects values (%s, %s, %s, pg_backend_pid(), clock_timestamp())", settings.schema
+        )
+        self._pool: ConnectionPool[psycopg.Connection[tuple[object, ...]]] = ConnectionPool(
+            settings.dsn, kwargs={"autocommit": True}, min_size=1, max_size=2, open=False
+        )
+
+    def __call__(self, ctx: TaskContext) -> None:
+        with self._pool.connection() as connection:
+            connection.execute(self._insert, [ctx.execution_id, fence_of(ctx), ctx.attempt])
+
+    def __enter__(self) -> _Effects:
+        self._pool.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close(timeout=1.0)
+
+
+async def serve(settings: WorkerSettings) -> None:
+    """Run executions until the standard input ends; lines on it open and shut the gates."""
+    ledger = Ledger(Path(settings.folder))
+    gates = Gates()
+    app = Durable(
+        storage=RecordingStorage(settings.dsn, schema=settings.schema, ledger=ledger),
+        clock=SuspendedClock() if settings.is_clock_suspended else None,
+    )
+    with _Effects(settings) as effects:
+        kill_tasks(app, ledger, effects, Random(settings.seed))
+        zombies = Durable("memory:") if False else app
+        _declare_zombies(zombies, ledger, gates)
+        async with app.executor(
+            lease=settings.lease, concurrency=settings.concurrency, poll_interval="250ms",
+            upkeep_interval=settings.lease / 4, grace=0,
+        ) as executor:  # fmt: skip
+            ledger.note("ready", executor=executor.id)
+            await _obey(gates)
+
+
+def _declare_zombies(app: Durable, ledger: Ledger, gates: Gates) -> None:
+    zombie_tasks(app, ledger, gates)
+
+
+async def _obey(gates: Gates) -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async for line in reader:
+        match line.strip():
+            case b"open":
+                gates.open()
+            case b"shut":
+                gates.shut()
+    gates.open()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(serve(WorkerSettings(**json.loads(sys.argv[1]))))
