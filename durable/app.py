@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from durable.child import Child
 from durable.child_results import child_result, reader
@@ -22,7 +22,7 @@ from durable.ids import IdSource, parse_id
 from durable.live import Live
 from durable.registry import Registry
 from durable.returns import ChildResult
-from durable.settings import ExecutorSettings
+from durable.settings import ExecutorOptions, ExecutorSettings
 from durable.storage import Storage, open_storage
 from durable.sync_client import Client
 from durable.task import Home, Task
@@ -96,7 +96,7 @@ class Durable(Registry):
             await live.storage.close()
 
     @asynccontextmanager
-    async def executor(self, **settings: Any) -> AsyncGenerator[Executor]:
+    async def executor(self, **settings: Unpack[ExecutorOptions]) -> AsyncGenerator[Executor]:
         """Run executions of this app's definitions while the block lasts; opens the app if it is not open.
 
         `settings` are those of ExecutorSettings. On leaving, claiming stops at once, running handlers get `grace`,

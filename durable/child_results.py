@@ -51,7 +51,8 @@ def _typed(registry: Registry, value: Any) -> Any:
     """The value, and in a ParentResult the outputs of the children, typed by the definitions of those."""
     if not isinstance(value, ParentResult):
         return value
-    result = cast("ParentResult[Any]", value)
+    # mypy finds the parameter by itself; to pyright it is unknown here.
+    result = cast("ParentResult[Any]", value)  # type: ignore[redundant-cast]
     return replace(result, children=[_typed_child(registry, child) for child in result.children])
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict
 
 from durable.checks import integer
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError
 from durable.execution import DEFAULT_QUEUE
 
-__all__ = ["NAME_LIMIT", "ExecutorSettings", "checked_name"]
+__all__ = ["NAME_LIMIT", "ExecutorOptions", "ExecutorSettings", "checked_name"]
 
 NAME_LIMIT: Final = 200
 _LONGEST_UPKEEP: Final = 15.0
@@ -31,6 +31,18 @@ def checked_name(name: object, field: str) -> str:
     if name.startswith("_durable"):
         raise ConfigurationError(f"{field} {name!r} starts with _durable, which is reserved")
     return name
+
+
+class ExecutorOptions(TypedDict, total=False):
+    """What `app.executor(…)` takes; see ExecutorSettings for meanings and defaults."""
+
+    queues: Sequence[str]
+    concurrency: int
+    threads: int
+    lease: Duration
+    poll_interval: Duration
+    upkeep_interval: Duration | None
+    grace: Duration
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from durable.errors import ConfigurationError, NotOpen, StorageUnavailable
+from durable.storage import Operation
 from storage_postgres.failures import is_connection_spent, translated
 from storage_postgres.loaders import register_loaders
 from storage_postgres.operation import PostgresOperation
@@ -193,14 +194,16 @@ class PostgresLane:
         self._connections = connections
         self._connection: psycopg.Connection[Any] | None = None
 
-    def run(self, operation: PostgresOperation[T]) -> T:
+    def run(self, operation: Operation[T]) -> T:
+        assert isinstance(operation, PostgresOperation), "a lane runs the operations of its own storage"
         if self._connection is None or self._connection.closed:
             self._connection = self._connections.connect()
         try:
-            return self._connections.run_own(operation, self._connection)
+            result: T = self._connections.run_own(operation, self._connection)
         except BaseException:
             self.close()
             raise
+        return result
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
+from types import FunctionType
 from typing import Final
 
 import durable
@@ -142,13 +145,24 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert missing == set()
 
 
-def test_every_public_name_has_a_docstring() -> None:
-    public = {
-        f"{module.__name__}.{name}": getattr(module, name) for module in PUBLIC_MODULES for name in module.__all__
-    }
-    described = (value for value in public.values() if inspect.isclass(value) or inspect.isfunction(value))
+def test_every_public_class_and_function_says_what_it_is() -> None:
+    public = {getattr(module, name) for module in PUBLIC_MODULES for name in module.__all__}
+    # Errors stand in the tree at the top of their file; the words of an enum speak for themselves.
+    described = [
+        value
+        for value in public
+        if inspect.isfunction(value) or (inspect.isclass(value) and not issubclass(value, BaseException | Enum))
+    ]
 
-    assert [value for value in described if not inspect.getdoc(value)] == []
+    assert len(described) > 30
+    assert [value for value in described if not own_docstring(value)] == []
+
+
+def own_docstring(value: type | FunctionType) -> str | None:
+    """As written: dataclasses and named tuples make one up where there is none."""
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(value))).body
+    assert isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    return ast.get_docstring(node)
 
 
 def test_every_command_is_in_the_documentation() -> None:

@@ -1,19 +1,22 @@
 -- name: duties
--- Whether each kind of upkeep has something to do: one probe of each index.
+-- Whether each kind of upkeep has something to do: one probe of each index, which the order keeps. As `exists` it may
+-- become a scan of the table, when the planner remembers a time when all of it was late.
 -- Index: executions_lease, executions_wait, executions_close, executions_closing, the primary key of wakeups.
 with at as materialized (select /*schema*/clock_now() as now)
 select
-    exists (
-        select 1 from /*schema*/executions as e
-        where e.status = 'running' and e.lease_expires_at <= (select now from at)),
-    exists (
-        select 1 from /*schema*/executions as e
-        where e.status = 'waiting' and e.wait_expires_at <= (select now from at)),
+    (select e.id from /*schema*/executions as e
+        where e.status = 'running' and e.lease_expires_at <= (select now from at)
+        order by e.lease_expires_at limit 1) is not null,
+    (select e.id from /*schema*/executions as e
+        where e.status = 'waiting' and e.wait_expires_at <= (select now from at)
+        order by e.wait_expires_at limit 1) is not null,
     exists (select 1 from /*schema*/wakeups),
-    exists (select 1 from /*schema*/executions as e where e.close_status = 'ready'),
-    exists (
-        select 1 from /*schema*/executions as e
-        where e.close_status = 'closing' and e.close_lease_expires_at <= (select now from at));
+    (select e.id from /*schema*/executions as e
+        where e.close_status = 'ready'
+        order by e.finished_at limit 1) is not null,
+    (select e.id from /*schema*/executions as e
+        where e.close_status = 'closing' and e.close_lease_expires_at <= (select now from at)
+        order by e.close_lease_expires_at limit 1) is not null;
 
 -- name: recover
 -- Take running executions back from executors whose lease has run out; judged, locked and written in one statement.

@@ -86,13 +86,13 @@ async def test_an_asynchronous_connection_takes_the_dsn(home: Path) -> None:
             assert await cursor.fetchone() == (1,)
 
 
-def test_four_threads_that_start_it_at_once_get_one_server(new_home: Path) -> None:
+def test_four_threads_that_start_it_at_once_get_one_server(home: Path) -> None:
     barrier = threading.Barrier(4)
     servers: list[EmbeddedServer] = []
 
     def start_one() -> None:
         barrier.wait()
-        servers.append(start(new_home, durable=False))
+        servers.append(start(home, durable=False))
 
     threads = [threading.Thread(target=start_one) for _ in range(4)]
     for thread in threads:
@@ -103,7 +103,7 @@ def test_four_threads_that_start_it_at_once_get_one_server(new_home: Path) -> No
     assert len({server.pid() for server in servers}) == 1
     for server in servers:
         server.release()
-    wait_until(lambda: is_gone(new_home))
+    wait_until(lambda: is_gone(home))
 
 
 def test_tcp_asks_for_the_password(home: Path) -> None:

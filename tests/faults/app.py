@@ -194,9 +194,9 @@ class ZombieTasks:
     """What a freeze run enqueues: one for each kind of write that a thawed process may try."""
 
     finish: Task[[int], int]
-    thread: Task[[int], int]
+    finish_in_thread: Task[[int], int]
     fail: Task[[int], int]
-    retry: Task[[int], int]
+    try_again: Task[[int], int]
     spawn: Task[[int], int]
     turn: Task[[int], Any]
 
@@ -227,7 +227,7 @@ def zombie_tasks(app: Durable, journal: Journal, gates: Gates) -> ZombieTasks:
         return n
 
     @app.task
-    def thread(ctx: TaskContext, n: int) -> int:
+    def finish_in_thread(ctx: TaskContext, n: int) -> int:
         start(ctx)
         gates.is_open_for_threads.wait()
         try:
@@ -243,13 +243,13 @@ def zombie_tasks(app: Durable, journal: Journal, gates: Gates) -> ZombieTasks:
         raise NonRetryable("as it should")
 
     @app.task(retry=Retry(3, constant(0)))
-    async def retry(ctx: TaskContext, n: int) -> int:
+    async def try_again(ctx: TaskContext, n: int) -> int:
         await passed(ctx)
         if ctx.attempt == 1:
             raise ValueError("the first attempt fails")
         return n
 
-    return ZombieTasks(finish, thread, fail, retry, *_zombie_trees(app, passed))
+    return ZombieTasks(finish, finish_in_thread, fail, try_again, *_zombie_trees(app, passed))
 
 
 def _zombie_trees(

@@ -1,172 +1,220 @@
-"""Kill: four executor processes, kill -9 at random and respawn, while a mix of work goes on."""
+"""Kill: executors are killed with SIGKILL while they run executions, and started again; nothing is lost or doubled."""
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import signal
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
 from typing import Any
 
-from rich.progress import Progress
+from durable import Client, Durable
+from storage_postgres import PostgresStorage
+from tests.faults.app import Tasks, kill_tasks
+from tests.faults.checker import Verdict, effects_of_cut_attempts, fenced_writes, judge, open_records, percentile
+from tests.faults.ledger import Reader
+from tests.faults.mix import Expected, Unit, units
+from tests.faults.processes import Process, Processes
+from tests.faults.progress import Progress
+from tests.faults.server import Database, wait_until
+from tests.faults.worker import WorkerSettings
 
-from durable import Child
-from tests.faults.crew import Crew, crew, wait_until
-from tests.faults.ledger import entries
+__all__ = ["KillOptions", "run_kill"]
 
-__all__ = ["run"]
-
-PROCESSES = 4
-LEASE = 2.0
-QUIET_LIMIT = 60.0
-TOTAL_LIMIT = 540.0
-RECORDS = {"plain": 1, "threaded": 1, "flaky": 1, "family": 5, "chain": 4, "rounds": 1}
-SHARES = {"plain": 0.35, "threaded": 0.1, "flaky": 0.1, "family": 0.25, "chain": 0.15, "rounds": 0.05}
-
-
-def mix(executions: int, dice: random.Random) -> list[tuple[str, int]]:
-    """Roots whose trees have at least `executions` records in all."""
-    roots: list[tuple[str, int]] = []
-    records = 0
-    while records < executions:
-        kind = dice.choices(list(SHARES), weights=list(SHARES.values()))[0]
-        roots.append((kind, len(roots)))
-        records += RECORDS[kind]
-    return roots
+WORKERS = 4
+CONCURRENCY = 8
+OUTSTANDING = WORKERS * CONCURRENCY * 4
+"""Roots that wait or run at any time: enough to keep all slots busy, few enough that what was cut starts again soon."""
 
 
-def run(*, executions: int, kills: int, seed: int, dsn: str | None, progress: Progress) -> dict[str, Any]:
-    """Give the figures of one run; it failed if `failures` is not empty."""
-    dice = random.Random(seed)
-    # Long enough that the work outlasts the kills: about a second each, with the processes' time to start.
-    longest = max(0.02, 2.0 * kills * 1.4 * PROCESSES * 12 / executions)
-    with crew(dsn, lease=LEASE, longest=min(longest, 2.0)) as made:
-        from tests.faults.app import app
-
-        began = time.monotonic()
-        roots = mix(executions, dice)
-        with app.client() as client:
-            calls = [_call(kind, n) for kind, n in roots]
-            handles = [
-                handle for at in range(0, len(calls), 5000) for handle in client.enqueue_calls(calls[at : at + 5000])
-            ]
-        for _ in range(PROCESSES):
-            made.spawn()
-        killed = _kill_at_random(made, kills, dice, progress)
-        _wait_for_the_end(made, progress, began)
-        return _figures(made, roots, [handle.execution_id for handle in handles], killed, seed, began)
+@dataclass(frozen=True)
+class KillOptions:
+    executions: int
+    kills: int
+    seed: int
+    lease: float
+    limit: float
+    """Seconds for the load; the checks come after."""
 
 
-def _call(kind: str, n: int) -> Child[Any]:
-    from tests.faults import app
-
-    call: Child[Any] = getattr(app, kind).child(n)
-    return call
-
-
-def _unfinished(made: Crew) -> int:
-    return int(made.query("select count(*) from faults.executions where finished_at is null")[0][0])
+@dataclass
+class _Kill:
+    at: int
+    pid: int
+    interrupted: dict[str, int]
+    """Execution id to fence, of what had started in the process and was held by it when it died."""
 
 
-def _kill_at_random(made: Crew, kills: int, dice: random.Random, progress: Progress) -> dict[tuple[str, int], int]:
-    """(id, fence) of every execution that was running in a killed process → when it was killed."""
-    interrupted: dict[tuple[str, int], int] = {}
-    bar = progress.add_task("killing", total=kills)
-    done = 0
-    wait_until(
-        lambda: bool(made.query("select 1 from faults.executions where status = 'running' limit 1")), 60, "a start"
-    )
-    while done < kills and _unfinished(made):
-        time.sleep(dice.uniform(0.4, 1.2))
-        living = [process for process in made.processes if process.poll() is None]
-        victim = dice.choice(living)
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.wait()
-        at = time.monotonic_ns()
-        for id_, fence in made.held_by(victim).items():
-            interrupted[id_, fence] = at
-        made.spawn()
-        done += 1
-        progress.update(bar, completed=done)
-    return interrupted
+@dataclass
+class _Run:
+    options: KillOptions
+    database: Database
+    processes: Processes
+    reader: Reader
+    random: Random
+    progress: Progress
+    expected: dict[str, Expected] = field(default_factory=dict)
+    kills: list[_Kill] = field(default_factory=list)
+    kills_sent: int = 0
+    finished: int = 0
+    open_starts: dict[int, set[tuple[str, int]]] = field(default_factory=dict)
+    """By process: what has started there and not ended."""
+
+    @property
+    def is_fed(self) -> bool:
+        return len(self.expected) >= self.options.executions
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_fed and self.finished >= len(self.expected)
+
+    def look(self) -> None:
+        """Read what the workers have noted since the last look."""
+        new = self.reader.read()
+        self.processes.note_ready(new)
+        for event in new:
+            key = (event.execution_id, event.fence)
+            if event.kind == "start":
+                self.open_starts.setdefault(event.pid, set()).add(key)
+            elif event.kind == "end" or (event.kind == "write" and event.fields["verb"] not in ("heartbeat", "renew")):
+                self.open_starts.get(event.pid, set()).discard(key)
 
 
-def _wait_for_the_end(made: Crew, progress: Progress, began: float) -> None:
-    (total,) = made.query("select count(*) from faults.executions")[0]
-    bar = progress.add_task("finishing", total=total)
+def run_kill(options: KillOptions, database: Database, folder: Path, progress: Progress) -> dict[str, Any]:
+    """The report; `problems` is empty if every promise was kept."""
+    began = time.monotonic()
+    reader = Reader(folder)
+    settings = WorkerSettings(database.dsn, database.schema, str(folder), options.lease, CONCURRENCY, options.seed)
+    app = Durable(storage=PostgresStorage(database.dsn, schema=database.schema))
+    tasks = kill_tasks(app, _Unheard(), _no_effect, Random(0))
+    with Processes(settings, folder, reader) as processes, app.client() as client:
+        run = _Run(options, database, processes, reader, Random(options.seed), progress)
+        processes.wait_ready(*[processes.spawn() for _ in range(WORKERS)])
+        _drive(run, client, tasks, began + options.limit)
+        is_open = open_records(database, within=60.0)
+        processes.leave()
+        run.look()
+        return _report(run, is_open, began)
 
-    def is_over() -> bool:
-        left = _unfinished(made)
-        progress.update(bar, completed=total - left)
-        return not left
 
-    try:
-        wait_until(is_over, TOTAL_LIMIT - (time.monotonic() - began), "the end of the work")
-        wait_until(lambda: not _open(made), QUIET_LIMIT, "closing")
-    except TimeoutError as error:
-        progress.console.print(f"[red]{error}[/red]")
+class _Unheard:
+    """The client runs no handler, so nothing is ever noted here."""
+
+    def note(self, kind: str, execution_id: str = "", fence: int = 0, **fields: Any) -> None:
+        raise AssertionError("a handler ran in the client")
 
 
-def _open(made: Crew) -> int:
+def _no_effect(_: Any) -> None:
+    raise AssertionError("a handler ran in the client")
+
+
+def _drive(run: _Run, client: Client, tasks: Tasks, deadline: float) -> None:
+    """Feed the load and kill at random points of it, until all is finished or the time is up."""
+    feed = units(tasks, run.random, run.options.executions)
+    goals = sorted(run.random.uniform(0.02, 0.93) * run.options.executions for _ in range(run.options.kills))
+
+    def turn() -> bool:
+        run.look()
+        run.finished = _finished_roots(run.database)
+        _feed(run, client, feed)
+        if len(run.kills) < len(goals) and run.finished >= goals[len(run.kills)]:
+            _strike(run)
+        run.progress.show(run.finished, run.options.executions, f"{len(run.kills)} kills")
+        return run.is_done
+
+    if not wait_until(turn, limit=deadline - time.monotonic(), interval=0.05):
+        run.progress.say("the time is up")
+
+
+def _feed(run: _Run, client: Client, feed: Iterator[Unit]) -> None:
+    batch: list[Unit] = []
+    room = OUTSTANDING - (len(run.expected) - run.finished)
+    while room > 0 and (unit := next(feed, None)) is not None:
+        batch.append(unit)
+        room -= len(unit.calls)
+    if batch:
+        handles = client.enqueue_calls([call for unit in batch for call in unit.calls])
+        wanted = [expected for unit in batch for expected in unit.expected]
+        run.expected.update({handle.execution_id: end for handle, end in zip(handles, wanted, strict=True)})
+
+
+def _finished_roots(database: Database) -> int:
     return int(
-        made.query(
-            "select count(*) from faults.executions where finished_at is null or close_status <> 'closed' "
-            "or lease_expires_at is not null or active_children_count <> 0"
-        )[0][0]
+        database.value("select count(*) from /*schema*/executions where parent_id is null and finished_at is not null")
     )
 
 
-def _figures(
-    made: Crew,
-    roots: list[tuple[str, int]],
-    ids: list[str],
-    killed: dict[tuple[str, int], int],
-    seed: int,
-    began: float,
-) -> dict[str, Any]:
-    from tests.faults.app import expected
+def _strike(run: _Run) -> None:
+    """Kill one worker that runs something, and start another. It counts if it interrupted at least one handler."""
+    victims = [process for process in run.processes.living if run.open_starts.get(process.pid)]
+    if not victims:
+        return
+    victim = run.random.choice(victims)
+    victim.kill()
+    at = time.monotonic_ns()
+    run.kills_sent += 1
+    run.look()
+    interrupted = _interrupted(run, victim)
+    if interrupted:
+        run.kills.append(_Kill(at, victim.pid, interrupted))
+    run.processes.remove(victim)
+    run.processes.spawn()
 
-    stored = {id_: (status, output) for id_, status, output in made.query(
-        "select id::text, status, output from faults.executions where parent_id is null")}  # fmt: skip
-    lost = sum(1 for id_ in ids if stored.get(id_, ("", None))[0] != "completed")
-    wrong = sum(
-        1
-        for id_, (kind, n) in zip(ids, roots, strict=True)
-        if stored.get(id_, ("", None))[0] == "completed" and _value(kind, stored[id_][1]) != expected(kind, n)
+
+def _interrupted(run: _Run, victim: Process) -> dict[str, int]:
+    held = run.database.rows(
+        "select id, fence from /*schema*/executions where status = 'running' and executor_id = %s", victim.executor_id
     )
-    (twice,) = made.query("select count(*) from (select id from faults.ends group by id having count(*) > 1) as x")[0]
-    (records,) = made.query("select count(*) from faults.executions")[0]
-    (extra,) = made.query(
-        "select count(*) from (select parent_id, child_index from faults.executions where parent_id is not null "
-        "group by 1, 2 having count(*) > 1) as x")[0]  # fmt: skip
-    events = list(entries(made.folder))
-    waits = _recovery_times(events, killed)
-    return {
-        "executions": records, "kills": sum(1 for process in made.processes if process.returncode == -signal.SIGKILL),
-        "interrupted": len(killed), "lost": lost, "duplicated_results": wrong + twice + extra,
-        "fenced_writes": sum(1 for event in events if event["event"] == "refused"),
-        "open_after_60s": _open(made), "recovery_p99_s": waits[int(len(waits) * 0.99)] if waits else None,
-        "recovery_max_s": waits[-1] if waits else None,
-        "starts": sum(1 for event in events if event["event"] == "start"),
-        "lease_s": LEASE, "seed": seed, "seconds": round(time.monotonic() - began, 1),
-    }  # fmt: skip
+    started = run.open_starts.get(victim.pid, set())
+    return {str(id_): fence for id_, fence in held if (str(id_), fence) in started}
 
 
-def _value(kind: str, output: str) -> Any:
-    value = json.loads(output)
-    return value["output"] if kind == "rounds" else value
-
-
-def _recovery_times(events: list[dict[str, Any]], killed: dict[tuple[str, int], int]) -> list[float]:
-    """Seconds from each kill to the next start of what it interrupted, in falling luck."""
+def _restarts(run: _Run) -> list[float]:
+    """Seconds from each kill to the next start of what it interrupted."""
     starts: dict[str, list[tuple[int, int]]] = {}
-    for event in events:
-        if event["event"] == "start":
-            starts.setdefault(event["id"], []).append((event["fence"], event["at"]))
-    waits = [
-        (min(at for newer, at in starts[id_] if newer > fence) - killed_at) / 1e9
-        for (id_, fence), killed_at in killed.items()
-        if any(newer > fence for newer, _ in starts.get(id_, ()))
+    for event in run.reader.of("start"):
+        starts.setdefault(event.execution_id, []).append((event.fence, event.at))
+    return [
+        (min(at for later, at in starts[id_] if later > fence) - kill.at) / 1e9
+        for kill in run.kills
+        for id_, fence in kill.interrupted.items()
+        if any(later > fence for later, _ in starts[id_])
     ]
-    return sorted(round(wait, 2) for wait in waits)
+
+
+def _report(run: _Run, is_open: int, began: float) -> dict[str, Any]:
+    verdict: Verdict = judge(run.database, run.expected, run.reader.events)
+    problems = list(verdict.problems)
+    if len(run.expected) < run.options.executions:
+        problems.append(f"only {len(run.expected)} executions were enqueued before the time was up")
+    if len(run.kills) < run.options.kills:
+        problems.append(f"only {len(run.kills)} of {run.options.kills} kills interrupted a running handler")
+    if is_open:
+        problems.append(f"{is_open} records are still open after 60 s")
+    restarts = _restarts(run)
+    return {
+        "executions": len(run.expected),
+        "records": int(run.database.value("select count(*) from /*schema*/executions")),
+        "kills": len(run.kills),
+        "kills_sent": run.kills_sent,
+        "interrupted": sum(len(kill.interrupted) for kill in run.kills),
+        "starts": len(run.reader.of("start")),
+        "lost": len(verdict.lost),
+        "duplicated_results": len(verdict.duplicated),
+        "other_violations": len(verdict.others),
+        "fenced_writes": len(fenced_writes(run.reader.events)),
+        "effects_of_cut_attempts": effects_of_cut_attempts(run.database),
+        "open_after_60s": is_open,
+        "recovery_p50_s": _rounded(percentile(restarts, 0.5)),
+        "recovery_p99_s": _rounded(percentile(restarts, 0.99)),
+        "lease_s": run.options.lease,
+        "seed": run.options.seed,
+        "seconds": round(time.monotonic() - began, 1),
+        "problems": problems[:20],
+        "problem_count": len(problems),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,4 +1,4 @@
-"""The database of a fault run: a server of its own with durable settings, or one that is given; and a schema of its own."""
+"""The database of a fault run: a temporary server with durable settings, or one that is given; a schema of its own."""
 
 from __future__ import annotations
 

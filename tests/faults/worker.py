@@ -95,18 +95,13 @@ async def serve(settings: WorkerSettings) -> None:
     )
     with _Effects(settings) as effects:
         kill_tasks(app, ledger, effects, Random(settings.seed))
-        zombies = Durable("memory:") if False else app
-        _declare_zombies(zombies, ledger, gates)
+        zombie_tasks(app, ledger, gates)
         async with app.executor(
             lease=settings.lease, concurrency=settings.concurrency, poll_interval="250ms",
             upkeep_interval=settings.lease / 4, grace=0,
         ) as executor:  # fmt: skip
             ledger.note("ready", executor=executor.id)
             await _obey(gates)
-
-
-def _declare_zombies(app: Durable, ledger: Ledger, gates: Gates) -> None:
-    zombie_tasks(app, ledger, gates)
 
 
 async def _obey(gates: Gates) -> None:

@@ -206,7 +206,7 @@ OPTIONS: list[tuple[str, Any]] = [
     *(("run_at", value) for value in (datetime(2030, 1, 1), LATE, "2030-01-01", 5, None)),  # noqa: DTZ001
     *(("retry", value) for value in (5, "always", {}, Retry(3, delay=lambda n: n), Retry(3, retry_if=bool))),
     ("no_such_option", 1),
-    ("connection", object()),
+    ("connection", "not a connection"),
 ]
 
 

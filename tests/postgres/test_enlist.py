@@ -28,7 +28,7 @@ class Caller(Protocol):
 
     async def run(self, operation: Operation[T]) -> T: ...
 
-    async def execute(self, query: sql.Composable) -> list[Any]: ...
+    async def execute(self, query: sql.SQL | sql.Composed) -> list[Any]: ...
 
     async def commit(self) -> None: ...
 
@@ -44,7 +44,7 @@ class BlockingCaller:
     async def run(self, operation: Operation[T]) -> T:
         return operation.run_on(self.connection)
 
-    async def execute(self, query: sql.Composable) -> list[Any]:
+    async def execute(self, query: sql.SQL | sql.Composed) -> list[Any]:
         cursor = self.connection.execute(query)
         return cursor.fetchall() if cursor.description else []
 
@@ -65,7 +65,7 @@ class AsyncCaller:
     async def run(self, operation: Operation[T]) -> T:
         return await operation.await_on(self.connection)
 
-    async def execute(self, query: sql.Composable) -> list[Any]:
+    async def execute(self, query: sql.SQL | sql.Composed) -> list[Any]:
         cursor = await self.connection.execute(query)
         return await cursor.fetchall() if cursor.description else []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import pytest
@@ -46,12 +46,12 @@ class Family:
 
     async def of_poisoned(self) -> None:
         """Both run, and have used up their deliveries when their leases run out."""
-        options = {"task_name": "child", "max_deliveries": 1}
+        options: dict[str, Any] = {"task_name": "child", "max_deliveries": 1}
         await self._spawn(lambda parent: self._make.child(parent, **options), self._make.row(**options))
         assert len(await self._claim("child")) == 2
 
     async def of_sleepers(self) -> None:
-        options = {"task_name": "sleep", "kind": Kind.SLEEPING, "timeout": DEADLINE}
+        options: dict[str, Any] = {"task_name": "sleep", "kind": Kind.SLEEPING, "timeout": DEADLINE}
         await self._spawn(
             lambda parent: self._make.child(parent, sleeping_id="child", **options),
             self._make.row(sleeping_id="stranger", **options),

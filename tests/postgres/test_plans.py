@@ -40,9 +40,11 @@ TABLES: Final = [
     ("all ready", Statistics.TRUE),
     ("all ready", Statistics.EMPTY),
     ("all finished", Statistics.TRUE),
+    ("all finished", Statistics.BUSY),
     ("mixed", Statistics.TRUE),
     ("mixed", Statistics.NONE_RUNNING),
     ("mixed", Statistics.EMPTY),
+    ("mixed", Statistics.BUSY),
 ]
 SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "default": {},
@@ -128,6 +130,7 @@ BY_ID: Final[Mapping[str, tuple[int, Callable[[Crowd], Query]]]] = {
     "get": (120, lambda crowd: first(verbs.get(some(crowd, 120)))),
     "finished": (120, lambda crowd: first(verbs.finished(some(crowd, 120)))),
     "existing": (120, lambda crowd: first(verbs.existing(some(crowd, 120)))),
+    "duties": (1, lambda _: first(verbs.duties())),
     "get_sleeping": (1, lambda _: first(verbs.get_sleeping("task", "sleeper 1"))),
     "enqueue": (50, lambda _: first(verbs.enqueue(MAKE.rows(50), all_or_nothing=False))),
     "existing_rows": (50, lambda _: second(verbs.enqueue(

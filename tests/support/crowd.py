@@ -45,6 +45,8 @@ class Statistics(StrEnum):
     TRUE = "as it is"
     NONE_RUNNING = "before anything ran"
     EMPTY = "empty"
+    BUSY = "while all was late"
+    """Every execution was in a state that upkeep looks for, and none of them is there any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class Crowd:
             return []
         return [str(UUID(int=_FIRST_ID + self._first[name] + index)) for index in range(min(count, group.count))]
 
-    def insert(self, connection: psycopg.Connection[Any], name: str, group: Group) -> None:
+    def insert(self, connection: psycopg.Connection[Any], name: str) -> None:
+        group = self._groups[name]
         first = self._first[name]
         values = asdict(group) | {
             "first": first,
@@ -110,16 +113,33 @@ def fill(connection: psycopg.Connection[Any], schema: str, groups: dict[str, Gro
     crowd = Crowd(schema, groups)
     analyze = render("analyze /*schema*/executions", schema)
     connection.execute(render("alter table /*schema*/executions set (autovacuum_enabled = off)", schema))
+    if statistics is Statistics.BUSY:
+        _insert_all(connection, Crowd(schema, _LATE))
+        connection.execute(analyze)
+        connection.execute(render("truncate /*schema*/executions", schema))
     if statistics is Statistics.EMPTY:
         connection.execute(analyze)
-    late = {name: group for name, group in groups.items() if group.status is Status.RUNNING}
-    for name, group in groups.items():
+    late = [name for name, group in groups.items() if group.status is Status.RUNNING]
+    for name in groups:
         if name not in late:
-            crowd.insert(connection, name, group)
+            crowd.insert(connection, name)
     if statistics is Statistics.NONE_RUNNING:
         connection.execute(analyze)
-    for name, group in late.items():
-        crowd.insert(connection, name, group)
+    for name in late:
+        crowd.insert(connection, name)
     if statistics is Statistics.TRUE:
         connection.execute(analyze)
     return crowd
+
+
+_LATE: Final = {
+    "running": Group(1_000, Status.RUNNING),
+    "waiting": Group(1_000, Status.WAITING),
+    "ready": Group(1_000, Status.CANCELLED, close_status=CloseStatus.READY, needs_cancel=True),
+    "closing": Group(1_000, Status.CANCELLED, close_status=CloseStatus.CLOSING, needs_cancel=True),
+}
+
+
+def _insert_all(connection: psycopg.Connection[Any], crowd: Crowd) -> None:
+    for name in crowd.names:
+        crowd.insert(connection, name)

@@ -116,8 +116,6 @@ _HAND_MADE: Final = (
     _one("a cancel is picked up again and again", "pick_up_cancelled", "set needs_cancel = false",
          "set needs_cancel = true", "cancel"),
     _one("cancel ends what has finished", "cancel", "where n.is_open union all", "where true union all", "cancel"),
-    _one("cancel counts a child of its own twice", "cancel",
-         " and c.parent_id not in (select ending.id from ending)", "", "cancel"),
     _one("redrive revives children", "redrive", " and e.parent_id is null", "", "redrive"),
     _one("redrive revives what is still closing", "redrive", " and e.close_status = 'closed'", "", "redrive"),
     # Waiting.
@@ -125,7 +123,7 @@ _HAND_MADE: Final = (
     _one("the last wake-up wins", "keep_wakeup", "on conflict do nothing",
          "on conflict (task_name, sleeping_id) do update set output = excluded.output", "wake"),
     _one("a wake-up is kept for ever", "apply_wakeups", "where w.task_name = m.task_name and w.sleeping_id",
-         "where false and w.sleeping_id", "wake"),
+         "where false and w.sleeping_id", "duties"),
     # Enqueue.
     _one("a key fits any input", "existing_rows", "e.idempotency_hash is not distinct from i.idempotency_hash", "true",
          "enqueue"),

@@ -19,6 +19,7 @@ from durable import (
     Done,
     Durable,
     Execution,
+    Executor,
     Handle,
     LoopResult,
     ParentResult,
@@ -254,6 +255,17 @@ async def other_kinds() -> None:
 @app.loop(max_iterations=10)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 def never_says_again(url: str) -> str:
     return url
+
+
+# --- running ------------------------------------------------------------------------------------------------------
+
+
+async def running() -> None:
+    async with app.executor(queues=["default", "money"], concurrency=4, lease="15s", grace=5) as executor:
+        assert_type(executor, Executor)
+        assert_type(executor.running, int)
+    app.executor(concurency=4)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    app.executor(lease=b"15s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # --- without an event loop ----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from durable.execution import Kind
 from durable.storage import Duties
-from durable.testing.contract.scene import LEASE, Case, Scene
+from durable.testing.contract.scene import LEASE, TASK, Case, Scene
 
 __all__ = ["DutiesContract"]
 
@@ -38,6 +38,13 @@ class DutiesContract(Case):
     async def test_duties_name_a_kept_wakeup(self, scene: Scene) -> None:
         await scene.storage.wake("nobody", "yet", output="1", error=None)
         assert await scene.storage.duties() == NONE._replace(apply_wakeups=True)
+
+    async def test_duties_do_not_name_a_wakeup_that_has_met_its_execution(self, scene: Scene) -> None:
+        await scene.storage.enqueue([scene.make.sleeper("first")])
+        await scene.storage.wake(TASK, "first", output=None, error=None)
+        await scene.storage.wake(TASK, "second", output=None, error=None)
+        await scene.storage.enqueue([scene.make.sleeper("second")])
+        assert await scene.storage.duties() == NONE
 
     async def test_duties_name_what_waits_to_be_closed_and_what_was_left_closing(self, scene: Scene) -> None:
         family = await scene.family(2)

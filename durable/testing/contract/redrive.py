@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from durable.execution import CloseStatus, Kind, Phase, Status
-from durable.testing.contract.scene import CHILD, ERROR, EXECUTOR, LEASE, PARENT, TASK, Case, Scene
-from durable.transitions import fail
+from durable.testing.contract.scene import CHILD, ERROR, EXECUTOR, FINALIZE, LEASE, PARENT, TASK, Case, Scene
+from durable.transitions import fail, spawn_finalize
 
 __all__ = ["RedriveContract"]
 
@@ -78,6 +78,14 @@ class RedriveContract(Case):
         await scene.storage.cancel([family.id], reason="cancelled")
         await scene.close_everything()
         assert await scene.storage.redrive([family.id]) == []
+
+    async def test_redrive_leaves_a_parent_without_children_whose_finalize_goes_on(self, scene: Scene) -> None:
+        parent = await scene.later_turn()
+        await scene.storage.settle([spawn_finalize(parent, scene.make.finalize(parent, task_name=FINALIZE))])
+        await scene.storage.cancel([parent.id], reason="cancelled")
+        assert await scene.storage.redrive([parent.id]) == []
+        await scene.close_everything()
+        assert await scene.storage.redrive([parent.id]) == [parent.id]
 
     async def test_redrive_leaves_a_child_that_its_parent_counted(self, scene: Scene) -> None:
         family = await scene.family(1)
