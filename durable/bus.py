@@ -58,7 +58,9 @@ class Bus:
             self._hearer = asyncio.create_task(self._listen(), name="durable-listen")
 
     async def close(self) -> None:
-        """Stop listening; hints that were not sent are dropped, as any hint may be."""
+        """Send what is pending, for a moment at most, and stop listening; any hint may be dropped."""
+        if self._sender is not None:
+            await asyncio.wait({self._sender}, timeout=0.3)
         for task in (self._sender, self._hearer):
             if task is not None:
                 task.cancel()

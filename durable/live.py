@@ -71,7 +71,8 @@ class Live:
         results = await self._patiently(self.storage.cancel(ids, reason=reason), "cancelling")
         if any(result.is_cancelled for result in results):
             await close_levels(self.storage, rounds=_MOST_LEVELS)
-            self.bus.tell(Hint("cancelled", ""), Hint("finished", ""))
+            # A cancelled last child makes its parent ready, whatever queue that is in.
+            self.bus.tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""))
         return results
 
     async def wake(self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> WakeResult:

@@ -79,6 +79,7 @@ class Hint(NamedTuple):
     topic: str
     """`ready`, `finished`, `cancelled`, or `reconnected` after a gap in which hints may have been lost."""
     queue: str
+    """For `ready`: the queue, or an empty string where it could be any."""
 
 
 class ExecutionFilter(NamedTuple):

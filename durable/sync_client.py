@@ -107,7 +107,7 @@ class Client:
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)
         if result.is_cancelled:
-            self._hint(Hint("cancelled", ""), Hint("finished", ""))
+            self._hint(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""))
         return result
 
     def wait(self, handles: Sequence[SyncHandle[Any]], *, timeout: Duration | None = None) -> tuple[set[str], set[str]]:

@@ -66,7 +66,7 @@ class ClaimRoom:
         return self._running
 
     def on_hint(self, hint: Hint) -> None:
-        if hint.topic == "reconnected" or (hint.topic == "ready" and hint.queue in self._settings.queues):
+        if hint.topic == "reconnected" or (hint.topic == "ready" and hint.queue in ("", *self._settings.queues)):
             self._waker.ring()
 
     def attempt_ended(self) -> None:

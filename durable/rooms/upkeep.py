@@ -51,7 +51,7 @@ class UpkeepRoom:
         if duties.recover_closes:
             await self._storage.recover_closes(limit=_BATCH)
         if (duties.close or duties.recover_closes) and await close_levels(self._storage):
-            self._tell(Hint("cancelled", ""), Hint("finished", ""))
+            self._tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""))
 
     async def _recover(self) -> None:
         while True:

@@ -50,6 +50,7 @@ def forking() -> None:
     read, write = os.pipe()
     child = os.fork()
     if not child:
+        signal.alarm(20)  # so that a child that the signal does not end, ends
         os.write(write, b"x")
         while True:
             signal.pause()

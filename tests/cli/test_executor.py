@@ -73,6 +73,7 @@ def test_a_handler_that_outlives_the_grace_is_given_back(stand: Stand) -> None:
     with stand.executor("--grace", "100ms") as process:
         process.hear("began")
         process.send(signal.SIGTERM)
+        process.hear("running handlers get 0.1 s")
         assert process.end() == 0
     assert stand.status(made) is Status.READY
 

@@ -52,11 +52,25 @@ def is_locked(path: Path) -> bool:
 
 
 def list_processes() -> dict[int, tuple[int, str, str]]:
-    """Process id to parent, state and command line."""
+    """Process id to parent, state and command line; without ps where there is /proc, because a bare Debian lacks it."""
+    if Path("/proc/self/stat").exists():
+        found = ((int(path.name), _read_process(path)) for path in Path("/proc").iterdir() if path.name.isdigit())
+        return {pid: process for pid, process in found if process is not None}
     columns = ["-o", "pid=", "-o", "ppid=", "-o", "stat=", "-o", "args="]
     listing = subprocess.run(["ps", "-A", "-ww", *columns], capture_output=True, text=True, check=True)
     rows = [line.split(None, 3) for line in listing.stdout.splitlines()]
     return {int(row[0]): (int(row[1]), row[2], row[3] if len(row) > 3 else "") for row in rows}
+
+
+def _read_process(path: Path) -> tuple[int, str, str] | None:
+    """None for a process that ended meanwhile."""
+    try:
+        # The name stands in parentheses, and may hold any of its own.
+        state, parent = (path / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+        arguments = (path / "cmdline").read_bytes().decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(parent), state, arguments.replace("\0", " ").strip()
 
 
 def is_alive(pid: int) -> bool:

@@ -27,6 +27,10 @@ CONCURRENCY = 8
 OUTSTANDING = WORKERS * CONCURRENCY * 4
 """Roots that wait or run at any time: enough to keep all slots busy, few enough that what was cut starts again soon."""
 
+HEALTHY_LOSSES = 0.005
+"""Part of all starts whose lease a living executor may lose: on a machine so busy that a process gets no processor for
+longer than a lease. Killed ones write nothing late, so every refusal is one of a living executor."""
+
 
 @dataclass(frozen=True)
 class KillOptions:
@@ -190,6 +194,10 @@ def _report(run: _Run, is_open: int, began: float) -> dict[str, Any]:
         problems.append(f"only {len(run.expected)} executions were enqueued before the time was up")
     if len(run.kills) < run.options.kills:
         problems.append(f"only {len(run.kills)} of {run.options.kills} kills interrupted a running handler")
+    starts = len(run.reader.of("start"))
+    fenced = len(fenced_writes(run.reader.events))
+    if fenced > starts * HEALTHY_LOSSES:
+        problems.append(f"{fenced} writes of living executors were refused: they lost leases for no reason")
     if is_open:
         problems.append(f"{is_open} records are still open after 60 s")
     restarts = _restarts(run)
@@ -199,11 +207,11 @@ def _report(run: _Run, is_open: int, began: float) -> dict[str, Any]:
         "kills": len(run.kills),
         "kills_sent": run.kills_sent,
         "interrupted": sum(len(kill.interrupted) for kill in run.kills),
-        "starts": len(run.reader.of("start")),
+        "starts": starts,
         "lost": len(verdict.lost),
         "duplicated_results": len(verdict.duplicated),
         "other_violations": len(verdict.others),
-        "fenced_writes": len(fenced_writes(run.reader.events)),
+        "fenced_writes": fenced,
         "effects_of_cut_attempts": effects_of_cut_attempts(run.database),
         "open_after_60s": is_open,
         "recovery_p50_s": _rounded(percentile(restarts, 0.5)),

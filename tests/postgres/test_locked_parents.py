@@ -14,6 +14,7 @@ from durable.storage import Storage
 from durable.testing import Maker
 from durable.transitions import spawn
 from storage_postgres.statements import render
+from tests.support.locks import PATIENCE
 from tests.support.subject import PostgresSubject
 
 LEASE: Final = 15.0
@@ -106,7 +107,7 @@ async def test_a_child_whose_parent_is_locked_is_left_for_the_next_call(
     storage = postgres_subject.handles[1]
     family = await prepare(postgres_subject, ender)
 
-    async with postgres_subject.hold([family.parent]):
+    async with asyncio.timeout(PATIENCE), postgres_subject.hold([family.parent]):
         assert set(await ender(postgres_subject)) == {family.stranger}
     assert await status_of(storage, family.parent) is Status.WAITING_FOR_CHILDREN
 

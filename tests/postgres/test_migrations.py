@@ -165,9 +165,9 @@ def test_waits_for_traffic_without_queueing_before_it(
             return super().transaction(*args, **options)
 
     with (
-        psycopg.connect(postgres_dsn) as traffic,
         Counting.connect(postgres_dsn, autocommit=True) as connection,
         ThreadPoolExecutor(1) as pool,
+        psycopg.connect(postgres_dsn) as traffic,
     ):
         traffic.execute(render("select * from /*schema*/first", schema))
         migrating = pool.submit(migrate, connection, schema)
