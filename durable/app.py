@@ -165,7 +165,11 @@ class Durable(Registry):
         if not futures:
             return set(), set()
         try:
-            await asyncio.wait(futures, timeout=limit)
+            _, pending = await asyncio.wait(futures, timeout=limit)
+            if pending:
+                # The time was up, perhaps before the first look came back: one more, so that the answer is true.
+                ids = [h.execution_id for h, f in zip(handles, futures, strict=True) if not f.done()]
+                self.live.waiters.resolve(await self.live.storage.finished(ids))
             done = {h.execution_id for h, f in zip(handles, futures, strict=True) if f.done() and f.result()}
         finally:
             for future in futures:
