@@ -157,7 +157,8 @@ class Durable(Registry):
     ) -> tuple[set[str], set[str]]:
         """Wait until all have finished, whatever way; gives the ids of the finished and of the unfinished.
 
-        One listener and one query per look serve any number of them. Raises ExecutionNotFound.
+        `timeout` in seconds: None waits for ever, 0 looks once. One listener and one query per look serve any number
+        of them. Raises ExecutionNotFound.
         """
         self.live.check()
         futures = self.live.waiters.futures([handle.execution_id for handle in handles])

@@ -1,5 +1,5 @@
 """Fault runs: executors in processes of their own are killed or frozen under load, and every promise is checked after.
 
 python -m tests.faults kill --executions 5000 --kills 20 --json
-python -m tests.faults freeze --json
+python -m tests.faults freeze --reclaims 60 --json
 """

@@ -18,6 +18,8 @@ from tests.faults.server import database
 
 __all__ = ["main"]
 
+COMMANDS = ("kill", "freeze")
+_ADDED = ("lost", "seconds", "problems", "problem_count")
 LIMIT = 480.0
 """Seconds for the load; with the start of the server, a minute of rest at the end and the checks below ten minutes."""
 
@@ -27,44 +29,57 @@ def main(arguments: list[str] | None = None) -> int:
     seed = SystemRandom().randrange(2**31) if options.seed is None else options.seed
     progress = Progress()
     progress.say(f"seed {seed}")
+    report: dict[str, Any] = {}
+    for fault in options.faults or COMMANDS:
+        report = _merged(report, _run(fault, options, seed, progress))
+    for problem in report["problems"]:
+        progress.say(problem)
+    sys.stdout.write(json.dumps(report) + "\n" if options.json else _as_text(report))
+    return 1 if report["problem_count"] else 0
+
+
+def _run(fault: str, options: argparse.Namespace, seed: int, progress: Progress) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="durable-ledgers-"))
-    with database(options.dsn, f"faults_{seed}") as opened:
-        report: dict[str, Any]
-        if options.fault == "kill":
+    with database(options.dsn, f"faults_{fault}_{seed}") as opened:
+        if fault == "kill":
             kill = KillOptions(options.executions, options.kills, seed, options.lease, options.limit)
             report = run_kill(kill, opened, folder, progress)
         else:
-            freeze = FreezeOptions(options.executions, seed, options.lease, options.limit)
+            freeze = FreezeOptions(options.reclaims, seed, options.lease, options.limit)
             report = run_freeze(freeze, opened, folder, progress)
-    has_failed = bool(report["problem_count"])
-    if has_failed:
+    if report["problem_count"]:
         progress.say(f"the ledgers and logs are kept in {folder}")
     else:
         shutil.rmtree(folder)
-    sys.stdout.write(json.dumps(report) + "\n" if options.json else _as_text(report))
-    return 1 if has_failed else 0
+    return report
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Both reports as one: what both count is added up, otherwise the first one's word stands."""
+    added = {name: first[name] + second[name] for name in _ADDED if name in first}
+    return {**second, **first, **added}
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    faults = parser.add_subparsers(dest="fault", required=True)
-    kill = faults.add_parser("kill", help="kill executors with SIGKILL while they run executions")
-    kill.add_argument("--executions", type=int, default=5000, help="root executions to enqueue (default 5000)")
-    kill.add_argument("--kills", type=int, default=20, help="kills that must each interrupt a handler (default 20)")
-    kill.add_argument("--lease", type=float, default=3.0, help="seconds (default 3)")
-    freeze = faults.add_parser("freeze", help="freeze executors past their leases, and thaw them")
-    freeze.add_argument("--executions", type=int, default=60, help="executions to re-claim while frozen (default 60)")
-    freeze.add_argument("--lease", type=float, default=2.0, help="seconds (default 2)")
-    for each in (kill, freeze):
-        each.add_argument("--seed", type=int, help="repeats a run's choices; drawn and printed when not given")
-        each.add_argument("--dsn", help="a server to use; without it a temporary one with durable settings is started")
-        each.add_argument("--limit", type=float, default=LIMIT, help=f"seconds for the load (default {LIMIT:g})")
-        each.add_argument("--json", action="store_true", help="print the report as one JSON object")
-    return parser.parse_args(arguments)
+    parser.add_argument("faults", nargs="*", metavar="fault", help="kill, freeze; both when none is named")
+    parser.add_argument("--executions", type=int, default=5000, help="kill: root executions to enqueue (default 5000)")
+    parser.add_argument("--kills", type=int, default=20, help="kill: kills that each interrupt a handler (default 20)")
+    parser.add_argument("--reclaims", type=int, default=60, help="freeze: executions to be taken over (default 60)")
+    parser.add_argument("--lease", type=float, default=2.0, help="seconds (default 2)")
+    parser.add_argument("--seed", type=int, help="repeats a run's choices; drawn and printed when not given")
+    parser.add_argument("--dsn", help="a server to use; without it a temporary one with durable settings is started")
+    parser.add_argument("--limit", type=float, default=LIMIT, help=f"seconds for the load of each (default {LIMIT:g})")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    options = parser.parse_args(arguments)
+    for name in options.faults:
+        if name not in COMMANDS:
+            parser.error(f"there is no fault {name!r}; there are {', '.join(COMMANDS)}")
+    return options
 
 
 def _as_text(report: dict[str, Any]) -> str:
-    return "".join(f"{name:24} {value}\n" for name, value in report.items())
+    return "".join(f"{name:28} {value}\n" for name, value in report.items())
 
 
 if __name__ == "__main__":

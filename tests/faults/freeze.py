@@ -68,12 +68,16 @@ def run_freeze(options: FreezeOptions, database: Database, folder: Path, progres
     tasks = zombie_tasks(app, _Unheard(), Gates())
     with Processes(settings, folder, reader) as processes, app.client() as client:
         run = _Run(options, database, processes, reader, progress, client, tasks)
-        # The local deadline of one of them stands still with it, so that only the fence can refuse what it writes late.
-        pair = [processes.spawn(is_clock_suspended=True), processes.spawn()]
-        processes.wait_ready(*pair)
+        # In two of the three the local deadlines of leases stand still with the process, as on a suspended machine, so
+        # only the fence can refuse what those write late. The third finds its deadlines passed, and stops by itself.
+        trio = [processes.spawn(is_clock_suspended=n < 2) for n in range(3)]
+        processes.wait_ready(*trio)
         while len(run.zombies) < options.executions and time.monotonic() < began + options.limit:
             left = min(PER_ROUND, options.executions - len(run.zombies))
-            _round(run, frozen=pair[run.rounds % 2], holder=pair[1 - run.rounds % 2], count=left)
+            frozen, holder, spare = (trio[(run.rounds + n) % 3] for n in range(3))
+            spare.freeze()  # it is idle
+            _round(run, frozen=frozen, holder=holder, count=left)
+            spare.thaw()
             run.rounds += 1
             progress.show(len(run.zombies), options.executions, f"{run.rounds} rounds")
             if run.problems:

@@ -17,7 +17,7 @@ def run(dsn: str, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[s
 
 
 def test_killed_executors_lose_and_double_nothing(postgres_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
-    report = run(postgres_dsn, capsys, "kill", "--executions", "150", "--kills", "2", "--lease", "1")
+    report = run(postgres_dsn, capsys, "kill", "--executions", "150", "--kills", "2")
     assert (report["executions"], report["kills"]) == (150, 2)
     assert report["interrupted"] >= 2
     assert (report["lost"], report["duplicated_results"], report["open_after_60s"]) == (0, 0, 0)
@@ -26,7 +26,7 @@ def test_killed_executors_lose_and_double_nothing(postgres_dsn: str, capsys: pyt
 def test_thawed_executors_write_nothing_of_what_others_hold(
     postgres_dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = run(postgres_dsn, capsys, "freeze", "--executions", "6", "--lease", "1")
+    report = run(postgres_dsn, capsys, "freeze", "--reclaims", "6")
     assert (report["reclaimed_while_frozen"], report["late_writes_accepted"], report["lost"]) == (6, 0, 0)
     by_verb = report["late_writes_refused_by_verb"]
     assert {"heartbeat", "completed", "failed", "retry", "spawn", "repeat or release"} <= by_verb.keys()

@@ -378,37 +378,12 @@ async def test_an_execution_that_comes_back_to_the_same_executor_runs_and_its_ol
             raise
         return "first"
 
-    async with running(app):
+    async with running(app, lease="10m"):
         handle = await work.enqueue()
         await soon(first_runs.wait())
         await take_away(place, app.storage, handle.execution_id)
         assert await handle.result(PATIENCE) == "second"
     assert starts == 2
-
-
-async def test_a_late_end_and_the_holders_end_written_together_are_told_apart(app: Durable, place: Place) -> None:
-    """Both attempts run here, and both ends wait for the same write."""
-    ended = asyncio.Event()
-    starts = 0
-
-    @app.task
-    async def work(ctx: TaskContext) -> str:
-        nonlocal starts
-        starts += 1
-        if starts == 1:
-            await take_away(place, app.storage, ctx.execution_id)
-            await soon(ended.wait())
-            return "late"
-        ended.set()
-        return "of the holder"
-
-    async with running(app, upkeep_interval="10m"):
-        handle = await work.enqueue()
-        waiter = asyncio.ensure_future(handle.result(PATIENCE))
-        assert await waiter == "of the holder"
-        assert await handle.result(0) == "of the holder"
-        record = await until(app, handle.execution_id, lambda record: record.is_finished)
-    assert record.settled_fence == 3
 
 
 async def test_except_exception_does_not_swallow_a_lost_lease(app: Durable, place: Place) -> None:
