@@ -30,6 +30,7 @@ LeaseLost derives from BaseException: user code that catches Exception must not 
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -149,7 +150,7 @@ class SleepingIdConflict(DurableError):
 class ExecutionNotFound(DurableError):
     def __init__(self, execution_id: str) -> None:
         self.execution_id = execution_id
-        super().__init__(f"there is no execution {execution_id!r}; it may be older than the retention")
+        super().__init__(f"there is no execution {execution_id!r}")
 
 
 class ExecutionError(DurableError):
@@ -211,7 +212,9 @@ class StorageUnavailable(StorageError):
 class SchemaNotInstalled(StorageError):
     def __init__(self, schema: str) -> None:
         self.schema = schema
-        super().__init__(f"schema {schema!r} has no durable tables; run: durable migrate")
+        super().__init__(
+            f"schema {schema!r} has no durable tables; run: durable migrate --schema {shlex.quote(schema)}"
+        )
 
 
 class SchemaTooOld(StorageError):

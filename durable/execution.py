@@ -221,6 +221,8 @@ class Claimed(NamedTuple):
     priority: int
     age: float
     """Seconds since creation, by the storage's clock; for max_duration."""
+    children_count: int = 0
+    """Children started so far, the finalize execution apart."""
 
 
 class Settlement(NamedTuple):

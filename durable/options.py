@@ -70,7 +70,7 @@ class EnqueueOptions(ChildOptions, total=False):
     """What a caller may set for one execution."""
 
     idempotency_key: str
-    """The same key with the same input is the same execution; with another input, IdempotencyConflict."""
+    """For one task, the same key with the same input is the same execution; with another input, IdempotencyConflict."""
     connection: Any
     """A psycopg or SQLAlchemy connection of the caller's: the execution exists if that transaction commits."""
 

@@ -226,7 +226,8 @@ class Registry:
     ) -> SleepingTask[R]:
         """Register a task without a function: enqueue it with a unique id, and it waits there for `wakeup`.
 
-        It ends as timed_out `timeout` after its delay; None means it waits for ever. An id can be used once.
+        It ends as timed_out `timeout` after its delay, when the next upkeep of an executor sees it (5 s apart unless
+        you say otherwise); None means it waits for ever. An id can be used once.
         """
         definition = self._define(name, Kind.SLEEPING, None, None, {**options, "timeout": timeout}, output=output)
         return SleepingTask(definition, self.home)

@@ -44,7 +44,8 @@ class PostgresOperation(Generic[T]):
         unwrapped: psycopg.AsyncConnection[Any] | None = driver_connection(connection)
         if not isinstance(unwrapped, psycopg.AsyncConnection):
             raise ConfigurationError(
-                f"connection= takes a psycopg.AsyncConnection here, got {type(connection).__name__}"
+                f"connection= takes a psycopg.AsyncConnection here, got {type(connection).__name__}; "
+                "with a blocking connection use app.client()"
             )
         return self._connections.await_on(self, unwrapped)
 

@@ -44,9 +44,9 @@ async def _finalize(turn: Turn) -> Outcome:
     spec = turn.definition.spec
     assert isinstance(spec, ParentSpec)
     output = turn.definition.run_output.load(turn.claimed.run_output or "null", "the stored output")
-    stored_ends = await turn.children()
+    found = await turn.children()
     # A finalize execution is there only after an operator's retry: it had failed, and takes no part any more.
-    ends = [end for end in stored_ends if not end.is_finalize]
+    ends = turn.complete_family(found)
     registry = turn.services.registry
     match spec.finalize:
         case None:
@@ -55,7 +55,7 @@ async def _finalize(turn: Turn) -> Outcome:
         case Definition() as finalize:
             stored = _finalize_input(registry, finalize, output, ends)
             new = new_execution(finalize, stored, Overrides(finalize.options), turn.services.ids.new_id())
-            return FinalizeSpawned(turn.place(Child(new), len(stored_ends), is_finalize=True))
+            return FinalizeSpawned(turn.place(Child(new), len(found), is_finalize=True))
         case function:
             children = [child_result(registry, end) for end in ends]
             return Completed(turn.definition.dump_result(await _call(turn, function, output, children)))

@@ -18,7 +18,7 @@ async def run(turn: Turn) -> Completed | Spawned:
     assert isinstance(spec, SequenceSpec)
     if turn.claimed.phase == Phase.RUN:
         return Spawned(None, (_child(turn, spec.steps[0], turn.claimed.input),))
-    ends = await turn.children()
+    ends = turn.complete_family(await turn.children())
     last = ends[-1]
     if last.status != Status.COMPLETED:
         error = turn.definition.load_error(last.error) or ErrorInfo(str(last.status), "")

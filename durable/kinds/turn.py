@@ -127,6 +127,18 @@ class Turn:
         """The ends of this execution's children in order; finalize executions come last, the newest at the end."""
         return await self.services.children_of(self.claimed.id)
 
+    def complete_family(self, found: Sequence[ChildOutcome]) -> list[ChildOutcome]:
+        """The ends of all children, without those of finalize executions; the turn fails if a record is gone.
+
+        Nothing of ours removes a record of a living tree, so a missing one was taken by hand, and a result made from
+        the rest would be wrong without a sign of it.
+        """
+        ends = [end for end in found if not end.is_finalize]
+        if len(ends) != self.claimed.children_count:
+            message = f"{self.claimed.children_count} children were started, {len(ends)} are stored"
+            raise EndedBy(ErrorInfo("children_missing", message, is_retryable=False))
+        return ends
+
 
 def _without_stop_iteration(call: Callable[[], Any]) -> Any:
     """No future can carry a StopIteration: who awaits it would wait for ever. A coroutine turns it into this too."""

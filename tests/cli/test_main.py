@@ -55,7 +55,10 @@ def test_a_schema_that_is_not_installed_gives_4_and_the_way_out(
     command: str, postgres_dsn: str, schema: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*command.split(), "--dsn", postgres_dsn, "--schema", schema]) == 4
-    assert capsys.readouterr().err == f"durable: schema '{schema}' has no durable tables; run: durable migrate\n"
+    assert (
+        capsys.readouterr().err
+        == f"durable: schema '{schema}' has no durable tables; run: durable migrate --schema {schema}\n"
+    )
 
 
 def test_migrate_installs_the_schema_once(postgres_dsn: str, schema: str, capsys: pytest.CaptureFixture[str]) -> None:

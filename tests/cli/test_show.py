@@ -96,7 +96,7 @@ def test_show_of_an_unknown_id_gives_1_and_one_line(stage: Stage) -> None:
     for unknown in (UNKNOWN, "nonsense"):
         outcome = stage.run("show", unknown)
         assert (outcome.code, outcome.out) == (1, "")
-        assert outcome.err == f"durable: there is no execution '{unknown}'; it may be older than the retention\n"
+        assert outcome.err == f"durable: there is no execution '{unknown}'\n"
 
 
 def test_show_takes_an_id_in_any_form(stage: Stage) -> None:

@@ -363,3 +363,23 @@ async def test_a_child_may_carry_an_idempotency_key_of_nobody_else(app: Durable)
 
     async with running(app):
         assert len((await (await parent.enqueue()).result(PATIENCE)).children) == 1
+
+
+async def test_a_parent_whose_child_record_is_gone_fails_and_says_so(app: Durable, place: Place) -> None:
+    """A result made from the children that are left would be wrong without a sign of it."""
+    door = app.sleeping("door", int)
+
+    @app.parent()
+    async def family() -> Spawn[str]:
+        return Spawn("all", [door.child("one"), door.child("two")])
+
+    async with running(app):
+        handle = await family.enqueue()
+        await until(app, handle.execution_id, lambda record: record.status == Status.WAITING_FOR_CHILDREN)
+        lost, _ = await handle.children()
+        place.is_spoiled = True
+        place.tamper(lost.execution_id, parent_id="00000000-0000-7000-8000-000000000000")
+        place.tamper(handle.execution_id, active_children_count=1)
+        await door.wakeup("two", 2)
+        with pytest.raises(ExecutionFailed, match="2 children were started, 1 are stored"):
+            await handle.result(PATIENCE)
