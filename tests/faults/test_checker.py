@@ -73,7 +73,8 @@ def stored(postgres_dsn: str) -> Any:
         )
         end = (
             "update /*schema*/executions set status = 'completed', fence = 2, settled_fence = 1,"
-            " lease_expires_at = null, output = '{\"value\":7,\"fence\":1}', finished_at = now(), close_status = 'closed'"
+            ' lease_expires_at = null, output = \'{"value":7,"fence":1}\', finished_at = now(),'
+            " close_status = 'closed'"
         )
         opened.rows(claim)
         opened.rows(end)
