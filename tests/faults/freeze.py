@@ -68,8 +68,8 @@ def run_freeze(options: FreezeOptions, database: Database, folder: Path, progres
     tasks = zombie_tasks(app, _Unheard(), Gates())
     with Processes(settings, folder, reader) as processes, app.client() as client:
         run = _Run(options, database, processes, reader, progress, client, tasks)
-        # In two of the three the local deadlines of leases stand still with the process, as on a suspended machine, so
-        # only the fence can refuse what those write late. The third finds its deadlines passed, and stops by itself.
+        # In two of the three the local deadlines of leases stand still with the process, as on a suspended machine:
+        # only the fence can refuse what those write late. The third finds its deadlines passed and stops by itself.
         trio = [processes.spawn(is_clock_suspended=n < 2) for n in range(3)]
         processes.wait_ready(*trio)
         while len(run.zombies) < options.executions and time.monotonic() < began + options.limit:

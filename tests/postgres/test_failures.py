@@ -44,8 +44,8 @@ def end_backends(control: Control, name: str) -> None:
         " where application_name = %s",
         [name],
     ).fetchall()
-    assert rows
-    assert all(ended for (ended,) in rows)
+    # One that was closing by itself meanwhile, such as that of the first look at the server, gives False.
+    assert any(ended for (ended,) in rows)
 
 
 async def test_an_ended_backend_is_an_outage_and_the_next_call_works(
