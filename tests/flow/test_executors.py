@@ -221,13 +221,15 @@ async def test_a_handler_that_swallows_its_cancellation_does_not_hold_up_shutdow
             with contextlib.suppress(asyncio.CancelledError):
                 await go_on.wait()
 
-    async with app:
-        handle = await stubborn.enqueue()
-        async with app.executor(poll_interval="50ms", grace=0):
-            await soon(is_running.wait())
-        record = await handle.execution()
-        assert (record.status, record.attempts, record.deliveries) == (Status.READY, 0, 0)
-        go_on.set()
+    try:
+        async with app:
+            handle = await stubborn.enqueue()
+            async with app.executor(poll_interval="50ms", grace=0):
+                await soon(is_running.wait())
+            record = await handle.execution()
+            assert (record.status, record.attempts, record.deliveries) == (Status.READY, 0, 0)
+    finally:
+        go_on.set()  # otherwise the event loop could not end
 
 
 class SlowClaims:

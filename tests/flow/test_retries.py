@@ -280,16 +280,19 @@ async def test_a_handler_that_ignores_its_timeout_ends_as_timed_out_and_gives_it
     async def other() -> str:
         return "free"
 
-    async with running(app, concurrency=1) as executor:
-        handle = await stubborn.enqueue()
-        with pytest.raises(ExecutionTimedOut):
-            await handle.result(PATIENCE)
-        assert await (await other.enqueue()).result(PATIENCE) == "free"
-        go_on.set()
-        await soon(has_ended.wait())
-        assert await (await other.enqueue()).result(PATIENCE) == "free"
-        assert (await handle.execution()).status == Status.TIMED_OUT
-        assert (executor.running, executor.refused_count) == (0, 0)
+    try:
+        async with running(app, concurrency=1) as executor:
+            handle = await stubborn.enqueue()
+            with pytest.raises(ExecutionTimedOut):
+                await handle.result(PATIENCE)
+            assert await (await other.enqueue()).result(PATIENCE) == "free"
+            go_on.set()
+            await soon(has_ended.wait())
+            assert await (await other.enqueue()).result(PATIENCE) == "free"
+            assert (await handle.execution()).status == Status.TIMED_OUT
+            assert (executor.running, executor.refused_count) == (0, 0)
+    finally:
+        go_on.set()  # otherwise the event loop could not end
 
 
 async def test_a_result_that_comes_after_the_timeout_does_not_count(app: Durable) -> None:
