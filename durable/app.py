@@ -22,6 +22,7 @@ from durable.ids import IdSource, parse_id
 from durable.live import Live
 from durable.registry import Registry
 from durable.returns import ChildResult
+from durable.running import refuse_own_end
 from durable.settings import ExecutorOptions, ExecutorSettings
 from durable.storage import Storage, open_storage
 from durable.sync_client import Client
@@ -158,11 +159,13 @@ class Durable(Registry):
         """Wait until all have finished, whatever way; gives the ids of the finished and of the unfinished.
 
         `timeout` in seconds: None waits for ever, 0 looks once. One listener and one query per look serve any number
-        of them. Raises ExecutionNotFound.
+        of them. Raises ExecutionNotFound, and ConfigurationError for what waits for the caller itself.
         """
         self.live.check()
-        futures = self.live.waiters.futures([handle.execution_id for handle in handles])
         limit = wait_limit(timeout)
+        if limit != 0:
+            refuse_own_end([handle.execution_id for handle in handles])
+        futures = self.live.waiters.futures([handle.execution_id for handle in handles])
         if not futures:
             return set(), set()
         try:
@@ -189,6 +192,8 @@ class Durable(Registry):
             if found:
                 return found[0]
             await self.execution(execution_id)
+        else:
+            refuse_own_end([execution_id])
         (future,) = self.live.waiters.futures([execution_id])
         return await first_end(future, execution_id, timeout)
 

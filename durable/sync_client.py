@@ -20,6 +20,7 @@ from durable.live import settled_ids
 from durable.options import EnqueueOptions, checked_overrides, checked_text
 from durable.registry import Registry
 from durable.returns import ChildResult
+from durable.running import refuse_own_end
 from durable.storage import Hint, Operation, Storage
 from durable.task import SleepingTask, Task, Typed
 
@@ -33,6 +34,8 @@ B = TypeVar("B")
 C = TypeVar("C")
 _PATIENCE = 30.0
 _FIRST_LOOK = 0.005
+_LOOKS_PER_CHECK = 10
+"""How many looks pass between checks that what is waited for still exists."""
 
 
 class Client:
@@ -111,13 +114,12 @@ class Client:
         return result
 
     def wait(self, handles: Sequence[SyncHandle[Any]], *, timeout: Duration | None = None) -> tuple[set[str], set[str]]:
-        """Wait until all have finished; gives the ids of the finished and of the unfinished."""
+        """See Durable.wait."""
         ids = {handle.execution_id for handle in handles}
         done = {end.id for end in self._poll(ids, wait_limit(timeout))}
         return done, ids - done
 
     def end(self, execution_id: str, timeout: float | None) -> FinishedExecution:
-        self.execution(execution_id)
         found = self._poll({execution_id}, timeout)
         if not found:
             raise ResultTimeout(execution_id, timeout or 0.0)
@@ -127,17 +129,29 @@ class Client:
 
     def _poll(self, ids: set[str], timeout: float | None) -> list[FinishedExecution]:
         """Look for ends with growing pauses: a quick result costs milliseconds, a slow one few queries."""
+        if timeout != 0:
+            refuse_own_end(ids)
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _FIRST_LOOK
+        looks = 0
         found: dict[str, FinishedExecution] = {}
         while True:
             missing = sorted(ids - found.keys())
             found.update({end.id: end for end in self._run(lambda missing=missing: self._storage.finished(missing))})  # type: ignore[misc]
+            if len(found) < len(ids) and looks % _LOOKS_PER_CHECK == 0:
+                self._check_stored(ids - found.keys())
+            looks += 1
             left = None if deadline is None else deadline - time.monotonic()
             if len(found) == len(ids) or (left is not None and left <= 0):
                 return list(found.values())
             self._closing.wait(pause if left is None else min(pause, left))
             pause = min(pause * 1.5, self._poll_interval)
+
+    def _check_stored(self, ids: set[str]) -> None:
+        """Raise ExecutionNotFound for what was never there, or was taken by retention."""
+        gone = ids - self._run(lambda: self._storage.existing(sorted(ids)))
+        if gone:
+            raise ExecutionNotFound(min(gone))
 
     def _store(self, task: Task[..., R], rows: list[NewExecution], connection: Any) -> list[SyncHandle[R]]:
         return [self._handle(task.name, execution_id) for execution_id in self._enqueue(rows, connection)]

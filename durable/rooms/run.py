@@ -17,6 +17,7 @@ from durable.kinds import RUNNERS
 from durable.kinds.turn import EndedBy, Services, Turn
 from durable.outcomes import Completed, FinalizeSpawned, Outcome, Repeated, Spawned
 from durable.retry import Retry
+from durable.running import enter
 from durable.telemetry import Telemetry
 from durable.transitions import complete, fail, release, repeat, spawn, spawn_finalize
 
@@ -98,6 +99,7 @@ class RunRoom:
         if attempt.is_lost:
             self._end(attempt, None)
             return
+        enter(attempt.claimed)
         settlement: Settlement | None
         try:
             settlement = self._settlement(attempt, await self._outcome(attempt))

@@ -26,7 +26,8 @@ PATIENCE: Final = 30.0
 LONG_AGO: Final = datetime.now(UTC) - timedelta(days=1)
 FAR_AHEAD: Final = datetime.now(UTC) + timedelta(days=1)
 
-_QUICK: Final[dict[str, Any]] = {"poll_interval": "50ms", "lease": "10s", "upkeep_interval": "100ms", "grace": "5s"}
+_QUICK: Final[dict[str, Any]] = {"poll_interval": "50ms", "lease": "10m", "upkeep_interval": "100ms", "grace": "5s"}
+# The lease is so long that no renewal comes to notice what should have been noticed without one.
 
 
 class Place(Protocol):

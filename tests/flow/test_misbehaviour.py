@@ -151,8 +151,9 @@ async def test_a_handler_that_cancels_itself_and_goes_on_keeps_its_result(app: D
         task.cancel()
         return "mine"
 
-    async with running(app):
+    async with running(app) as executor:
         assert await (await work.enqueue()).result(PATIENCE) == "mine"
+    assert executor.refused_count == 0
 
 
 async def test_tasks_that_a_handler_leaves_behind_do_not_touch_the_executor(app: Durable) -> None:

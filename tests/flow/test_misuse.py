@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from durable import Durable, NotOpen, SleepingTask
+from durable import ConfigurationError, Durable, NotOpen, SleepingTask, Spawn, Status, TaskContext
 
 from .place import PATIENCE, Place, running, soon
 
@@ -130,3 +130,66 @@ async def test_an_executor_cannot_be_started_in_a_forked_child(app: Durable) -> 
 
     async with app:
         assert _exit_code_of_a_fork(start) == 0
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "thread"])
+async def test_a_handler_that_waits_for_itself_is_refused(app: Durable, is_async: bool) -> None:
+    @app.task
+    async def selfish(ctx: TaskContext) -> str:
+        handle = selfish.handle(ctx.execution_id)
+        with pytest.raises(ConfigurationError, match="waits for itself to end"):
+            await handle.result()
+        with pytest.raises(ConfigurationError, match="waits for itself to end"):
+            await asyncio.create_task(app.wait([handle]))  # type: ignore[arg-type]
+        assert await app.wait([handle], timeout=0) == (set(), {ctx.execution_id})
+        return await handle.status()
+
+    @app.task
+    def selfish_in_thread(ctx: TaskContext) -> str:
+        with app.client() as client:
+            with pytest.raises(ConfigurationError, match="waits for itself to end"):
+                client.handle(selfish_in_thread, ctx.execution_id).result()
+            return client.execution(ctx.execution_id).status
+
+    async with running(app):
+        handle = await (selfish if is_async else selfish_in_thread).enqueue()
+        assert await handle.result(PATIENCE) == Status.RUNNING
+
+
+async def test_a_child_that_waits_for_its_parent_is_refused_and_siblings_may_be_waited_for(app: Durable) -> None:
+    @app.task
+    async def waits_for(ctx: TaskContext, which: str) -> str:
+        id_ = {"parent": ctx.parent_id, "root": ctx.root_id}[which]
+        assert id_ is not None
+        try:
+            await app.handle_of(id_, "middle").result()
+        except ConfigurationError as error:
+            return str(error)
+        return "not refused"
+
+    @app.parent()
+    async def middle() -> Spawn[None]:
+        return Spawn(None, [waits_for.child("parent"), waits_for.child("root")])
+
+    @app.parent()
+    async def top() -> Spawn[None]:
+        return Spawn(None, [middle.child()])
+
+    async with running(app):
+        result = await (await top.enqueue()).result(PATIENCE)
+    to_parent, to_root = (end.result() for end in result.children[0].result().children)
+    assert "waits for its parent to end" in to_parent
+    assert "waits for the root to end" in to_root
+
+
+async def test_a_handler_may_wait_for_what_it_enqueues(app: Durable) -> None:
+    @app.task
+    async def other(n: int) -> int:
+        return n + 1
+
+    @app.task
+    async def work() -> int:
+        return await (await other.enqueue(1)).result(PATIENCE)
+
+    async with running(app):
+        assert await (await work.enqueue()).result(PATIENCE) == 2

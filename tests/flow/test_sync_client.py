@@ -117,6 +117,8 @@ def test_its_errors_are_those_of_the_other_client(served: Durable) -> None:
         with pytest.raises(ExecutionNotFound):
             client.handle(task(served, "add"), NOBODY).result(PATIENCE)
         with pytest.raises(ExecutionNotFound):
+            client.wait([client.handle(task(served, "add"), NOBODY)])
+        with pytest.raises(ExecutionNotFound):
             client.execution("no id")
         with pytest.raises(ExecutionNotFound):
             client.cancel(NOBODY)
