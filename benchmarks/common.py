@@ -97,7 +97,8 @@ class Bench:
                 sql.SQL(
                     # What is inserted, not what is written: without synchronous commits the latter comes later.
                     "select pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::bigint,"
-                    " d.xact_commit from pg_catalog.pg_stat_database as d where d.datname = pg_catalog.current_database()"
+                    " d.xact_commit from pg_catalog.pg_stat_database as d"
+                    " where d.datname = pg_catalog.current_database()"
                 )
             )
         )
