@@ -150,6 +150,12 @@ class Execution(NamedTuple):
     close_lease_expires_at: datetime | None
     closed_at: datetime | None
     updated_at: datetime
+    is_pooled: bool
+    """Its queue is a pool: claimed under the pool's limits, and by no claim that knows none."""
+    serial_key: str | None
+    """Within its pool, executions of one key run in order and within the limit per key; None: of no key."""
+    on_complete: str | None
+    """What to do when it has ended, as JSON; None: nothing."""
 
     @property
     def is_finished(self) -> bool:
@@ -181,6 +187,9 @@ class NewExecution(NamedTuple):
     delay: float
     run_at: datetime | None
     """An absolute first due time; wins over delay. In the past it means now."""
+    is_pooled: bool = False
+    serial_key: str | None = None
+    on_complete: str | None = None
 
 
 class Enqueued(NamedTuple):

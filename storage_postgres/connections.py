@@ -30,11 +30,12 @@ _NETWORK: Final = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_i
                    "tcp_user_timeout": "10000", "target_session_attrs": "read-write"}  # fmt: skip
 _DIRECT_OPTIONS: Final = (
     "-c timezone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s "
-    "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+    "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off"
 )
 # jit: the estimates of a claim on a large table can pass jit_above_cost, and compiling costs more than the claim.
 # plan_cache_mode: planning a claim takes 2 ms, running it 0.1 ms; by itself the server would plan it each time.
-# enable_seqscan: a plan cached while the table was small must not scan the table that it has become.
+# enable_seqscan, enable_bitmapscan: a plan cached while the table was small must neither scan the table that it has
+# become nor read and sort all that is late to take the first of it.
 # Behind a pooler none of this can be set: plans are then made anew each time, right but slower.
 
 

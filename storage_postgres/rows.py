@@ -56,7 +56,17 @@ def new_columns(rows: Iterable[NewExecution], prefix: str = "") -> dict[str, obj
     """The columns of an insert, by parameter name."""
     columns = list(zip(*rows, strict=True)) or [()] * len(NewExecution._fields)
     named = dict(zip(NewExecution._fields, columns, strict=True))
-    quoted = {"task_name", "queue", "input", "idempotency_key", "idempotency_hash", "sleeping_id", "retry"}
+    quoted = {
+        "task_name",
+        "queue",
+        "input",
+        "idempotency_key",
+        "idempotency_hash",
+        "sleeping_id",
+        "retry",
+        "serial_key",
+        "on_complete",
+    }
     params: dict[str, object] = {
         prefix + name: texts(column) if name in quoted else plain(column)
         for name, column in named.items()

@@ -69,7 +69,7 @@ class Table(NamedTuple):
 def table(request: pytest.FixtureRequest, postgres_dsn: str, schema_names: Iterator[str]) -> Iterator[Table]:
     mix, statistics = request.param
     schema = next(schema_names)
-    with psycopg.connect(postgres_dsn, autocommit=True, options="-c jit=off") as connection:
+    with psycopg.connect(postgres_dsn, autocommit=True, options="-c jit=off -c enable_bitmapscan=off") as connection:
         migrate(connection, schema)
         crowd = fill(connection, schema, MIXES[mix], statistics)
         connection.execute(render(WAKE_UPS, schema))

@@ -65,12 +65,12 @@ def test_the_check_of_priorities_has_their_bounds(postgres_control: Control, mig
 def test_an_insert_passes_the_fields_of_a_new_execution_in_their_order(statement: str, prefix: str) -> None:
     text = load()[statement]
     passed = re.findall(r"%\((\w+)\)s", text[text.index("insert into") :] if prefix else text)
-    named = re.findall(r"\((id, root_id, parent_id, [\w, ]+? run_at)\)", text.replace("( ", "(").replace(" )", ")"))
+    named = re.findall(r"\((id, root_id, [\w, ]+)\)", text.replace("( ", "(").replace(" )", ")"))
 
     expected = [prefix + field for field in NewExecution._fields]
 
     assert [name for name in passed if name in expected] == expected
-    assert named == [", ".join(NewExecution._fields)]
+    assert ", ".join(NewExecution._fields) in named
 
 
 def test_the_claim_gives_the_fields_of_a_turn_in_their_order() -> None:

@@ -56,6 +56,9 @@ create table /*schema*/executions (
     close_lease_expires_at timestamptz,
     closed_at timestamptz,
     updated_at timestamptz not null,
+    is_pooled boolean not null default false,
+    serial_key text,
+    on_complete text,
     constraint executions_kind check (kind in ('task', 'parent', 'sequence', 'loop', 'sleeping')),
     constraint executions_status check (status in (
         'ready', 'running', 'waiting', 'waiting_for_children', 'waiting_for_finalize',
