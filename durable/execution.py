@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from durable.job import JobCommit
 
 __all__ = [
     "DEFAULT_QUEUE",
@@ -47,6 +50,8 @@ class Kind(StrEnum):
     SEQUENCE = "sequence"
     LOOP = "loop"
     SLEEPING = "sleeping"
+    TURN = "turn"
+    """One turn of a keyed job, whose id is the root id. Ended by its own commit or with the job, and by nobody else."""
 
 
 class Status(StrEnum):
@@ -252,6 +257,8 @@ class Settlement(NamedTuple):
     reason: str | None
     children: tuple[NewExecution, ...] = ()
     """Inserted in the same transaction, and counted; refused together with the settlement."""
+    job: JobCommit | None = None
+    """For the end of a job's turn: what it writes to its job in the same transaction."""
 
 
 class Settled(NamedTuple):
@@ -259,6 +266,8 @@ class Settled(NamedTuple):
     """Ids whose settlement was written; the rest had lost their lease and changed nothing."""
     ready_queues: frozenset[str]
     """Queues in which something became claimable at once: children, resumed parents, retries without delay."""
+    busy: frozenset[str] = frozenset()
+    """Ids of turns that were not tried, because somebody holds the row of their job, or of one they send to."""
 
 
 class FinishedExecution(NamedTuple):

@@ -29,6 +29,22 @@ from durable.execution import (
     Status,
     WakeResult,
 )
+from durable.job import (
+    Appended,
+    EventEnd,
+    Job,
+    JobFilter,
+    JobKey,
+    JobView,
+    NewEvent,
+    NewJob,
+    NewTurn,
+    Started,
+    StoredEvent,
+    TakenTurn,
+    Triggered,
+    TurnToTake,
+)
 
 __all__ = [
     "Defect",
@@ -200,6 +216,12 @@ class Storage(Protocol):
         finished execution's parent is lowered, in id order, and a parent whose count comes to zero becomes ready
         for its next phase; what finishes without active children is closed, the rest is ready to be closed.
         A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written.
+
+        A settlement with a `job` also writes that: state, counters, plan; its events consumed, kept as dead, or left;
+        events for other jobs appended as by append_events. Then, unless the job is ended, the next turn is inserted,
+        due now if a trigger came meanwhile, at the planned moment, or when the policy makes pending events due,
+        whichever is first; a paused or failed job goes on for a trigger only. Ending the job (`terminated`) throws its
+        events away and raises its epoch. It never waits for the rows of jobs: what cannot have them at once is `busy`.
         """
         ...
 
@@ -280,6 +302,92 @@ class Storage(Protocol):
 
     def recover_closes(self, *, limit: int) -> Operation[int]:
         """Make `closing` executions whose lease has run out ready to be closed again."""
+        ...
+
+    # --- jobs ------------------------------------------------------------------------------------------------
+
+    def start_job(self, new: NewJob) -> Operation[Started]:
+        """Store a job with its first turn, unless the key lives already: then what is there, unchanged.
+
+        The key of an ended job is used again, in place: same id, the epoch that its end has raised, all else new.
+        """
+        ...
+
+    def append_events(self, events: Sequence[NewEvent]) -> Operation[list[Appended]]:
+        """Append events to the inboxes of their jobs, in the order given; jobs that do not live are made, stateless.
+
+        A job without a live turn gets one, and a turn that waits for a later moment without having been tried is made
+        due earlier, as the policy says. One that runs, or waits between attempts, is left alone. Waits for whoever
+        holds the row of a job, which nobody does while user code runs, a caller's own transaction apart.
+        """
+        ...
+
+    def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> Operation[Triggered]:
+        """Make a turn due now for the cause `trigger`; while one runs, one more after it.
+
+        A turn between attempts begins again with the first. A failed job is active again. `only_pending`: nothing
+        happens, and nothing is queued, for a job without events that wait or are between attempts.
+        """
+        ...
+
+    def end_job(self, key: JobKey, *, reason: str | None) -> Operation[Job | None]:
+        """Make a job terminated, raise its epoch, throw its events away and cancel its live turn, running or not.
+
+        Gives the job as it was before; None where none lives. Its state stays to be read.
+        """
+        ...
+
+    def clear_job(self, key: JobKey) -> Operation[tuple[Job, bool] | None]:
+        """Throw away the events that no turn has taken, and end the job as `cleared` unless a turn has taken some.
+
+        Gives the job as it was, and whether a turn with events of its own goes on; None where none lives.
+        """
+        ...
+
+    def pause_job(self, key: JobKey) -> Operation[Job | None]:
+        """Active → paused: a turn that does not run is cancelled, its planned moment kept. Gives the job after it."""
+        ...
+
+    def resume_job(self, key: JobKey, *, turn: NewTurn) -> Operation[Job | None]:
+        """Paused → active: the next turn is due at the planned moment, or now if that has passed or is unknown."""
+        ...
+
+    def redrive_job(self, key: JobKey, *, turn: NewTurn) -> Operation[Triggered]:
+        """Make dead events pending again, before those that wait, and a turn due now; a failed job is active again.
+
+        Nothing happens to a job that has no dead events and is not failed: `job` is then None.
+        """
+        ...
+
+    def take_turns(self, turns: Sequence[TurnToTake]) -> Operation[list[TakenTurn]]:
+        """What claimed turns run on: their job, why they run, and their events, marked as theirs at the first call.
+
+        The cause is `trigger` before a planned moment that has come before the first event was due, before events that
+        are due, before nothing. A trigger of a job with a window takes its events too. A turn takes `max_events` at
+        most. Missing from the answer: turns whose fence is gone, and those whose job's row somebody holds.
+        """
+        ...
+
+    def get_jobs(self, keys: Sequence[JobKey]) -> Operation[list[JobView | None]]:
+        """In the order of keys; None where there is none. Ended jobs are there until their key is used again."""
+        ...
+
+    def list_jobs(self, where: JobFilter, *, limit: int, after: JobKey | None = None) -> Operation[list[JobView]]:
+        """By kind, name and key; `after` is the last of the page before. Without statuses: those that are not ended."""
+        ...
+
+    def count_jobs(self, where: JobFilter) -> Operation[int]: ...
+
+    def pending_events(self, key: JobKey) -> Operation[list[StoredEvent]]:
+        """The events of a job that no turn has consumed, dead ones apart, in their order; those of a live turn first."""
+        ...
+
+    def event_end(self, key: JobKey, event_id: str) -> Operation[EventEnd | None]:
+        """What became of the event of that id; None: it is not known, or not any more."""
+        ...
+
+    def forget_events(self, *, limit: int) -> Operation[int]:
+        """Delete consumed events whose ids need not be remembered any longer; gives how many."""
         ...
 
     # --- look ------------------------------------------------------------------------------------------------
