@@ -24,9 +24,25 @@ from durable.execution import (
     Status,
     WakeResult,
 )
+from durable.job import (
+    Appended,
+    EventEnd,
+    Job,
+    JobFilter,
+    JobKey,
+    JobView,
+    NewEvent,
+    NewJob,
+    NewTurn,
+    Started,
+    StoredEvent,
+    TakenTurn,
+    Triggered,
+    TurnToTake,
+)
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
-from storage_postgres import verbs
+from storage_postgres import job_verbs, verbs
 from storage_postgres.connections import Connections, PostgresLane
 from storage_postgres.failures import is_transient, translated
 from storage_postgres.listen import channel_of, hints_of, payloads_of
@@ -114,7 +130,8 @@ class PostgresStorage:
         return self._do(partial(verbs.heartbeat, beats))
 
     def settle(self, settlements: Sequence[Settlement]) -> PostgresOperation[Settled]:
-        return self._do(partial(verbs.settle, settlements))
+        has_jobs = any(item.job is not None for item in settlements)
+        return self._do(partial(verbs.settle, settlements), transaction=has_jobs)
 
     def settled(self, pairs: Sequence[tuple[str, int]]) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.settled, pairs))
@@ -156,6 +173,54 @@ class PostgresStorage:
 
     def recover_closes(self, *, limit: int) -> PostgresOperation[int]:
         return self._do(partial(verbs.recover_closes, limit=limit))
+
+    def start_job(self, new: NewJob) -> PostgresOperation[Started]:
+        return self._do(partial(job_verbs.start_job, new))
+
+    def append_events(self, events: Sequence[NewEvent]) -> PostgresOperation[list[Appended]]:
+        return self._do(partial(job_verbs.append_events, events))
+
+    def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> PostgresOperation[Triggered]:
+        return self._do(partial(job_verbs.trigger_job, key, turn=turn, only_pending=only_pending), transaction=True)
+
+    def end_job(self, key: JobKey, *, reason: str | None) -> PostgresOperation[Job | None]:
+        error = cancelled(reason or "the job was ended")
+        return self._do(partial(job_verbs.end_job, key, reason=reason, error=error), transaction=True)
+
+    def clear_job(self, key: JobKey) -> PostgresOperation[tuple[Job, bool] | None]:
+        return self._do(partial(job_verbs.clear_job, key, error=cancelled("the job was cleared")), transaction=True)
+
+    def pause_job(self, key: JobKey) -> PostgresOperation[Job | None]:
+        return self._do(partial(job_verbs.pause_job, key, error=cancelled("the job was paused")), transaction=True)
+
+    def resume_job(self, key: JobKey, *, turn: NewTurn) -> PostgresOperation[Job | None]:
+        return self._do(partial(job_verbs.resume_job, key, turn=turn), transaction=True)
+
+    def redrive_job(self, key: JobKey, *, turn: NewTurn) -> PostgresOperation[Triggered]:
+        return self._do(partial(job_verbs.redrive_job, key, turn=turn), transaction=True)
+
+    def take_turns(self, turns: Sequence[TurnToTake]) -> PostgresOperation[list[TakenTurn]]:
+        return self._do(partial(job_verbs.take_turns, turns), transaction=True)
+
+    def get_jobs(self, keys: Sequence[JobKey]) -> PostgresOperation[list[JobView | None]]:
+        return self._do(partial(job_verbs.get_jobs, keys))
+
+    def list_jobs(
+        self, where: JobFilter, *, limit: int, after: JobKey | None = None
+    ) -> PostgresOperation[list[JobView]]:
+        return self._do(partial(job_verbs.list_jobs, where, limit=limit, after=after))
+
+    def count_jobs(self, where: JobFilter) -> PostgresOperation[int]:
+        return self._do(partial(job_verbs.count_jobs, where))
+
+    def pending_events(self, key: JobKey) -> PostgresOperation[list[StoredEvent]]:
+        return self._do(partial(job_verbs.pending_events, key))
+
+    def event_end(self, key: JobKey, event_id: str) -> PostgresOperation[EventEnd | None]:
+        return self._do(partial(job_verbs.event_end, key, event_id))
+
+    def forget_events(self, *, limit: int) -> PostgresOperation[int]:
+        return self._do(partial(job_verbs.forget_events, limit=limit))
 
     def now(self) -> PostgresOperation[datetime]:
         return self._do(verbs.now)

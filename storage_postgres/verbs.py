@@ -27,6 +27,7 @@ from durable.execution import (
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow
 from storage_postgres import rows as to
 from storage_postgres.arrays import plain, texts
+from storage_postgres.job_verbs import commit_jobs, hold_jobs
 from storage_postgres.plan import Plan, Query, Undo
 
 T = TypeVar("T")
@@ -132,6 +133,19 @@ def heartbeat(beats: Sequence[tuple[str, int, str]]) -> Plan[frozenset[str]]:
 
 
 def settle(settlements: Sequence[Settlement]) -> Plan[Settled]:
+    """One statement, unless turns of jobs end: their jobs are held first and written after what was accepted."""
+    if not any(item.job for item in settlements):
+        return (yield from _settle(settlements))
+    busy = yield from hold_jobs(settlements)
+    settled = yield from _settle([item for item in settlements if item.id not in busy])
+    commits = {item.id: item.job for item in settlements if item.job is not None and item.id in settled.accepted}
+    if not commits:
+        return settled._replace(busy=busy)
+    queues = yield from commit_jobs(commits)
+    return Settled(settled.accepted, settled.ready_queues | queues, busy)
+
+
+def _settle(settlements: Sequence[Settlement]) -> Plan[Settled]:
     if not settlements:
         return _NOTHING_SETTLED
     spawned = [child for item in settlements for child in item.children]

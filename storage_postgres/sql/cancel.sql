@@ -92,6 +92,6 @@ where e.id = any(%(ids)s::uuid[])
     and e.status in ('failed', 'timed_out', 'finalize_failed', 'cancelled')
     and e.close_status = 'closed'
     and e.parent_id is null
-    and e.kind <> 'sleeping'
+    and e.kind not in ('sleeping', 'turn')
     and (e.status = 'finalize_failed' or e.children_count = 0)
 returning e.id;

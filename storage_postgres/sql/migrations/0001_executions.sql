@@ -59,7 +59,7 @@ create table /*schema*/executions (
     is_pooled boolean not null default false,
     serial_key text,
     on_complete text,
-    constraint executions_kind check (kind in ('task', 'parent', 'sequence', 'loop', 'sleeping')),
+    constraint executions_kind check (kind in ('task', 'parent', 'sequence', 'loop', 'sleeping', 'turn')),
     constraint executions_status check (status in (
         'ready', 'running', 'waiting', 'waiting_for_children', 'waiting_for_finalize',
         'completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled')),

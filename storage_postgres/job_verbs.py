@@ -1,0 +1,259 @@
+"""The verbs of keyed jobs as plans.
+
+One of several statements first holds the row of the job, so that the later ones see what was committed before, and
+nothing else changes meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from durable.execution import Settlement, Status
+from durable.job import (
+    Appended,
+    EventEnd,
+    Job,
+    JobCommit,
+    JobFilter,
+    JobKey,
+    JobStatus,
+    JobView,
+    NewEvent,
+    NewJob,
+    NewTurn,
+    Started,
+    StoredEvent,
+    TakenTurn,
+    Triggered,
+    TurnToTake,
+)
+from storage_postgres import job_rows as to
+from storage_postgres.arrays import plain
+from storage_postgres.plan import Plan, Query
+
+_RUNNING = {Status.RUNNING}
+
+
+def start_job(new: NewJob) -> Plan[Started]:
+    params = {
+        **to.key_params(new.key),
+        **to.turn_params(new.turn),
+        "id": new.id,
+        "state": new.state,
+        "state_version": new.state_version,
+        "delay": new.delay,
+        "run_at": new.run_at,
+    }
+    while True:
+        started = yield Query("start_job", params)
+        if started:
+            return Started(to.job(started[0]), True)
+        found = yield from get_jobs([new.key])
+        # Not there and not inserted: it was ended, and its row not seen, between the two statements.
+        if found[0] is not None:
+            return Started(found[0].job, False)
+
+
+def append_events(events: Sequence[NewEvent]) -> Plan[list[Appended]]:
+    if not events:
+        return []
+    return [Appended._make(row) for row in (yield Query("append_events", to.event_columns(events)))]
+
+
+def trigger_job(key: JobKey, *, turn: NewTurn, only_pending: bool) -> Plan[Triggered]:
+    job = yield from _lock(key)
+    if job is None:
+        return Triggered(None, False, None)
+    is_running, attempts = yield from _turn_of(job)
+    if only_pending and not job.pending_count and (is_running or not attempts):
+        return Triggered(job, False, None)
+    queue: str | None = None
+    if job.turn_id is not None and not is_running:
+        moved = yield Query("trigger_turn", {"id": job.turn_id})
+        queue = moved[0][0] if moved else None
+    return (yield from _trigger(job, turn, is_running, queue))
+
+
+def _trigger(job: Job, turn: NewTurn, is_running: bool, queue: str | None) -> Plan[Triggered]:
+    (row,) = yield Query("trigger_job", {**to.turn_params(turn), "id": job.id, "is_running": is_running})
+    return Triggered(to.job(row), is_running, queue or row[-1])
+
+
+def end_job(key: JobKey, *, reason: str | None, error: str) -> Plan[Job | None]:
+    job = yield from _lock(key)
+    if job is None:
+        return None
+    yield from _cancel_turn(job, error, "job_ended")
+    yield Query("empty_inbox", {"id": job.id, "is_all": True})
+    yield Query("end_job", {"id": job.id, "status": JobStatus.TERMINATED.value, "reason": reason})
+    return job
+
+
+def clear_job(key: JobKey, *, error: str) -> Plan[tuple[Job, bool] | None]:
+    job = yield from _lock(key)
+    if job is None:
+        return None
+    goes_on = job.turn_cause is not None
+    yield Query("empty_inbox", {"id": job.id, "is_all": not goes_on})
+    if goes_on:
+        yield Query("forget_pending", {"id": job.id})
+    else:
+        yield from _cancel_turn(job, error, "job_cleared")
+        yield Query("end_job", {"id": job.id, "status": JobStatus.CLEARED.value, "reason": None})
+    return job, goes_on
+
+
+def pause_job(key: JobKey, *, error: str) -> Plan[Job | None]:
+    job = yield from _lock(key)
+    if job is None or job.status is not JobStatus.ACTIVE:
+        return job
+    is_running, _ = yield from _turn_of(job)
+    if job.turn_id is not None and not is_running:
+        yield Query("return_events", {"id": job.id, "turn": job.turn_id, "is_dead": False})
+        yield from _cancel_turn(job, error, "paused")
+    (row,) = yield Query("pause_job", {"id": job.id, "is_running": is_running})
+    return to.job(row)
+
+
+def resume_job(key: JobKey, *, turn: NewTurn) -> Plan[Job | None]:
+    job = yield from _lock(key)
+    if job is None or job.status is not JobStatus.PAUSED:
+        return job
+    (row,) = yield Query("resume_job", {**to.turn_params(turn), "id": job.id, "always": job.kind == "continuous"})
+    return to.job(row)
+
+
+def redrive_job(key: JobKey, *, turn: NewTurn) -> Plan[Triggered]:
+    job = yield from _lock(key)
+    if job is None:
+        return Triggered(None, False, None)
+    returned = yield Query("return_events", {"id": job.id, "turn": None, "is_dead": True})
+    if not returned and job.status is not JobStatus.FAILED:
+        return Triggered(None, False, None)
+    is_running, _ = yield from _turn_of(job)
+    queue: str | None = None
+    if job.turn_id is not None and not is_running:
+        moved = yield Query("trigger_turn", {"id": job.turn_id})
+        queue = moved[0][0] if moved else None
+    return (yield from _trigger(job, turn, is_running, queue))
+
+
+def take_turns(turns: Sequence[TurnToTake]) -> Plan[list[TakenTurn]]:
+    if not turns:
+        return []
+    pairs = {"id": plain(turn.turn_id for turn in turns), "fence": plain(turn.fence for turn in turns)}
+    held: dict[str, str] = dict((yield Query("lock_turn_jobs", pairs)))  # type: ignore[arg-type]
+    taken = [turn for turn in turns if turn.turn_id in held]
+    if not taken:
+        return []
+    params = {
+        "job_id": plain(held[turn.turn_id] for turn in taken),
+        **to.policy_columns([turn.policy for turn in taken]),
+    }
+    yield Query("take_turns", params)
+    rows = yield Query("taken_turns", params)
+    return to.taken_turns(rows, {job_id: turn_id for turn_id, job_id in held.items()})
+
+
+def hold_jobs(settlements: Sequence[Settlement]) -> Plan[frozenset[str]]:
+    """Hold the jobs that turns end for and send to; gives the ids of the turns for which that was not possible."""
+    ends = {item.id: item.job for item in settlements if item.job is not None}
+    targets = [event.key for commit in ends.values() for event in commit.sends]
+    locked = yield Query(
+        "lock_jobs",
+        {**to.key_columns(sorted(set(targets))), "id": plain(sorted({commit.job_id for commit in ends.values()}))},
+    )
+    held = {id_ for (id_,) in locked}
+    unheld = yield from _unheld(targets, held)
+    return frozenset(
+        turn_id
+        for turn_id, commit in ends.items()
+        if commit.job_id not in held or any(event.key in unheld for event in commit.sends)
+    )
+
+
+def _unheld(keys: Sequence[JobKey], held: set[str]) -> Plan[set[JobKey]]:
+    """Those of keys whose job exists and is not held."""
+    wanted = sorted(set(keys))
+    if not wanted:
+        return set()
+    params = {**to.key_columns(wanted), "position": plain(range(len(wanted)))}
+    return {wanted[position] for id_, position in (yield Query("known_jobs", params)) if id_ not in held}
+
+
+def commit_jobs(commits: Mapping[str, JobCommit]) -> Plan[frozenset[str]]:
+    """Write accepted ends of turns to their jobs, which are held; gives the queues with something to claim."""
+    ((queues, _),) = yield Query("commit_jobs", to.commit_columns(list(commits.items())))
+    sends = [event for commit in commits.values() for event in commit.sends]
+    appended = yield from append_events(sends)
+    return frozenset(queues) | {done.ready_queue for done in appended if done.ready_queue is not None}
+
+
+def get_jobs(keys: Sequence[JobKey]) -> Plan[list[JobView | None]]:
+    if not keys:
+        return []
+    views = [to.view(row) for row in (yield Query("get_jobs", to.key_columns(keys)))]
+    found = {view.job.job_key: view for view in views}
+    return [found.get(key) for key in keys]
+
+
+def list_jobs(where: JobFilter, *, limit: int, after: JobKey | None) -> Plan[list[JobView]]:
+    params = {
+        **_filter(where),
+        "limit": limit,
+        "after_kind": after.kind.value if after else None,
+        "after_name": after.name if after else None,
+        "after_key": after.key if after else None,
+    }
+    return [to.view(row) for row in (yield Query("list_jobs", params))]
+
+
+def count_jobs(where: JobFilter) -> Plan[int]:
+    ((count,),) = yield Query("count_jobs", _filter(where))
+    assert isinstance(count, int)
+    return count
+
+
+def _filter(where: JobFilter) -> dict[str, object]:
+    return {
+        "kind": where.kind,
+        "name": where.name,
+        "key_prefix": where.key_prefix,
+        "statuses": None if where.statuses is None else plain(where.statuses),
+    }
+
+
+def pending_events(key: JobKey) -> Plan[list[StoredEvent]]:
+    return [StoredEvent._make(row) for row in (yield Query("pending_events", to.key_params(key)))]
+
+
+def event_end(key: JobKey, event_id: str) -> Plan[EventEnd | None]:
+    found = yield Query("event_end", {**to.key_params(key), "event_id": event_id})
+    return EventEnd._make(found[0]) if found else None
+
+
+def forget_events(*, limit: int) -> Plan[int]:
+    return len((yield Query("forget_events", {"limit": limit})))
+
+
+def _lock(key: JobKey) -> Plan[Job | None]:
+    """The job, held; None where none lives."""
+    found = yield Query("lock_job", to.key_params(key))
+    job = to.job(found[0]) if found else None
+    return None if job is None or job.ended_at is not None else job
+
+
+def _turn_of(job: Job) -> Plan[tuple[bool, int]]:
+    """Whether the live turn runs, and how many attempts it has had; (False, 0) without one."""
+    if job.turn_id is None:
+        return False, 0
+    found = yield Query("turn_of", {"id": job.turn_id})
+    if not found:
+        return False, 0
+    ((status, attempts),) = found
+    return status in _RUNNING, attempts
+
+
+def _cancel_turn(job: Job, error: str, reason: str) -> Plan[None]:
+    if job.turn_id is not None:
+        yield Query("cancel_turn", {"id": job.turn_id, "error": error, "reason": reason})

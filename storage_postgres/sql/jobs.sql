@@ -1,0 +1,518 @@
+-- fragment: job_columns
+j.id, j.kind, j.name, j.key, j.epoch, j.status, j.reason, j.state, j.state_version, j.turn_id, j.turn_cause,
+j.turn_slot, j.is_triggered, j.scheduled_at, j.run_count, j.execute_count, j.event_count, j.pending_count,
+j.pending_first_at, j.pending_last_at, j.error, j.created_at, j.updated_at, j.ended_at
+
+-- fragment: one_turn
+/*schema*/insert_turns(
+    array[%(turn_id)s::uuid], array[j.id], array[%(task_name)s::text], array[%(task_version)s::integer],
+    array[%(queue)s::text], array[%(priority)s::smallint], array[%(max_attempts)s::integer],
+    array[%(timeout)s::double precision], array[n.due_at], at.now)
+
+-- name: start_job
+-- Insert a job with its first turn, or begin a new incarnation of an ended one; no row where one lives. Waits for a
+-- transaction that is inserting the same key. Index: jobs_key.
+with at as materialized (select /*schema*/clock_now() as now),
+due as materialized (
+    select greatest(
+        coalesce(%(run_at)s::timestamptz, at.now + %(delay)s::double precision * interval '1 second'), at.now) as due_at
+    from at
+),
+started as (
+    insert into /*schema*/jobs as j (
+        id, kind, name, key, state, state_version, turn_id, scheduled_at, created_at, updated_at
+    )
+    select %(id)s::uuid, %(kind)s::text, %(name)s::text, %(key)s::text, %(state)s::text, %(state_version)s::integer,
+        %(turn_id)s::uuid, due.due_at, at.now, at.now
+    from at cross join due
+    on conflict (kind, name, key) do update
+    set status = 'active', reason = null, state = excluded.state, state_version = excluded.state_version,
+        turn_id = excluded.turn_id, turn_cause = null, turn_slot = null, scheduled_at = excluded.scheduled_at,
+        run_count = 0, execute_count = 0, event_count = 0, error = null, created_at = excluded.created_at,
+        updated_at = excluded.updated_at, ended_at = null
+    where j.ended_at is not null
+    returning /*include job_columns*/
+),
+inserted as materialized (
+    select t.queue
+    from started as j
+        cross join at
+        cross join due as n
+        cross join lateral /*include one_turn*/ as t
+)
+select /*include job_columns*/
+from started as j
+where (select count(*) from inserted) >= 0;
+
+-- name: lock_job
+-- The row of one job, held until the transaction ends; waits for whoever has it. A turn that runs is no such holder.
+-- Index: jobs_key.
+select /*include job_columns*/
+from /*schema*/jobs as j
+where j.kind = %(kind)s::text
+    and j.name = %(name)s::text
+    and j.key = %(key)s::text
+for no key update;
+
+-- name: turn_of
+-- The live turn of a job whose row is held. Index: the primary key.
+select e.status, e.attempts from /*schema*/executions as e where e.id = %(id)s::uuid;
+
+-- name: trigger_turn
+-- Make a turn that waits due now, from its first attempt. Index: the primary key.
+update /*schema*/executions as e
+set due_at = /*schema*/clock_now(), attempts = 0, updated_at = /*schema*/clock_now()
+where e.id = %(id)s::uuid
+    and e.status = 'ready'
+returning e.queue;
+
+-- name: trigger_job
+-- Note a trigger on a job whose row is held, and give it a turn if it has none. Index: the primary key.
+with at as materialized (select /*schema*/clock_now() as now),
+triggered as (
+    update /*schema*/jobs as j
+    set is_triggered = true,
+        status = case when j.status = 'failed' then 'active' else j.status end,
+        turn_cause = case when %(is_running)s::boolean then j.turn_cause end,
+        scheduled_at = case when %(is_running)s::boolean then j.scheduled_at
+            else coalesce(j.scheduled_at, j.turn_slot) end,
+        turn_slot = case when %(is_running)s::boolean then j.turn_slot end,
+        turn_id = coalesce(j.turn_id, %(turn_id)s::uuid),
+        updated_at = at.now
+    from at
+    where j.id = %(id)s::uuid
+    returning /*include job_columns*/
+),
+inserted as materialized (
+    select t.queue
+    from triggered as j
+        cross join at
+        cross join lateral (select at.now as due_at) as n
+        cross join lateral /*include one_turn*/ as t
+    where j.turn_id = %(turn_id)s::uuid
+)
+select /*include job_columns*/, (select i.queue from inserted as i)
+from triggered as j;
+
+-- name: cancel_turn
+-- End the live turn of a job whose row is held; its late end is then refused. Index: the primary key.
+update /*schema*/executions as e
+set status = 'cancelled',
+    fence = e.fence + 1,
+    error = %(error)s::text,
+    reason = %(reason)s::text,
+    needs_cancel = e.status = 'running',
+    lease_expires_at = null,
+    finished_at = at.now,
+    close_status = 'closed',
+    closed_at = at.now,
+    updated_at = at.now
+from (select /*schema*/clock_now() as now) as at
+where e.id = %(id)s::uuid
+    and e.finished_at is null
+returning e.id;
+
+-- name: end_job
+-- End a job whose row is held: a tombstone with its state. Index: the primary key.
+update /*schema*/jobs as j
+set status = %(status)s::text, reason = %(reason)s::text, epoch = j.epoch + 1, turn_id = null, turn_cause = null,
+    turn_slot = null, is_triggered = false, scheduled_at = null, pending_count = 0, pending_first_at = null,
+    pending_last_at = null, ended_at = /*schema*/clock_now(), updated_at = /*schema*/clock_now()
+where j.id = %(id)s::uuid
+returning j.id;
+
+-- name: empty_inbox
+-- Delete the events of a job whose row is held: all, or those that no turn has taken. Index: the primary key.
+delete from /*schema*/inbox as i
+where i.job_id = %(id)s::uuid
+    and (%(is_all)s::boolean or i.status = 'pending')
+returning i.number;
+
+-- name: forget_pending
+-- Note that a job whose row is held has no pending events. Index: the primary key.
+update /*schema*/jobs as j
+set pending_count = 0, pending_first_at = null, pending_last_at = null, updated_at = /*schema*/clock_now()
+where j.id = %(id)s::uuid
+returning j.id;
+
+-- name: pause_job
+-- Pause a job whose row is held, and whose turn, if it waited, has been cancelled. Index: the primary key.
+update /*schema*/jobs as j
+set status = 'paused',
+    turn_id = case when %(is_running)s::boolean then j.turn_id end,
+    turn_cause = case when %(is_running)s::boolean then j.turn_cause end,
+    scheduled_at = case when %(is_running)s::boolean then j.scheduled_at else coalesce(j.scheduled_at, j.turn_slot) end,
+    turn_slot = case when %(is_running)s::boolean then j.turn_slot end,
+    updated_at = /*schema*/clock_now()
+where j.id = %(id)s::uuid
+returning /*include job_columns*/;
+
+-- name: return_events
+-- Make events of a job whose row is held pending again, with their old numbers: those of one turn, or dead ones.
+-- Index: inbox_turn, inbox_dead; the counts: inbox_pending.
+with returned as (
+    update /*schema*/inbox as i
+    set status = 'pending', turn_id = null
+    where (i.turn_id = %(turn)s::uuid and i.status = 'taken')
+        or (%(is_dead)s::boolean and i.job_id = %(id)s::uuid and i.status = 'dead')
+    returning i.received_at
+),
+kept as (
+    select r.received_at from returned as r
+    union all
+    select i.received_at from /*schema*/inbox as i where i.job_id = %(id)s::uuid and i.status = 'pending'
+)
+update /*schema*/jobs as j
+set pending_count = k.count, pending_first_at = k.first_at, pending_last_at = k.last_at
+from (select count(*) as count, min(received_at) as first_at, max(received_at) as last_at from kept) as k
+where j.id = %(id)s::uuid
+    and exists (select 1 from returned)
+returning j.pending_count;
+
+-- name: resume_job
+-- Let a paused job whose row is held go on: with its turn, or with one due at the planned moment. Index: the primary key.
+with at as materialized (select /*schema*/clock_now() as now),
+resumed as (
+    update /*schema*/jobs as j
+    set status = 'active',
+        turn_id = case when j.turn_id is null
+                and (%(always)s::boolean or j.scheduled_at is not null or j.pending_count > 0 or j.is_triggered)
+            then %(turn_id)s::uuid else j.turn_id end,
+        updated_at = at.now
+    from at
+    where j.id = %(id)s::uuid
+    returning /*include job_columns*/
+),
+inserted as materialized (
+    select t.queue
+    from resumed as j
+        cross join at
+        cross join lateral (
+            select case when j.pending_count > 0 or j.is_triggered then at.now
+                else coalesce(j.scheduled_at, at.now) end as due_at
+        ) as n
+        cross join lateral /*include one_turn*/ as t
+    where j.turn_id = %(turn_id)s::uuid
+)
+select /*include job_columns*/, (select i.queue from inserted as i)
+from resumed as j;
+
+-- name: lock_turn_jobs
+-- The jobs of claimed turns, held until the transaction ends; skips what others hold. Index: the primary keys.
+select e.id, j.id
+from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
+    join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
+    join /*schema*/jobs as j on j.id = any(array[e.root_id]) and j.turn_id = any(array[e.id])
+order by j.id
+for no key update of j skip locked;
+
+-- name: take_turns
+-- Decide why turns run that have not been taken, and mark their events. Their jobs are held. Index: the primary key of
+-- jobs, inbox_pending.
+with at as materialized (select /*schema*/clock_now() as now),
+due as materialized (
+    select j.id, i.max_events,
+        /*schema*/events_due_at(
+            j.pending_count, j.pending_first_at, j.pending_last_at, i.window_seconds, i.max_wait, i.max_events
+        ) as events_at,
+        j.scheduled_at, j.is_triggered, i.window_seconds is not null as takes_on_trigger
+    from unnest(
+        %(job_id)s::uuid[], %(window)s::double precision[], %(max_wait)s::double precision[], %(max_events)s::bigint[]
+    ) as i (job_id, window_seconds, max_wait, max_events)
+        join /*schema*/jobs as j on j.id = any(array[i.job_id])
+    where j.turn_cause is null
+),
+decided as materialized (
+    select d.id, d.max_events, d.takes_on_trigger,
+        case
+            when d.is_triggered then 'trigger'
+            when d.scheduled_at <= at.now
+                and (d.events_at is null or d.events_at > at.now or d.scheduled_at <= d.events_at) then 'schedule'
+            when d.events_at <= at.now then 'events'
+            else 'nothing' end as cause
+    from due as d cross join at
+),
+marked as (
+    update /*schema*/inbox as i
+    set status = 'taken', turn_id = j.turn_id
+    from decided as d
+        join /*schema*/jobs as j on j.id = any(array[d.id])
+        cross join lateral (
+            select p.job_id, p.number
+            from /*schema*/inbox as p
+            where p.job_id = d.id and p.status = 'pending'
+            order by p.number
+            limit d.max_events
+        ) as p
+    where (d.cause = 'events' or (d.cause = 'trigger' and d.takes_on_trigger))
+        and i.job_id = any(array[p.job_id])
+        and i.number = any(array[p.number])
+    returning i.job_id
+),
+counted as materialized (
+    select m.job_id, count(*) as taken from marked as m group by m.job_id
+)
+update /*schema*/jobs as j
+set turn_cause = d.cause,
+    turn_slot = case when d.cause = 'schedule' then j.scheduled_at end,
+    scheduled_at = case when d.cause = 'schedule' then null else j.scheduled_at end,
+    is_triggered = case when d.cause = 'trigger' then false else j.is_triggered end,
+    pending_count = j.pending_count - coalesce(c.taken, 0),
+    pending_first_at = case when j.pending_count > coalesce(c.taken, 0) then left_over.first_at end,
+    pending_last_at = case when j.pending_count > coalesce(c.taken, 0) then j.pending_last_at end,
+    updated_at = at.now
+from decided as d
+    left join counted as c on c.job_id = d.id
+    left join lateral (
+        select p.received_at as first_at
+        from /*schema*/inbox as p
+        where p.job_id = d.id and p.status = 'pending'
+        order by p.number
+        offset coalesce(c.taken, 0)
+        limit 1
+    ) as left_over on true
+    cross join at
+where j.id = any(array[d.id])
+    and d.cause <> 'nothing'
+returning j.id;
+
+-- name: taken_turns
+-- What turns run on, after `take_turns`. Index: the primary key of jobs, inbox_turn.
+select /*include job_columns*/, /*schema*/clock_now(),
+    case when j.turn_cause is null then least(j.scheduled_at, /*schema*/events_due_at(
+        j.pending_count, j.pending_first_at, j.pending_last_at, i.window_seconds, i.max_wait, i.max_events)) end,
+    e.number, e.event_id, e.payload, e.received_at
+from unnest(
+    %(job_id)s::uuid[], %(window)s::double precision[], %(max_wait)s::double precision[], %(max_events)s::bigint[]
+) as i (job_id, window_seconds, max_wait, max_events)
+    join /*schema*/jobs as j on j.id = any(array[i.job_id])
+    left join /*schema*/inbox as e on e.turn_id = any(array[j.turn_id]) and e.status = 'taken'
+order by j.id, e.number;
+
+-- name: lock_jobs
+-- The jobs that turns end for and send to, held until the transaction ends; skips what others hold.
+-- Index: the primary key, jobs_key.
+select j.id
+from /*schema*/jobs as j
+where j.id = any(array(
+    select i.id from unnest(%(id)s::uuid[]) as i (id)
+    union
+    select x.id
+    from unnest(%(kind)s::text[], %(name)s::text[], %(key)s::text[]) as k (kind, name, key)
+        join /*schema*/jobs as x on x.kind = any(array[k.kind]) and x.name = any(array[k.name])
+            and x.key = any(array[k.key])))
+order by j.id
+for no key update skip locked;
+
+-- name: known_jobs
+-- The jobs of keys that are there. Index: jobs_key.
+select x.id, k.position
+from unnest(%(kind)s::text[], %(name)s::text[], %(key)s::text[], %(position)s::integer[])
+    as k (kind, name, key, position)
+    join /*schema*/jobs as x on x.kind = any(array[k.kind]) and x.name = any(array[k.name]) and x.key = any(array[k.key]);
+
+-- name: commit_jobs
+-- Write the accepted ends of turns to their jobs, which are held, and insert the next turns.
+-- Index: the primary key of jobs, inbox_turn, inbox_pending, for an ended job the primary key of inbox.
+with at as materialized (select /*schema*/clock_now() as now),
+input as materialized (
+    select i.*
+    from unnest(
+        %(job_id)s::uuid[], %(turn)s::uuid[], %(status)s::text[], %(reason)s::text[], %(writes_state)s::boolean[],
+        %(state)s::text[], %(state_version)s::integer[], %(runs)s::integer[], %(executes)s::integer[],
+        %(error)s::text[], %(writes_schedule)s::boolean[], %(schedule_delay)s::double precision[],
+        %(schedule_at)s::timestamptz[], %(events)s::text[], %(window)s::double precision[],
+        %(max_wait)s::double precision[], %(max_events)s::bigint[], %(next_id)s::uuid[], %(task_name)s::text[],
+        %(task_version)s::integer[], %(queue)s::text[], %(priority)s::smallint[], %(max_attempts)s::integer[],
+        %(timeout)s::double precision[]
+    ) as i (
+        job_id, turn, status, reason, writes_state, state, state_version, runs, executes, error, writes_schedule,
+        schedule_delay, schedule_at, events, window_seconds, max_wait, max_events, next_id, task_name, task_version,
+        queue, priority, max_attempts, timeout
+    )
+        join /*schema*/jobs as j on j.id = any(array[i.job_id]) and j.turn_id = any(array[i.turn])
+),
+deleted as (
+    delete from /*schema*/inbox as e
+    using input as i
+    where (i.status <> 'terminated' and i.events = 'consumed' and e.event_id is null
+            and e.turn_id = any(array[i.turn]) and e.status = 'taken')
+    returning e.number
+),
+emptied as (
+    delete from /*schema*/inbox as e
+    using input as i
+    where i.status = 'terminated' and e.job_id = any(array[i.job_id])
+    returning e.number
+),
+marked as (
+    update /*schema*/inbox as e
+    set status = case i.events when 'consumed' then 'consumed' when 'dead' then 'dead' else 'pending' end,
+        turn_id = case i.events when 'kept' then null else e.turn_id end
+    from input as i
+    where i.status <> 'terminated'
+        and e.turn_id = any(array[i.turn])
+        and e.status = 'taken'
+        and (i.events <> 'consumed' or e.event_id is not null)
+    returning e.job_id, i.events, e.received_at
+),
+returned as materialized (
+    select m.job_id, count(*) as count, min(m.received_at) as first_at, max(m.received_at) as last_at
+    from marked as m
+    where m.events = 'kept'
+    group by m.job_id
+),
+planned as materialized (
+    select i.job_id, i.status = 'terminated' as is_end,
+        case when i.status = 'active' and j.status = 'paused' then 'paused'
+            when i.status = 'failed' and j.is_triggered then 'active'
+            else i.status end as status,
+        case
+            when not i.writes_schedule then j.scheduled_at
+            when i.schedule_at is not null then i.schedule_at
+            when i.schedule_delay is not null then at.now + i.schedule_delay * interval '1 second' end as scheduled_at,
+        j.is_triggered,
+        j.pending_count + coalesce(r.count, 0) as pending_count,
+        least(j.pending_first_at, r.first_at) as pending_first_at,
+        greatest(j.pending_last_at, r.last_at) as pending_last_at,
+        i.window_seconds, i.max_wait, i.max_events
+    from input as i
+        join /*schema*/jobs as j on j.id = any(array[i.job_id])
+        left join returned as r on r.job_id = i.job_id
+        cross join at
+),
+next as materialized (
+    select p.*,
+        case
+            when p.is_end then null
+            when p.is_triggered then at.now
+            when p.status = 'active' then least(p.scheduled_at, /*schema*/events_due_at(
+                p.pending_count, p.pending_first_at, p.pending_last_at, p.window_seconds, p.max_wait, p.max_events))
+        end as due_at
+    from planned as p cross join at
+),
+written as (
+    update /*schema*/jobs as j
+    set status = n.status,
+        reason = i.reason,
+        epoch = j.epoch + case when n.is_end then 1 else 0 end,
+        state = case when i.writes_state then i.state else j.state end,
+        state_version = case when i.writes_state then i.state_version else j.state_version end,
+        turn_id = case when n.due_at is not null then i.next_id end,
+        turn_cause = null,
+        turn_slot = null,
+        is_triggered = n.is_triggered and not n.is_end,
+        scheduled_at = case when not n.is_end then n.scheduled_at end,
+        run_count = j.run_count + i.runs,
+        execute_count = j.execute_count + i.executes,
+        pending_count = case when n.is_end then 0 else n.pending_count end,
+        pending_first_at = case when not n.is_end then n.pending_first_at end,
+        pending_last_at = case when not n.is_end then n.pending_last_at end,
+        error = i.error,
+        updated_at = at.now,
+        ended_at = case when n.is_end then at.now end
+    from next as n
+        join input as i on i.job_id = n.job_id
+        cross join at
+    where j.id = any(array[n.job_id])
+    returning j.id
+),
+due as materialized (
+    select t.queue, t.due_at
+    from (
+        select array_agg(i.next_id) as ids, array_agg(i.job_id) as job_ids, array_agg(i.task_name) as names,
+            array_agg(i.task_version) as versions, array_agg(i.queue) as queues, array_agg(i.priority) as priorities,
+            array_agg(i.max_attempts) as max_attempts, array_agg(i.timeout) as timeouts,
+            array_agg(n.due_at) as due_ats
+        from next as n join input as i on i.job_id = n.job_id
+        where n.due_at is not null
+    ) as a
+        cross join at
+        cross join lateral /*schema*/insert_turns(
+            a.ids, a.job_ids, a.names, a.versions, a.queues, a.priorities, a.max_attempts, a.timeouts, a.due_ats, at.now
+        ) as t
+)
+select array(select distinct d.queue from due as d where d.due_at <= (select now from at)),
+    (select count(*) from written);
+
+-- name: append_events
+-- See the function. Index: jobs_key, the primary keys, inbox_event.
+select a.job_id, a.number, a.is_new, a.is_duplicate, a.pending_count, a.pending_first_at, a.due_at, a.scheduled_at,
+    a.ready_queue
+from /*schema*/append_events(
+    %(kind)s::text[], %(name)s::text[], %(key)s::text[], %(job_id)s::uuid[], %(event_id)s::text[], %(payload)s::text[],
+    %(state_version)s::integer[], %(window)s::double precision[], %(max_wait)s::double precision[],
+    %(max_events)s::bigint[], %(dedupe_window)s::double precision[], %(turn_id)s::uuid[], %(task_name)s::text[],
+    %(task_version)s::integer[], %(queue)s::text[], %(priority)s::smallint[], %(max_attempts)s::integer[],
+    %(timeout)s::double precision[]
+) as a
+order by a.place;
+
+-- name: get_jobs
+-- Jobs by key, with their live turns. Index: jobs_key, the primary key of executions.
+select /*include job_columns*/, e.status, e.due_at, e.attempts, e.error
+from unnest(%(kind)s::text[], %(name)s::text[], %(key)s::text[]) as k (kind, name, key)
+    join /*schema*/jobs as j on j.kind = any(array[k.kind]) and j.name = any(array[k.name]) and j.key = any(array[k.key])
+    left join /*schema*/executions as e on e.id = any(array[j.turn_id]);
+
+-- name: list_jobs
+-- A page of jobs by kind, name and key. Index: jobs_key; jobs_unusual where only unusual statuses are asked for.
+select p.*, e.status, e.due_at, e.attempts, e.error
+from (
+    select /*include job_columns*/
+    from /*schema*/jobs as j
+    where (%(kind)s::text is null or j.kind = %(kind)s::text)
+        and (%(name)s::text is null or j.name = %(name)s::text)
+        and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
+        and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')
+            else j.status = any(%(statuses)s::text[]) end
+        and (%(after_kind)s::text is null
+            or (j.kind, j.name, j.key) > (%(after_kind)s::text, %(after_name)s::text, %(after_key)s::text))
+    order by j.kind, j.name, j.key
+    limit %(limit)s::bigint
+) as p
+    left join /*schema*/executions as e on e.id = any(array[p.turn_id])
+order by p.kind, p.name, p.key;
+
+-- name: count_jobs
+-- How many jobs a list would show. Index: jobs_key.
+select count(*)
+from /*schema*/jobs as j
+where (%(kind)s::text is null or j.kind = %(kind)s::text)
+    and (%(name)s::text is null or j.name = %(name)s::text)
+    and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
+    and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')
+        else j.status = any(%(statuses)s::text[]) end;
+
+-- name: pending_events
+-- The events of a job that no turn has consumed. Index: jobs_key, the primary key of inbox.
+select i.number, i.event_id, i.payload, i.received_at
+from /*schema*/jobs as j
+    join /*schema*/inbox as i on i.job_id = j.id and i.status in ('pending', 'taken')
+where j.kind = %(kind)s::text
+    and j.name = %(name)s::text
+    and j.key = %(key)s::text
+order by i.number;
+
+-- name: event_end
+-- What became of an event. Index: jobs_key, inbox_event.
+select i.number, i.turn_id, i.status in ('consumed', 'dead')
+from /*schema*/jobs as j
+    join /*schema*/inbox as i on i.job_id = j.id
+where j.kind = %(kind)s::text
+    and j.name = %(name)s::text
+    and j.key = %(key)s::text
+    and i.event_id = %(event_id)s::text;
+
+-- name: forget_events
+-- Delete consumed events whose ids have been remembered long enough. Skips what is locked. Index: inbox_consumed.
+delete from /*schema*/inbox as i
+where i.ctid = any(array(
+    select e.ctid
+    from /*schema*/inbox as e
+    where e.status = 'consumed' and e.expires_at <= /*schema*/clock_now()
+    order by e.expires_at
+    limit %(limit)s::bigint
+    for update skip locked
+))
+returning i.number;
