@@ -19,18 +19,21 @@ from durable.execution import CancelResult, Execution, FinishedExecution, NewExe
 from durable.executor import Executor
 from durable.handle import Handle, first_end, only, wait_limit
 from durable.ids import IdSource, parse_id
+from durable.jobs.listing import Jobs
 from durable.live import Live
 from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.running import refuse_own_end
+from durable.script import Script
 from durable.settings import ExecutorOptions, ExecutorSettings
 from durable.storage import Storage, open_storage
 from durable.sync_client import Client
-from durable.task import Home, Task
+from durable.task import Task
 
 __all__ = ["Durable"]
 
 R = TypeVar("R")
+T = TypeVar("T")
 EMBEDDED = "embedded:"
 
 
@@ -136,6 +139,11 @@ class Durable(Registry):
         return self._storage
 
     @property
+    def jobs(self) -> Jobs:
+        """Lists and counts of keyed jobs."""
+        return Jobs(self.home, self._jobs)
+
+    @property
     def live(self) -> Live:
         if self._live is None:
             raise NotOpen("the app is not open; use it inside `async with app:`")
@@ -212,7 +220,7 @@ class Durable(Registry):
 
     # --- for definitions -----------------------------------------------------------------------------------
 
-    def home(self) -> Home:
+    def home(self) -> Durable:
         return self
 
     def new_id(self) -> str:
@@ -228,6 +236,9 @@ class Durable(Registry):
     async def enqueue_all(self, task: Task[..., R], rows: list[NewExecution], connection: Any) -> list[Handle[R]]:
         done = await self.live.enqueue_many(rows, connection)
         return [self._handle(task.name, result.id) for result in done]
+
+    async def play(self, script: Script[T], connection: Any = None) -> T:
+        return await self.live.play(script, connection)
 
     async def wake(self, task_name: str, sleeping_id: str, output: str | None, error: str | None) -> WakeResult:
         return await self.live.wake(task_name, sleeping_id, output=output, error=error)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from durable.execution import Claimed
+from durable.execution import Claimed, Settlement
 
 __all__ = ["Attempt", "Holdings", "Signal"]
 
@@ -36,7 +36,17 @@ class Signal:
 class Attempt:
     """One claim in the hands of this process, from the claim until its end is written or refused."""
 
-    __slots__ = ("cancel_signal", "claimed", "deadline", "is_lost", "is_over", "renewed_at", "stop_reason", "task")
+    __slots__ = (
+        "cancel_signal",
+        "claimed",
+        "close",
+        "deadline",
+        "is_lost",
+        "is_over",
+        "renewed_at",
+        "stop_reason",
+        "task",
+    )
 
     def __init__(self, claimed: Claimed, renewed_at: float, deadline: float) -> None:
         self.claimed = claimed
@@ -44,6 +54,8 @@ class Attempt:
         """Monotonic time at which the last accepted claim or renewal was sent."""
         self.deadline = deadline
         """Monotonic time after which this process must count the lease as lost, whatever any query is doing."""
+        self.close: Callable[[Settlement], Settlement] | None = None
+        """Adds what an end must carry beside the execution's own, whatever way it ends; None: nothing."""
         self.task: asyncio.Task[None] | None = None
         self.cancel_signal: Signal | None = None
         self.is_lost = False

@@ -15,7 +15,7 @@ from durable.execution import FinishedExecution, Kind, NewExecution, Status
 from durable.options import Overrides, TaskOptions, checked_text
 from durable.returns import Again, Done, LoopResult, ParentResult, Spawn, end_error
 
-__all__ = ["Definition", "LoopSpec", "ParentSpec", "SequenceSpec", "new_execution"]
+__all__ = ["Definition", "JobSpec", "LoopSpec", "ParentSpec", "SequenceSpec", "new_execution"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,10 @@ class LoopSpec:
     delay: float
 
 
+class JobSpec:
+    """What the declarations of keyed jobs derive from; a definition needs to know no more of them."""
+
+
 class Definition:
     """One registered name. Annotations are resolved at first use, when all modules have been imported."""
 
@@ -47,7 +51,7 @@ class Definition:
         function: Callable[..., Any] | None,
         codec: Callable[[], Codec],
         options: TaskOptions,
-        spec: ParentSpec | SequenceSpec | LoopSpec | None = None,
+        spec: ParentSpec | SequenceSpec | LoopSpec | JobSpec | None = None,
         wants_context: bool = False,
         output: Any = None,
     ) -> None:
@@ -102,6 +106,8 @@ class Definition:
             case LoopSpec():
                 output = returned(self.function, Done)
                 return self.codec.value(LoopResult[output], f"result of task {self.name!r}")  # type: ignore[valid-type]
+            case JobSpec():
+                return self.codec.value(None, f"result of {self.name!r}")
             case None:
                 if self.kind == Kind.SLEEPING:
                     return self.codec.value(self._output, f"result of task {self.name!r}")

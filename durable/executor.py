@@ -26,6 +26,7 @@ from durable.rooms.loop import Waker, patiently, repeat
 from durable.rooms.renew import RenewRoom
 from durable.rooms.run import RunRoom
 from durable.rooms.settle import SettleRoom
+from durable.rooms.take import TakeRoom
 from durable.rooms.upkeep import UpkeepRoom
 from durable.settings import ExecutorSettings
 from durable.storage import ExecutorRow, Hint
@@ -80,6 +81,8 @@ class Executor:
             shutdown_signal=self._shutdown_signal,
             beats=self._beat,
             children_of=self._children_of,
+            take=TakeRoom(storage=storage, clock=self._clock).take,
+            clock=self._clock,
         )
         self._run = RunRoom(
             services=services,

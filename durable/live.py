@@ -12,8 +12,11 @@ from durable.bus import Bus
 from durable.errors import IdempotencyConflict, NotOpen, SleepingIdConflict
 from durable.execution import CancelResult, Enqueued, NewExecution, WakeResult
 from durable.group_commit import GroupCommit
+from durable.handle import first_end
 from durable.rooms.loop import patiently
 from durable.rooms.upkeep import close_levels
+from durable.running import refuse_own_end
+from durable.script import Ask, EndOf, Script, Tell
 from durable.storage import Hint, Operation, Storage
 from durable.waiters import Waiters
 
@@ -83,6 +86,31 @@ class Live:
         )
         self.bus.tell(Hint("finished", ""), *(Hint("ready", queue) for queue in result.ready_queues))
         return result
+
+    async def play(self, script: Script[T], connection: Any = None) -> T:
+        """Run a client call of several steps; with a connection, inside the caller's transaction."""
+        self.check()
+        answer: Any = None
+        try:
+            while True:
+                answer = await self._step(script.send(answer), connection)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    async def _step(self, step: Ask | Tell | EndOf, connection: Any) -> Any:
+        match step:
+            case Ask(make) if connection is not None:
+                return await make(self.storage).await_on(connection)
+            case Ask(make):
+                return await self._patiently(make(self.storage), "a call on a job")
+            case Tell(hints) if connection is not None:
+                return await self.storage.hint(hints).await_on(connection)
+            case Tell(hints):
+                return self.bus.tell(*hints)
+            case EndOf(execution_id, timeout):
+                refuse_own_end([execution_id])
+                (future,) = self.waiters.futures([execution_id])
+                return await first_end(future, execution_id, timeout)
 
     async def close(self) -> None:
         await self._enqueues.close()

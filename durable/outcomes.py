@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from durable.execution import NewExecution
+from durable.job import JobCommit
 
-__all__ = ["Completed", "FinalizeSpawned", "Outcome", "Repeated", "Spawned"]
+__all__ = ["Completed", "FinalizeSpawned", "JobTurned", "Outcome", "Repeated", "Spawned"]
 
 
 class Completed(NamedTuple):
@@ -35,5 +36,11 @@ class FinalizeSpawned(NamedTuple):
     finalize: NewExecution
 
 
-Outcome = Completed | Repeated | Spawned | FinalizeSpawned
+class JobTurned(NamedTuple):
+    """A turn of a keyed job was accepted."""
+
+    commit: JobCommit
+
+
+Outcome = Completed | Repeated | Spawned | FinalizeSpawned | JobTurned
 """A turn that raises instead has failed; the retry policy then decides."""

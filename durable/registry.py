@@ -14,6 +14,9 @@ from durable.definition import Definition, LoopSpec, ParentSpec, SequenceSpec
 from durable.durations import Duration, seconds
 from durable.errors import AlreadyRegistered, ConfigurationError, NotOpen, UnknownTask
 from durable.execution import DEFAULT_QUEUE, Kind
+from durable.jobs.declare import JobDeclarations
+from durable.jobs.keyed import JobHome, Keyed
+from durable.jobs.spec import KeyedSpec
 from durable.options import DefinitionOptions, SleepingOptions, TaskOptions, checked_task_options
 from durable.retry import Retry
 from durable.settings import checked_name
@@ -23,6 +26,7 @@ __all__ = ["Registry"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+K = TypeVar("K", bound=Keyed[Any])
 F = TypeVar("F")
 A = TypeVar("A")
 B = TypeVar("B")
@@ -31,11 +35,12 @@ C = TypeVar("C")
 MOST_ITERATIONS = 1_000_000
 
 
-class Registry:
+class Registry(JobDeclarations):
     """Names and definitions. Declare tasks on one in a module of their own, then `app.include(registry)`."""
 
     def __init__(self, *, codec: Codec | None = None) -> None:
         self._definitions: dict[str, Definition] = {}
+        self._jobs: dict[str, Keyed[Any]] = {}
         self._owner: Registry | None = None
         self._codec = codec or Codec()
 
@@ -64,6 +69,8 @@ class Registry:
                 raise ConfigurationError("the registry already belongs to an app")
             for definition in registry._definitions.values():
                 self._add(definition)
+            for job in registry._jobs.values():
+                self._keep(job)
             registry._owner = self
 
     # --- decorators ----------------------------------------------------------------------------------------
@@ -273,6 +280,30 @@ class Registry:
 
         if self._owner is not None:
             self._owner._add(definition)
+
+    def _add_job(self, spec: KeyedSpec, function: Callable[..., Any] | None, options: TaskOptions) -> Definition:
+        definition = Definition(
+            name=spec.task_name,
+            kind=Kind.TURN,
+            function=function,
+            codec=lambda: self.codec,
+            options=options,
+            spec=spec,
+        )
+        self._add(definition)
+        return definition
+
+    def _keep(self, job: K) -> K:
+        self._jobs[job.spec.task_name] = job
+        if self._owner is not None:
+            self._owner._keep(job)
+        return job
+
+    def _codec_of_jobs(self) -> Codec:
+        return self.codec
+
+    def _home_of_jobs(self) -> JobHome:
+        return self.home()
 
     @property
     def codec(self) -> Codec:

@@ -12,15 +12,21 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from durable.child import Child
 from durable.child_results import child_result, reader
 from durable.durations import Duration
-from durable.errors import ExecutionNotFound, ResultTimeout
+from durable.errors import ConfigurationError, ExecutionNotFound, ResultTimeout
 from durable.execution import CancelResult, Enqueued, Execution, FinishedExecution, NewExecution, WakeResult
 from durable.handle import SyncHandle, only, wait_limit
 from durable.ids import IdSource, parse_id
+from durable.jobs.continuous import Continuous, SyncContinuous
+from durable.jobs.debounce import Debounce, SyncDebounce
+from durable.jobs.listing import SyncJobs
+from durable.jobs.task import SyncTask
+from durable.jobs.task import Task as TaskJob
 from durable.live import settled_ids
 from durable.options import EnqueueOptions, checked_overrides, checked_text
 from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.running import refuse_own_end
+from durable.script import Ask, EndOf, Script, Tell
 from durable.storage import Hint, Operation, Storage
 from durable.task import SleepingTask, Task, Typed
 
@@ -32,6 +38,8 @@ T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
+S = TypeVar("S")
+E = TypeVar("E")
 _PATIENCE = 30.0
 _FIRST_LOOK = 0.005
 _LOOKS_PER_CHECK = 10
@@ -124,6 +132,51 @@ class Client:
         if not found:
             raise ResultTimeout(execution_id, timeout or 0.0)
         return found[0]
+
+    @overload
+    def job(self, job: Continuous[S], /) -> SyncContinuous[S]: ...
+    @overload
+    def job(self, job: Debounce[S, E], /) -> SyncDebounce[S, E]: ...
+    @overload
+    def job(self, job: TaskJob[S, E], /) -> SyncTask[S, E]: ...
+    def job(self, job: Any, /) -> Any:
+        """The calls of a declared job, blocking."""
+        match job:
+            case Continuous():
+                return SyncContinuous(job, self)
+            case Debounce():
+                return SyncDebounce(job, self)
+            case TaskJob():
+                return SyncTask(job, self)
+            case _:
+                raise ConfigurationError(f"give a declared job, not {type(job).__name__}")
+
+    @property
+    def jobs(self) -> SyncJobs:
+        """Lists and counts of keyed jobs."""
+        return SyncJobs(self)
+
+    def play(self, script: Script[T], connection: Any = None) -> T:
+        """See Live.play."""
+        answer: Any = None
+        try:
+            while True:
+                answer = self._step(script.send(answer), connection)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    def _step(self, step: Ask | Tell | EndOf, connection: Any) -> Any:
+        match step:
+            case Ask(make) if connection is not None:
+                return make(self._storage).run_on(connection)
+            case Ask(make):
+                return self._run(lambda: make(self._storage))
+            case Tell(hints) if connection is not None:
+                return self._storage.hint(hints).run_on(connection)
+            case Tell(hints):
+                return self._hint(*hints)
+            case EndOf(execution_id, timeout):
+                return self.end(execution_id, timeout)
 
     # --- inside --------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from durable.errors import ErrorInfo
 from durable.execution import NewExecution, WakeResult
 from durable.handle import Handle
 from durable.options import ChildOptions, EnqueueOptions, Overrides, checked_overrides, checked_text
+from durable.script import Script
 from durable.stored_errors import store_error
 
 __all__ = ["Home", "SleepingTask", "Task", "TaskFunction", "Typed"]
@@ -37,6 +38,8 @@ class Home(Protocol):
     def handle(self, task: Task[..., R], execution_id: str) -> Handle[R]: ...
 
     def new_id(self) -> str: ...
+
+    async def play(self, script: Script[T], connection: Any = None) -> T: ...
 
 
 class Typed(Protocol[F_co]):

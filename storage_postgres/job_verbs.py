@@ -16,6 +16,7 @@ from durable.job import (
     JobCommit,
     JobFilter,
     JobKey,
+    JobKind,
     JobStatus,
     JobView,
     NewEvent,
@@ -67,15 +68,20 @@ def trigger_job(key: JobKey, *, turn: NewTurn, only_pending: bool) -> Plan[Trigg
     is_running, attempts = yield from _turn_of(job)
     if only_pending and not job.pending_count and (is_running or not attempts):
         return Triggered(job, False, None)
+    return (yield from _run_now(job, turn, is_running, is_trigger=True))
+
+
+def _run_now(job: Job, turn: NewTurn, is_running: bool, *, is_trigger: bool) -> Plan[Triggered]:
     queue: str | None = None
     if job.turn_id is not None and not is_running:
+        # A claim needs no row of a job, so the turn may have been claimed since it was looked at.
         moved = yield Query("trigger_turn", {"id": job.turn_id})
         queue = moved[0][0] if moved else None
-    return (yield from _trigger(job, turn, is_running, queue))
-
-
-def _trigger(job: Job, turn: NewTurn, is_running: bool, queue: str | None) -> Plan[Triggered]:
-    (row,) = yield Query("trigger_job", {**to.turn_params(turn), "id": job.id, "is_running": is_running})
+        is_running = not moved
+    params = {**to.turn_params(turn), "id": job.id, "is_running": is_running, "is_trigger": is_trigger}
+    (row,) = yield Query("trigger_job", params)
+    # One that has been claimed and not taken serves this trigger.
+    is_running = is_running and job.turn_cause is not None
     return Triggered(to.job(row), is_running, queue or row[-1])
 
 
@@ -127,15 +133,14 @@ def redrive_job(key: JobKey, *, turn: NewTurn) -> Plan[Triggered]:
     job = yield from _lock(key)
     if job is None:
         return Triggered(None, False, None)
-    returned = yield Query("return_events", {"id": job.id, "turn": None, "is_dead": True})
-    if not returned and job.status is not JobStatus.FAILED:
+    ((has_dead,),) = yield Query("has_dead_events", {"id": job.id})
+    if not has_dead and job.status is not JobStatus.FAILED:
         return Triggered(None, False, None)
     is_running, _ = yield from _turn_of(job)
-    queue: str | None = None
-    if job.turn_id is not None and not is_running:
-        moved = yield Query("trigger_turn", {"id": job.turn_id})
-        queue = moved[0][0] if moved else None
-    return (yield from _trigger(job, turn, is_running, queue))
+    done = yield from _run_now(job, turn, is_running, is_trigger=job.kind is not JobKind.TASK)
+    # Only now: an active job with pending events must have a turn.
+    yield Query("return_events", {"id": job.id, "turn": None, "is_dead": True})
+    return done
 
 
 def take_turns(turns: Sequence[TurnToTake]) -> Plan[list[TakenTurn]]:

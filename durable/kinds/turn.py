@@ -14,11 +14,13 @@ from typing import Any
 
 from durable.attempts import Attempt, Signal
 from durable.child import Child, place
+from durable.clock import Clock
 from durable.context import Beats, TaskContext
 from durable.definition import Definition
 from durable.errors import ConfigurationError, DurableError, ErrorInfo
 from durable.execution import ChildOutcome, Claimed, NewExecution
 from durable.ids import IdSource
+from durable.job import TakenTurn, TurnToTake
 from durable.registry import Registry
 
 __all__ = ["EndedBy", "Services", "Turn"]
@@ -47,6 +49,9 @@ class Services:
     shutdown_signal: Signal
     beats: Beats
     children_of: Callable[[str], Awaitable[list[ChildOutcome]]]
+    take: Callable[[Attempt, TurnToTake], Awaitable[TakenTurn | None]]
+    """What a turn of a job runs on; None: the attempt has lost its lease."""
+    clock: Clock
 
 
 class Turn:

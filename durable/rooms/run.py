@@ -15,7 +15,7 @@ from durable.errors import ConfigurationError, ErrorInfo, LeaseLost
 from durable.execution import Settlement
 from durable.kinds import RUNNERS
 from durable.kinds.turn import EndedBy, Services, Turn
-from durable.outcomes import Completed, FinalizeSpawned, Outcome, Repeated, Spawned
+from durable.outcomes import Completed, FinalizeSpawned, JobTurned, Outcome, Repeated, Spawned
 from durable.retry import Retry
 from durable.running import enter
 from durable.telemetry import Telemetry
@@ -120,7 +120,7 @@ class RunRoom:
         if settlement is None or attempt.is_lost:
             self._drop(attempt)
         else:
-            self._settle(attempt, settlement)
+            self._settle(attempt, settlement if attempt.close is None else attempt.close(settlement))
 
     async def _outcome(self, attempt: Attempt) -> Outcome:
         if self._telemetry.tracer is None:
@@ -151,6 +151,8 @@ class RunRoom:
                 return spawn(attempt.claimed, run_output, children)
             case FinalizeSpawned(finalize):
                 return spawn_finalize(attempt.claimed, finalize)
+            case JobTurned(commit):
+                return complete(attempt.claimed, "null")._replace(job=commit)
             case _:
                 assert_never(outcome)
 

@@ -18,6 +18,8 @@ __all__ = ["SettleRoom"]
 
 _log = logging.getLogger("durable")
 _MOST = 1000
+_BUSY_PAUSE = 0.02
+"""Seconds until an end is tried again whose job somebody holds: as long as a send takes on a busy server."""
 
 Ending = tuple[Attempt, Settlement]
 
@@ -112,8 +114,19 @@ class SettleRoom:
 
         settled = await patiently(self._storage, write, "settling")
         if accepted_before:
-            settled = Settled(settled.accepted | accepted_before, settled.ready_queues)
+            settled = settled._replace(accepted=settled.accepted | accepted_before)
+        if settled.busy:
+            self._put_back([ending for ending in batch if ending[1].id in settled.busy])
+            batch = [ending for ending in batch if ending[1].id not in settled.busy]
         self._finish(batch, settled)
+
+    def _put_back(self, endings: list[Ending]) -> None:
+        """Try again in a moment: somebody holds the rows of their jobs. Meanwhile others are written."""
+        if not self._pending:
+            self._arrived.clear()
+        self._pending.extend(endings)
+        self._idle.clear()
+        asyncio.get_running_loop().call_later(_BUSY_PAUSE, self._arrived.set)
 
     def _finish(self, batch: list[Ending], settled: Settled) -> None:
         for attempt, settlement in batch:

@@ -67,11 +67,12 @@ where e.id = %(id)s::uuid
 returning e.queue;
 
 -- name: trigger_job
--- Note a trigger on a job whose row is held, and give it a turn if it has none. Index: the primary key.
+-- Note a trigger, or another reason to run now, on a job whose row is held, and give it a turn if it has none.
+-- Index: the primary key.
 with at as materialized (select /*schema*/clock_now() as now),
 triggered as (
     update /*schema*/jobs as j
-    set is_triggered = true,
+    set is_triggered = j.is_triggered or %(is_trigger)s::boolean,
         status = case when j.status = 'failed' then 'active' else j.status end,
         turn_cause = case when %(is_running)s::boolean then j.turn_cause end,
         scheduled_at = case when %(is_running)s::boolean then j.scheduled_at
@@ -146,6 +147,10 @@ set status = 'paused',
     updated_at = /*schema*/clock_now()
 where j.id = %(id)s::uuid
 returning /*include job_columns*/;
+
+-- name: has_dead_events
+-- Whether a job has events whose turn failed for good. Index: inbox_dead.
+select exists (select 1 from /*schema*/inbox as i where i.job_id = %(id)s::uuid and i.status = 'dead');
 
 -- name: return_events
 -- Make events of a job whose row is held pending again, with their old numbers: those of one turn, or dead ones.

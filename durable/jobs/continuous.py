@@ -1,0 +1,168 @@
+"""The Continuous job kind: one state for each key, and a run on a schedule."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from durable.durations import Duration
+from durable.job import Job, JobView, NewJob, Started
+from durable.jobs.errors import InvalidJobState
+from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
+from durable.jobs.results import (
+    ContinuousStatus,
+    PauseResult,
+    RedriveResult,
+    ShownStatus,
+    StartResult,
+    TerminateResult,
+    TriggerResult,
+)
+from durable.jobs.schedule import Due
+from durable.jobs.spec import ContinuousSpec
+from durable.script import Ask, Script
+
+__all__ = ["Continuous", "SyncContinuous"]
+
+S = TypeVar("S")
+
+
+class _Calls(Keyed[ContinuousSpec], Generic[S]):
+    def start_script(self, key: str, state: S, *, wait: bool, timeout: Duration | None) -> Script[StartResult]:
+        spec, job_key = self.spec, self.spec.job_key(key)
+        text = spec.dump_state(state, job_key.instance_id)
+        due = Due(delay=0.0)
+        if not spec.start_immediately:
+            now = yield Ask(lambda storage: storage.now())
+            due = spec.schedule.first(now)
+        turn = self.new_turn()
+        new = NewJob(self.home().new_id(), job_key, text, spec.state_version, due.delay or 0.0, due.at, turn)
+        done = yield Ask(lambda storage: storage.start_job(new))
+        assert isinstance(done, Started)
+        # A repeated call after a lost answer meets its own job.
+        created = done.is_new or done.job.turn_id == turn.id
+        if created and spec.start_immediately:
+            yield from told(turn.queue)
+        if created and wait and spec.start_immediately:
+            yield from self.wait_for(job_key, turn.id, timeout)
+            found = yield from self.view(key)
+            assert found is not None
+            return StartResult(job_key.instance_id, True, shown_status(found.job))
+        return StartResult(job_key.instance_id, created, shown_status(done.job))
+
+    def pause_script(self, key: str) -> Script[PauseResult]:
+        job_key = self.spec.job_key(key)
+        job = yield Ask(lambda storage: storage.pause_job(job_key))
+        return self._paused(key, job, "pause", ShownStatus.PAUSED)
+
+    def resume_script(self, key: str) -> Script[PauseResult]:
+        job_key = self.spec.job_key(key)
+        turn = self.new_turn()
+        job = yield Ask(lambda storage: storage.resume_job(job_key, turn=turn))
+        yield from told(turn.queue)
+        return self._paused(key, job, "resume", ShownStatus.RUNNING)
+
+    def _paused(self, key: str, job: Job | None, operation: str, wanted: ShownStatus) -> PauseResult:
+        instance_id = self.spec.job_key(key).instance_id
+        if job is None:
+            return PauseResult(instance_id, False, ShownStatus.NOT_FOUND)
+        status = shown_status(job)
+        if status is not wanted:
+            raise InvalidJobState(instance_id, operation, expected="running or paused", actual=status)
+        return PauseResult(instance_id, True, status)
+
+    def status_script(self, key: str) -> Script[ContinuousStatus]:
+        found: JobView | None = yield from self.view(key)
+        if found is None:
+            return ContinuousStatus(status=ShownStatus.NOT_FOUND)
+        job = found.job
+        return ContinuousStatus(
+            status=shown_status(job), run_count=job.run_count, reason=job.reason, **attempted(self, found)
+        )
+
+    def state_script(self, key: str) -> Script[S | None]:
+        found = yield from self.view(key)
+        state: S | None = None if found is None else self.spec.load_state(found.job)
+        return state
+
+
+class Continuous(_Calls[S]):
+    """A declared Continuous: `await refresher.start("customer-7", Tokens(…))`."""
+
+    async def start(
+        self, key: str, state: S, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None
+    ) -> StartResult:
+        """Begin to run for a key, unless it lives already: then nothing changes and `created` is False.
+
+        `wait` waits for the first run, where that is immediate; raises JobExecutionError if it failed for good. Raises
+        JobValidationError for a state that does not fit; then nothing is stored.
+        """
+        refuse_waiting(connection, wait)
+        return await self.home().play(self.start_script(key, state, wait=wait, timeout=timeout), connection)
+
+    async def trigger(
+        self, key: str, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None
+    ) -> TriggerResult:
+        """Run now, from the first attempt; while a run goes on, once more after it, however many triggers come."""
+        refuse_waiting(connection, wait)
+        return await self.home().play(self.trigger_script(key, wait=wait, timeout=timeout), connection)
+
+    async def terminate(self, key: str, *, reason: str | None = None, connection: Any = None) -> TerminateResult:
+        """End the job: no further run, and what a run that goes on would still commit is refused."""
+        return await self.home().play(self.terminate_script(key, reason), connection)
+
+    async def pause(self, key: str, *, connection: Any = None) -> PauseResult:
+        """Plan no runs until `resume`; one that goes on ends. Raises InvalidJobState for a failed or ended job."""
+        return await self.home().play(self.pause_script(key), connection)
+
+    async def resume(self, key: str, *, connection: Any = None) -> PauseResult:
+        """Go on: at the planned moment, or now if that has passed."""
+        return await self.home().play(self.resume_script(key), connection)
+
+    async def redrive(self, key: str) -> RedriveResult:
+        """Run a failed job again, now."""
+        return await self.home().play(self.redrive_script(key))
+
+    async def status(self, key: str) -> ContinuousStatus:
+        return await self.home().play(self.status_script(key))
+
+    async def state(self, key: str) -> S | None:
+        """The state as last committed, also of a job that was ended; None where there is none."""
+        return await self.home().play(self.state_script(key))
+
+
+class SyncContinuous(Generic[S]):
+    """As Continuous, for code without an event loop; made by `client.job(refresher)`."""
+
+    def __init__(self, job: Continuous[S], player: BlockingPlayer) -> None:
+        self._job = job
+        self._player = player
+
+    def start(
+        self, key: str, state: S, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None
+    ) -> StartResult:
+        refuse_waiting(connection, wait)
+        return self._player.play(self._job.start_script(key, state, wait=wait, timeout=timeout), connection)
+
+    def trigger(
+        self, key: str, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None
+    ) -> TriggerResult:
+        refuse_waiting(connection, wait)
+        return self._player.play(self._job.trigger_script(key, wait=wait, timeout=timeout), connection)
+
+    def terminate(self, key: str, *, reason: str | None = None, connection: Any = None) -> TerminateResult:
+        return self._player.play(self._job.terminate_script(key, reason), connection)
+
+    def pause(self, key: str, *, connection: Any = None) -> PauseResult:
+        return self._player.play(self._job.pause_script(key), connection)
+
+    def resume(self, key: str, *, connection: Any = None) -> PauseResult:
+        return self._player.play(self._job.resume_script(key), connection)
+
+    def redrive(self, key: str) -> RedriveResult:
+        return self._player.play(self._job.redrive_script(key))
+
+    def status(self, key: str) -> ContinuousStatus:
+        return self._player.play(self._job.status_script(key))
+
+    def state(self, key: str) -> S | None:
+        return self._player.play(self._job.state_script(key))

@@ -1,0 +1,190 @@
+"""The Debounce job kind: events of one key are gathered and handed to one flush."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+from durable.durations import Duration
+from durable.execution import Status
+from durable.job import Appended, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy
+from durable.jobs.errors import DuplicateEventError
+from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
+from durable.jobs.results import AddResult, ClearResult, DebounceStatus, FlushResult, RedriveResult, ShownStatus
+from durable.jobs.spec import DebounceSpec
+from durable.script import Ask, Script, Tell
+from durable.storage import Hint
+
+__all__ = ["Debounce", "SyncDebounce"]
+
+S = TypeVar("S")
+E = TypeVar("E")
+
+
+class _Calls(Keyed[DebounceSpec], Generic[S, E]):
+    def new_event(self, key: str, event: E, event_id: str | None) -> NewEvent:
+        """For `ctx.send`."""
+        return self.spec.new_event(key, event, event_id, definition=self.definition, new_id=self.home().new_id)
+
+    def add_script(
+        self, key: str, event: E, event_id: str | None, on_duplicate: str, *, wait: bool, timeout: Duration | None
+    ) -> Script[AddResult]:
+        new = self.new_event(key, event, event_id)
+        (done,) = yield Ask(lambda storage: storage.append_events([new]))
+        assert isinstance(done, Appended)
+        yield from told(done.ready_queue)
+        if done.is_duplicate and event_id is not None and on_duplicate == "raise":
+            raise DuplicateEventError(new.key.instance_id, event_id)
+        if wait and new.event_id is not None:
+            yield from self.wait_for_event(new.key, new.event_id, timeout)
+        return AddResult(
+            new.key.instance_id,
+            done.pending_count,
+            _flush_at(done, self.spec.policy),
+            created=done.pending_count == 1 and not done.is_duplicate,
+            duplicate=done.is_duplicate and event_id is not None,
+        )
+
+    def flush_script(self, key: str, *, wait: bool, timeout: Duration | None) -> Script[FlushResult]:
+        job_key = self.spec.job_key(key)
+        before = yield from self.view(key)
+        done = yield from self.triggered(job_key, only_pending=True)
+        count = 0 if before is None else before.job.pending_count
+        if done.job is None or not (done.job.is_triggered or done.is_queued):
+            return FlushResult(job_key.instance_id, False, False, 0, "empty")
+        if wait:
+            yield from self.wait_for_trigger(job_key, done, timeout)
+        return FlushResult(job_key.instance_id, wait, True, count, "manual")
+
+    def clear_script(self, key: str) -> Script[ClearResult]:
+        job_key = self.spec.job_key(key)
+        done = yield Ask(lambda storage: storage.clear_job(job_key))
+        if done is None:
+            return ClearResult(job_key.instance_id, False, 0)
+        job, goes_on = done
+        yield Tell((Hint("cancelled", ""), Hint("finished", "")))
+        return ClearResult(job_key.instance_id, True, job.pending_count, goes_on)
+
+    def status_script(self, key: str) -> Script[DebounceStatus]:
+        found: JobView | None = yield from self.view(key)
+        if found is None:
+            return DebounceStatus(status=ShownStatus.NOT_FOUND)
+        job = found.job
+        is_waiting = found.turn_status is Status.READY and not found.turn_attempts and job.pending_count > 0
+        return DebounceStatus(
+            status=shown_status(job),
+            event_count=job.pending_count,
+            started_at=job.pending_first_at,
+            will_flush_at=found.turn_due_at if is_waiting else None,
+            **attempted(self, found),
+        )
+
+    def events_script(self, key: str) -> Script[list[E]]:
+        job_key: JobKey = self.spec.job_key(key)
+        found: list[StoredEvent] = yield Ask(lambda storage: storage.pending_events(job_key))
+        return list(self.spec.load_events(tuple(found), job_key.instance_id))
+
+    def state_script(self, key: str) -> Script[S | None]:
+        events = yield from self.events_script(key)
+        if not events:
+            return None
+        state: S = self.spec.fold(tuple(events), self.spec.job_key(key).instance_id)
+        return state
+
+
+def _flush_at(done: Appended, policy: TurnPolicy) -> Any:
+    """When the open batch flushes, as the event found it; a sliding window has moved on beyond the turn's moment."""
+    if done.due_at is None or policy.max_wait is None or policy.window is None or done.pending_first_at is None:
+        return done.due_at
+    if policy.max_events is not None and done.pending_count >= policy.max_events:
+        return done.due_at
+    return max(done.due_at, done.pending_first_at + timedelta(seconds=min(policy.window, policy.max_wait)))
+
+
+class Debounce(_Calls[S, E]):
+    """A declared Debounce: `await batcher.add("contact-7", Changed(…))`."""
+
+    async def add(
+        self,
+        key: str,
+        event: E,
+        *,
+        event_id: str | None = None,
+        on_duplicate: str = "return",
+        wait: bool = False,
+        timeout: Duration | None = None,
+        connection: Any = None,
+    ) -> AddResult:
+        """Add an event to the open batch; durable when it returns, in one round trip, and no handler runs here.
+
+        With an `event_id`, a second event of the same id within the declared dedupe window changes nothing: `duplicate`
+        is True, or with on_duplicate="raise" DuplicateEventError is raised. `wait` waits for the flush that takes it
+        and raises JobExecutionError if that failed for good. Raises JobValidationError.
+        """
+        refuse_waiting(connection, wait)
+        script = self.add_script(key, event, event_id, on_duplicate, wait=wait, timeout=timeout)
+        return await self.home().play(script, connection)
+
+    async def flush(self, key: str, *, wait: bool = True, timeout: Duration | None = None) -> FlushResult:
+        """Flush the open batch now, behind a flush that runs; nothing happens without events."""
+        return await self.home().play(self.flush_script(key, wait=wait, timeout=timeout))
+
+    async def clear(self, key: str, *, connection: Any = None) -> ClearResult:
+        """Throw the open batch away. A flush that has taken its events goes on."""
+        return await self.home().play(self.clear_script(key), connection)
+
+    async def redrive(self, key: str) -> RedriveResult:
+        """Flush the batches again that failed for good, as one, with what is open."""
+        return await self.home().play(self.redrive_script(key))
+
+    async def status(self, key: str) -> DebounceStatus:
+        return await self.home().play(self.status_script(key))
+
+    async def events(self, key: str) -> list[E]:
+        """The events that no flush has handled, in their order."""
+        return await self.home().play(self.events_script(key))
+
+    async def state(self, key: str) -> S | None:
+        """What the reducer makes of those events, here and now; None without any."""
+        return await self.home().play(self.state_script(key))
+
+
+class SyncDebounce(Generic[S, E]):
+    """As Debounce, for code without an event loop; made by `client.job(batcher)`."""
+
+    def __init__(self, job: Debounce[S, E], player: BlockingPlayer) -> None:
+        self._job = job
+        self._player = player
+
+    def add(
+        self,
+        key: str,
+        event: E,
+        *,
+        event_id: str | None = None,
+        on_duplicate: str = "return",
+        wait: bool = False,
+        timeout: Duration | None = None,
+        connection: Any = None,
+    ) -> AddResult:
+        refuse_waiting(connection, wait)
+        script = self._job.add_script(key, event, event_id, on_duplicate, wait=wait, timeout=timeout)
+        return self._player.play(script, connection)
+
+    def flush(self, key: str, *, wait: bool = True, timeout: Duration | None = None) -> FlushResult:
+        return self._player.play(self._job.flush_script(key, wait=wait, timeout=timeout))
+
+    def clear(self, key: str, *, connection: Any = None) -> ClearResult:
+        return self._player.play(self._job.clear_script(key), connection)
+
+    def redrive(self, key: str) -> RedriveResult:
+        return self._player.play(self._job.redrive_script(key))
+
+    def status(self, key: str) -> DebounceStatus:
+        return self._player.play(self._job.status_script(key))
+
+    def events(self, key: str) -> list[E]:
+        return self._player.play(self._job.events_script(key))
+
+    def state(self, key: str) -> S | None:
+        return self._player.play(self._job.state_script(key))

@@ -1,0 +1,79 @@
+"""What can go wrong with keyed jobs; each error names the job as people write it."""
+
+from __future__ import annotations
+
+from durable.errors import ConfigurationError, DurableError, ErrorInfo, InvalidInput
+
+__all__ = [
+    "DuplicateEventError",
+    "InstanceNotFound",
+    "InvalidJobState",
+    "JobError",
+    "JobExecutionError",
+    "JobNotFound",
+    "JobValidationError",
+    "SchedulerError",
+]
+
+
+class JobError(DurableError):
+    """Base of the errors of keyed jobs."""
+
+
+class JobNotFound(JobError, ConfigurationError):
+    """No job of that kind and name is declared on this app."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind = kind
+        self.name = name
+        super().__init__(f"no {kind} job named {name!r} is declared on this app; import the module that declares it")
+
+
+class InstanceNotFound(JobError):
+    """The key does not live."""
+
+    def __init__(self, instance_id: str) -> None:
+        self.instance_id = instance_id
+        super().__init__(f"job {instance_id} does not exist, or was ended")
+
+
+class InvalidJobState(JobError):
+    """The job's status does not allow what was asked."""
+
+    def __init__(self, instance_id: str, operation: str, *, expected: str, actual: str) -> None:
+        self.instance_id = instance_id
+        self.operation = operation
+        self.expected = expected
+        self.actual = actual
+        super().__init__(f"job {instance_id} is {actual}; {operation} needs one that is {expected}")
+
+
+class JobValidationError(JobError, InvalidInput):
+    """A state or an event does not fit its declared type; nothing was stored."""
+
+    def __init__(self, instance_id: str, detail: str) -> None:
+        self.instance_id = instance_id
+        InvalidInput.__init__(self, instance_id, detail)
+
+
+class JobExecutionError(JobError):
+    """Raised by a call with wait=True: the turn that it waited for failed for good, or was cancelled."""
+
+    def __init__(self, instance_id: str, execution_id: str, error: ErrorInfo | None) -> None:
+        self.instance_id = instance_id
+        self.execution_id = execution_id
+        self.error = error
+        super().__init__(f"a turn of job {instance_id} failed: {error or 'it was cancelled'}")
+
+
+class DuplicateEventError(JobError):
+    """An event with the same id was accepted before, and its id is still remembered."""
+
+    def __init__(self, instance_id: str, event_id: str) -> None:
+        self.instance_id = instance_id
+        self.event_id = event_id
+        super().__init__(f"job {instance_id} has accepted event {event_id!r} before")
+
+
+class SchedulerError(JobError):
+    """The schedule of a job gives no next moment."""

@@ -1,0 +1,213 @@
+"""What the three kinds of jobs have in common for their callers: scripts, and the way to play them in either colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from durable.definition import Definition
+from durable.durations import Duration, seconds
+from durable.errors import ConfigurationError, ErrorInfo
+from durable.execution import FinishedExecution, Status
+from durable.job import EventEnd, Job, JobKey, JobStatus, JobView, NewTurn, Triggered
+from durable.jobs.errors import InstanceNotFound, InvalidJobState, JobExecutionError
+from durable.jobs.results import JobSummary, RedriveResult, ShownStatus, TerminateResult, TriggerResult
+from durable.jobs.spec import KeyedSpec
+from durable.options import checked_text
+from durable.script import Ask, EndOf, Script, Tell
+from durable.storage import Hint
+
+__all__ = ["BlockingPlayer", "JobHome", "Keyed", "shown_status", "summary"]
+
+T = TypeVar("T")
+P_co = TypeVar("P_co", bound=KeyedSpec, covariant=True)
+
+
+class JobHome(Protocol):
+    """The app a job belongs to, as far as its callers need it."""
+
+    async def play(self, script: Script[T], connection: Any = None) -> T: ...
+
+    def new_id(self) -> str: ...
+
+
+class BlockingPlayer(Protocol):
+    """The same for a blocking client."""
+
+    def play(self, script: Script[T], connection: Any = None) -> T: ...
+
+
+class Keyed(Generic[P_co]):
+    """A declared job. Its calls are scripts, which its two clients play."""
+
+    noun: ClassVar[str] = "job"
+
+    def __init__(self, spec: P_co, definition: Definition, home: Callable[[], JobHome]) -> None:
+        self.spec = spec
+        self.definition = definition
+        self.home = home
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.spec.name!r}>"
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def new_turn(self) -> NewTurn:
+        return self.spec.new_turn(self.definition, self.home().new_id())
+
+    # --- scripts -------------------------------------------------------------------------------------------
+
+    def view(self, key: str) -> Script[JobView | None]:
+        """The job with its turn; None where none lives or is remembered."""
+        job_key = self.spec.job_key(key)
+        (found,) = yield Ask(lambda storage: storage.get_jobs([job_key]))
+        assert found is None or isinstance(found, JobView)
+        return None if found is not None and found.job.status is JobStatus.CLEARED else found
+
+    def trigger_script(self, key: str, *, wait: bool, timeout: Duration | None) -> Script[TriggerResult]:
+        job_key = self.spec.job_key(key)
+        done = yield from self.triggered(job_key, only_pending=False)
+        if done.job is not None and wait:
+            yield from self.wait_for_trigger(job_key, done, timeout)
+        return TriggerResult(job_key.instance_id, done.job is not None, done.is_queued)
+
+    def triggered(self, job_key: JobKey, *, only_pending: bool) -> Script[Triggered]:
+        turn = self.new_turn()
+        done = yield Ask(lambda storage: storage.trigger_job(job_key, turn=turn, only_pending=only_pending))
+        assert isinstance(done, Triggered)
+        yield from told(done.ready_queue)
+        return done
+
+    def wait_for_trigger(self, job_key: JobKey, done: Triggered, timeout: Duration | None) -> Script[None]:
+        """Wait for the turn that a trigger asked for; behind a running one it is the next."""
+        assert done.job is not None
+        turn_id = done.job.turn_id
+        if done.is_queued and turn_id is not None:
+            yield EndOf(turn_id, limit_of(timeout))
+            (found,) = yield Ask(lambda storage: storage.get_jobs([job_key]))
+            turn_id = found.job.turn_id if found is not None else None
+        if turn_id is not None:
+            yield from self.wait_for(job_key, turn_id, timeout)
+
+    def wait_for(self, job_key: JobKey, turn_id: str, timeout: Duration | None) -> Script[None]:
+        """Wait for the end of a turn; raises JobExecutionError unless it was accepted."""
+        end = yield EndOf(turn_id, limit_of(timeout))
+        assert isinstance(end, FinishedExecution)
+        if end.status is not Status.COMPLETED:
+            raise JobExecutionError(job_key.instance_id, turn_id, self.definition.load_error(end.error))
+
+    def wait_for_event(self, job_key: JobKey, event_id: str, timeout: Duration | None) -> Script[None]:
+        """Wait until a turn has handled an event; raises JobExecutionError, InvalidJobState, InstanceNotFound."""
+        while True:
+            end = yield Ask(lambda storage: storage.event_end(job_key, event_id))
+            if end is None:
+                raise InstanceNotFound(job_key.instance_id)
+            assert isinstance(end, EventEnd)
+            turn_id = end.turn_id
+            if end.is_over and turn_id is None:
+                return
+            if turn_id is None:
+                turn_id = yield from self._turn_before(job_key)
+                yield EndOf(turn_id, limit_of(timeout))
+                continue
+            yield from self.wait_for(job_key, turn_id, timeout)
+            if end.is_over:
+                return
+
+    def _turn_before(self, job_key: JobKey) -> Script[str]:
+        (found,) = yield Ask(lambda storage: storage.get_jobs([job_key]))
+        if found is None:
+            raise InstanceNotFound(job_key.instance_id)
+        if found.job.turn_id is None:
+            raise InvalidJobState(
+                job_key.instance_id, "waiting for an event", expected="active", actual=found.job.status
+            )
+        turn_id: str = found.job.turn_id
+        return turn_id
+
+    def terminate_script(self, key: str, reason: str | None) -> Script[TerminateResult]:
+        job_key = self.spec.job_key(key)
+        words = None if reason is None else checked_text(reason, "reason")
+        job = yield Ask(lambda storage: storage.end_job(job_key, reason=words))
+        if job is None:
+            return TerminateResult(job_key.instance_id, False, "not_found")
+        yield Tell((Hint("cancelled", ""), Hint("finished", "")))
+        return TerminateResult(job_key.instance_id, True, words)
+
+    def redrive_script(self, key: str) -> Script[RedriveResult]:
+        job_key = self.spec.job_key(key)
+        turn = self.new_turn()
+        done = yield Ask(lambda storage: storage.redrive_job(job_key, turn=turn))
+        assert isinstance(done, Triggered)
+        yield from told(done.ready_queue)
+        return RedriveResult(job_key.instance_id, done.job is not None)
+
+    def error_of(self, found: JobView) -> ErrorInfo | None:
+        """The error of the attempt before; between turns that of the last turn, if it failed."""
+        return self.definition.load_error(found.turn_error or found.job.error)
+
+
+def told(queue: str | None) -> Script[None]:
+    if queue is not None:
+        yield Tell((Hint("ready", queue),))
+
+
+def limit_of(timeout: Duration | None) -> float | None:
+    return None if timeout is None else seconds(timeout, "timeout")
+
+
+def refuse_waiting(connection: Any, wait: bool) -> None:
+    if connection is not None and wait:
+        raise ConfigurationError("wait=True and connection= exclude each other: the turn begins after your commit")
+
+
+def shown_status(job: Job) -> ShownStatus:
+    """What people call the state a job is in."""
+    match job.status:
+        case JobStatus.PAUSED:
+            return ShownStatus.PAUSED
+        case JobStatus.FAILED:
+            return ShownStatus.FAILED
+        case JobStatus.TERMINATED:
+            return ShownStatus.TERMINATED
+        case JobStatus.CLEARED:
+            return ShownStatus.NOT_FOUND
+        case JobStatus.ACTIVE:
+            return _active(job)
+
+
+def _active(job: Job) -> ShownStatus:
+    if job.kind == "continuous":
+        return ShownStatus.RUNNING
+    if job.kind == "debounce":
+        return ShownStatus.DEBOUNCING if job.pending_count else ShownStatus.IDLE
+    return ShownStatus.IDLE if job.turn_id is None else ShownStatus.ACTIVE
+
+
+def attempted(keyed: Keyed[Any], found: JobView) -> dict[str, Any]:
+    """The fields that every status has of the live turn."""
+    is_running = found.turn_status is Status.RUNNING
+    return {
+        "attempt": found.turn_attempts or 0,
+        "next_run_at": None if is_running else found.turn_due_at,
+        "is_turn_running": is_running,
+        "last_error": keyed.error_of(found),
+    }
+
+
+def summary(found: JobView) -> JobSummary:
+    job = found.job
+    return JobSummary(
+        kind=job.kind,
+        name=job.name,
+        key=job.key,
+        instance_id=job.job_key.instance_id,
+        status=shown_status(job),
+        next_run_at=None if found.turn_status is Status.RUNNING else found.turn_due_at,
+        run_count=job.run_count,
+        pending_count=job.pending_count,
+        created_at=job.created_at,
+        updated_at=job.updated_at,
+    )

@@ -1,0 +1,121 @@
+"""Lists and counts of keyed jobs, for people and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from durable.checks import integer
+from durable.errors import ConfigurationError
+from durable.job import JobFilter, JobKey, JobKind, JobStatus
+from durable.jobs.errors import JobNotFound
+from durable.jobs.keyed import BlockingPlayer, JobHome, Keyed, summary
+from durable.jobs.results import JobSummary
+from durable.script import Ask, Script
+
+__all__ = ["Jobs", "SyncJobs"]
+
+_LARGEST_PAGE = 10_000
+_SHOWN = ("active", "paused", "failed", "terminated")
+
+
+def list_script(where: JobFilter, limit: int, after: str | None) -> Script[list[JobSummary]]:
+    most = integer(limit, "limit", 1, _LARGEST_PAGE)
+    last = None if after is None else _key_of(after)
+    found = yield Ask(lambda storage: storage.list_jobs(where, limit=most, after=last))
+    return [summary(view) for view in found]
+
+
+def count_script(where: JobFilter) -> Script[int]:
+    count: int = yield Ask(lambda storage: storage.count_jobs(where))
+    return count
+
+
+def filter_of(kind: str | None, name: str | None, status: str | None, key_prefix: str | None) -> JobFilter:
+    """Raises ConfigurationError for a kind or a status that there is not."""
+    if kind is not None and kind not in list(JobKind):
+        raise ConfigurationError(f"kind is {kind!r}; give one of {', '.join(JobKind)}")
+    if status is not None and status not in _SHOWN:
+        raise ConfigurationError(f"status is {status!r}; give one of {', '.join(_SHOWN)}")
+    return JobFilter(
+        None if kind is None else JobKind(kind), name, None if status is None else (JobStatus(status),), key_prefix
+    )
+
+
+def _key_of(instance_id: str) -> JobKey:
+    kind, _, rest = instance_id.partition(":")
+    name, _, key = rest.partition(":")
+    if kind not in list(JobKind) or not name or not key:
+        raise ConfigurationError(f"after is {instance_id!r}; give the instance_id of the last job of the page before")
+    return JobKey(JobKind(kind), name, key)
+
+
+class Jobs:
+    """`app.jobs`: all keyed jobs of the schema, declared here or elsewhere."""
+
+    def __init__(self, home: Callable[[], JobHome], declared: Mapping[str, Keyed[Any]]) -> None:
+        self._home = home
+        self._declared = declared
+
+    def get(self, kind: str, name: str) -> Keyed[Any]:
+        """The declared job of that kind and name; raises JobNotFound."""
+        found = self._declared.get(f"{kind}:{name}")
+        if found is None:
+            raise JobNotFound(kind, name)
+        return found
+
+    async def list(
+        self,
+        *,
+        kind: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        key_prefix: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[JobSummary]:
+        """A page by kind, name and key; `after` is the instance_id of the last of the page before.
+
+        `status` is active, paused, failed or terminated; without it, those that are not ended.
+        """
+        return await self._home().play(list_script(filter_of(kind, name, status, key_prefix), limit, after))
+
+    async def count(
+        self,
+        *,
+        kind: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        key_prefix: str | None = None,
+    ) -> int:
+        """How many a list would show; reads as many rows of an index."""
+        return await self._home().play(count_script(filter_of(kind, name, status, key_prefix)))
+
+
+class SyncJobs:
+    """`client.jobs`: as Jobs, for code without an event loop."""
+
+    def __init__(self, player: BlockingPlayer) -> None:
+        self._player = player
+
+    def list(
+        self,
+        *,
+        kind: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        key_prefix: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[JobSummary]:
+        return self._player.play(list_script(filter_of(kind, name, status, key_prefix), limit, after))
+
+    def count(
+        self,
+        *,
+        kind: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        key_prefix: str | None = None,
+    ) -> int:
+        return self._player.play(count_script(filter_of(kind, name, status, key_prefix)))

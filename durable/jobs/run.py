@@ -1,0 +1,142 @@
+"""Run one taken turn of a job: the handlers in their order, and the commit that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+from durable.attempts import Attempt
+from durable.errors import ErrorInfo, LeaseLost
+from durable.job import JobCommit, TakenTurn, TurnCause
+from durable.jobs.context import (
+    ContinuousContext,
+    DebounceContext,
+    ErrorContext,
+    EventContext,
+    ExecuteContext,
+    IdleContext,
+    TerminateTurn,
+    Turn,
+)
+from durable.jobs.ends import Ends
+from durable.jobs.schedule import Due
+from durable.jobs.spec import ContinuousSpec, DebounceSpec, KeyedSpec, TaskSpec
+
+__all__ = ["run_turn"]
+
+Call = Callable[..., Awaitable[Any]]
+"""Call a handler with its arguments, as a coroutine or in a thread."""
+
+
+async def run_turn(
+    spec: KeyedSpec,
+    ends: Ends,
+    attempt: Attempt,
+    taken: TakenTurn,
+    previous_error: ErrorInfo | None,
+    *,
+    call: Call,
+    now: Callable[[], datetime],
+) -> JobCommit:
+    """The commit of a turn that its handlers accepted; what they raise passes through. `now` is the storage's clock."""
+    if taken.job.turn_cause is TurnCause.NOTHING:
+        return ends.nothing()
+    turn: Turn[Any] = Turn(attempt, taken, None, previous_error)
+    try:
+        match spec:
+            case ContinuousSpec():
+                return await _continuous(spec, ends, turn, call, now)
+            case DebounceSpec():
+                return await _debounce(spec, ends, turn, call)
+            case TaskSpec():
+                return await _Handling(spec, ends, turn, call).run()
+            case _:
+                raise AssertionError(f"no job is a {type(spec).__name__}")
+    except TerminateTurn as end:
+        return ends.terminated(end.reason)
+
+
+async def _continuous(
+    spec: ContinuousSpec, ends: Ends, turn: Turn[Any], call: Call, now: Callable[[], datetime]
+) -> JobCommit:
+    job = turn.taken.job
+    if job.turn_cause is TurnCause.SCHEDULE:
+        due = spec.schedule.postponed(job.turn_slot, turn.taken.now)
+        if due is not None:
+            return ends.postponed(due)
+    turn.state = spec.load_state(job)
+    await call(spec.handler, ContinuousContext(turn))
+    return ends.accepted(
+        state=turn.state,
+        instance_id=job.job_key.instance_id,
+        sends=tuple(turn.sends),
+        due=ends.next_due(now()),
+    )
+
+
+async def _debounce(spec: DebounceSpec, ends: Ends, turn: Turn[Any], call: Call) -> JobCommit:
+    taken = turn.taken
+    if not taken.events:
+        return ends.nothing()
+    instance_id = taken.job.job_key.instance_id
+    events = spec.load_events(taken.events, instance_id)
+    turn.state = spec.fold(events, instance_id)
+    await call(spec.handler, DebounceContext(turn, events, _flush_reason(spec, taken)))
+    return ends.accepted(state=None, instance_id=instance_id, sends=tuple(turn.sends))
+
+
+def _flush_reason(spec: DebounceSpec, taken: TakenTurn) -> str:
+    if taken.job.turn_cause is TurnCause.TRIGGER:
+        return "manual"
+    most = spec.policy.max_events
+    return "max_events" if most is not None and len(taken.events) >= most else "flush_after"
+
+
+class _Handling:
+    """The handlers of a Task job in one turn."""
+
+    def __init__(self, spec: TaskSpec, ends: Ends, turn: Turn[Any], call: Call) -> None:
+        self._spec = spec
+        self._ends = ends
+        self._turn = turn
+        self._call = call
+        self._source = "on_event" if turn.taken.events else "execute"
+
+    async def run(self) -> JobCommit:
+        turn, job = self._turn, self._turn.taken.job
+        turn.state = self._spec.load_state(job)
+        try:
+            await self._handle()
+        except (TerminateTurn, LeaseLost):
+            raise
+        except Exception as error:
+            if self._spec.handlers.on_error is None:
+                raise
+            await self._recover(error)
+        if self._spec.handlers.on_idle is not None and turn.plan.moment is None and job.pending_count == 0:
+            await self._call(self._spec.handlers.on_idle, IdleContext(turn, self._source))
+        return self._ends.accepted(
+            state=turn.state,
+            instance_id=job.job_key.instance_id,
+            executes=1 if self._source == "execute" else 0,
+            sends=tuple(turn.sends),
+            due=Due(turn.plan.delay, turn.plan.at) if turn.plan.is_changed else None,
+        )
+
+    async def _handle(self) -> None:
+        turn, handlers = self._turn, self._spec.handlers
+        if self._source == "execute":
+            await self._call(handlers.get("execute"), ExecuteContext(turn))
+            return
+        (event,) = self._spec.load_events(turn.taken.events, turn.taken.job.job_key.instance_id)
+        await self._call(handlers.get("on_event"), EventContext(turn, event), event)
+
+    async def _recover(self, error: Exception) -> None:
+        turn = self._turn
+        attempted = turn.state
+        turn.state = self._spec.load_state(turn.taken.job)
+        turn.sends.clear()
+        turn.plan.reset()
+        assert self._spec.handlers.on_error is not None
+        await self._call(self._spec.handlers.on_error, ErrorContext(turn, self._source, attempted), error)

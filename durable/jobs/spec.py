@@ -1,0 +1,174 @@
+"""What a declared job is: its types, its policy and its handlers, checked once; not how it is called and run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, Literal
+
+from durable.codec import Codec, Shape
+from durable.definition import Definition, JobSpec
+from durable.errors import ConfigurationError, DurableError, SerializationError
+from durable.execution import Claimed
+from durable.ids import IdSource
+from durable.job import Job, JobKey, JobKind, NewEvent, NewTurn, StoredEvent, TurnPolicy
+from durable.jobs.errors import JobValidationError
+from durable.jobs.schedule import Schedule
+from durable.options import checked_text
+
+__all__ = ["ContinuousSpec", "DebounceSpec", "Handlers", "KeyedSpec", "OnExhausted", "TaskSpec"]
+
+OnExhausted = Literal["fail", "continue", "purge"]
+"""What becomes of a job whose turn failed for good: kept as failed, as if it had not been, or ended and forgotten."""
+
+NO_EVENTS: Final = TurnPolicy()
+AT_ONCE: Final = TurnPolicy(None, None, 1)
+_UNASKED_DEDUPE: Final = 60.0
+"""Seconds for which the id of an event is remembered that its sender gave none: so long a lost answer is asked for
+again, which takes 30 s at most."""
+
+
+@dataclass(kw_only=True)
+class KeyedSpec(JobSpec):
+    """The common part. `codec` is the app's, also for registries that it includes."""
+
+    kind: JobKind
+    name: str
+    codec: Callable[[], Codec]
+    state_type: Any
+    state_version: int
+    migrate: Callable[[Any, int], Any] | None
+    on_exhausted: OnExhausted
+    policy: TurnPolicy = NO_EVENTS
+
+    @cached_property
+    def state_shape(self) -> Shape[Any]:
+        return self.codec().value(self.state_type, f"state of {self.kind} {self.name!r}")
+
+    @cached_property
+    def _plain(self) -> Shape[Any]:
+        return self.codec().value(Any, "a state of another version")
+
+    @property
+    def task_name(self) -> str:
+        """The name under which its turns are claimed."""
+        return f"{self.kind}:{self.name}"
+
+    def job_key(self, key: str) -> JobKey:
+        return JobKey(self.kind, self.name, checked_text(key, "key"))
+
+    def new_turn(self, definition: Definition, turn_id: str) -> NewTurn:
+        options = definition.options
+        return NewTurn(
+            turn_id, self.task_name, options.version, options.queue, options.priority, options.retry.max_attempts,
+            options.timeout,
+        )  # fmt: skip
+
+    def next_turn(self, definition: Definition, claimed: Claimed, ids: IdSource) -> NewTurn:
+        """The turn after one that was claimed: where that was."""
+        return self.new_turn(definition, ids.new_id())._replace(queue=claimed.queue, priority=claimed.priority)
+
+    def dump_state(self, state: Any, instance_id: str) -> str:
+        """Raises JobValidationError."""
+        try:
+            return self.state_shape.dump(state, "state")
+        except SerializationError as error:
+            raise JobValidationError(instance_id, str(error)) from None
+
+    def load_state(self, job: Job) -> Any:
+        """The state of a job as it is declared today; raises JobValidationError and leaves what is stored."""
+        if job.state is None:
+            return None
+        try:
+            if job.state_version == self.state_version or self.migrate is None:
+                return self.state_shape.load(job.state, "state")
+            return self._migrated(job.state, job.state_version)
+        except DurableError as error:
+            raise JobValidationError(
+                job.job_key.instance_id,
+                f"the stored state of version {job.state_version} does not fit version {self.state_version}: {error}",
+            ) from error
+
+    def _migrated(self, stored: str, version: int) -> Any:
+        assert self.migrate is not None
+        try:
+            raw = self.migrate(self._plain.load(stored, "state"), version)
+        except Exception as error:
+            raise SerializationError("state", f"migrate raised {type(error).__name__}: {error}") from error
+        return self.state_shape.load(self._plain.dump(raw, "state"), "state")
+
+
+@dataclass(kw_only=True)
+class ContinuousSpec(KeyedSpec):
+    schedule: Schedule
+    start_immediately: bool
+    handler: Callable[..., Any]
+
+
+@dataclass(kw_only=True)
+class _EventSpec(KeyedSpec):
+    event_type: Any
+    dedupe_window: float
+
+    @cached_property
+    def event_shape(self) -> Shape[Any]:
+        return self.codec().value(self.event_type, f"event of {self.kind} {self.name!r}")
+
+    def new_event(
+        self, key: str, event: Any, event_id: str | None, *, definition: Definition, new_id: Callable[[], str]
+    ) -> NewEvent:
+        """Raises ConfigurationError for a bad key or id, JobValidationError for an event that does not fit."""
+        job_key = self.job_key(key)
+        try:
+            payload = self.event_shape.dump(event, "event")
+        except SerializationError as error:
+            raise JobValidationError(job_key.instance_id, str(error)) from None
+        is_own = event_id is None
+        id_ = new_id() if event_id is None else checked_text(event_id, "event_id")
+        return NewEvent(
+            job_key, new_id(), id_, payload, self.state_version, self.policy,
+            _UNASKED_DEDUPE if is_own else self.dedupe_window, self.new_turn(definition, new_id()),
+        )  # fmt: skip
+
+    def load_events(self, events: tuple[StoredEvent, ...], instance_id: str) -> tuple[Any, ...]:
+        try:
+            return tuple(self.event_shape.load(event.payload, f"event {event.number}") for event in events)
+        except SerializationError as error:
+            raise JobValidationError(instance_id, f"a stored event does not fit its type any more: {error}") from error
+
+
+@dataclass(kw_only=True)
+class DebounceSpec(_EventSpec):
+    initial_state: Any
+    reducer: Callable[[Any, Any], Any] | None
+    handler: Callable[..., Any]
+
+    def fold(self, events: tuple[Any, ...], instance_id: str) -> Any:
+        """The state of a batch; without a reducer its last event."""
+        state = self.initial_state
+        for event in events:
+            state = event if self.reducer is None else self.reducer(state, event)
+        # As a state it must fit its type, whatever the reducer gave.
+        return self.state_shape.load(self.dump_state(state, instance_id), "state")
+
+
+@dataclass
+class Handlers:
+    """The functions of a Task job; set by its decorators, so they are there when the first turn runs."""
+
+    on_event: Callable[..., Any] | None = None
+    execute: Callable[..., Any] | None = None
+    on_idle: Callable[..., Any] | None = None
+    on_error: Callable[..., Any] | None = None
+
+    def get(self, which: str) -> Callable[..., Any]:
+        found: Callable[..., Any] | None = getattr(self, which)
+        if found is None:
+            raise ConfigurationError(f"this Task job has no {which} handler; declare one with @job.{which}")
+        return found
+
+
+@dataclass(kw_only=True)
+class TaskSpec(_EventSpec):
+    handlers: Handlers = field(default_factory=Handlers)

@@ -1,0 +1,195 @@
+"""The Task job kind: events of one key handled one by one, with a state and one schedule slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from durable.durations import Duration
+from durable.errors import ConfigurationError
+from durable.job import Appended, JobView, NewEvent
+from durable.jobs.context import ErrorContext, EventContext, ExecuteContext, IdleContext
+from durable.jobs.errors import DuplicateEventError
+from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
+from durable.jobs.results import (
+    RedriveResult,
+    SendResult,
+    ShownStatus,
+    TaskJobStatus,
+    TaskState,
+    TerminateResult,
+    TriggerResult,
+)
+from durable.jobs.spec import TaskSpec
+from durable.script import Ask, Script
+
+__all__ = ["SyncTask", "Task"]
+
+S = TypeVar("S")
+E = TypeVar("E")
+
+OnEvent = Callable[[EventContext[S, E], E], Any]
+Execute = Callable[[ExecuteContext[S]], Any]
+OnIdle = Callable[[IdleContext[S]], Any]
+OnError = Callable[[ErrorContext[S], Exception], Any]
+
+
+class _Calls(Keyed[TaskSpec], Generic[S, E]):
+    def new_event(self, key: str, event: E, event_id: str | None) -> NewEvent:
+        """For `ctx.send`."""
+        return self.spec.new_event(key, event, event_id, definition=self.definition, new_id=self.home().new_id)
+
+    def send_script(
+        self, key: str, event: E, event_id: str | None, on_duplicate: str, *, wait: bool, timeout: Duration | None
+    ) -> Script[SendResult]:
+        new = self.new_event(key, event, event_id)
+        (done,) = yield Ask(lambda storage: storage.append_events([new]))
+        assert isinstance(done, Appended)
+        yield from told(done.ready_queue)
+        if done.is_duplicate and event_id is not None and on_duplicate == "raise":
+            raise DuplicateEventError(new.key.instance_id, event_id)
+        if wait and new.event_id is not None:
+            yield from self.wait_for_event(new.key, new.event_id, timeout)
+        return SendResult(
+            new.key.instance_id, done.is_new_job, done.scheduled_at, done.is_duplicate and event_id is not None
+        )
+
+    def status_script(self, key: str) -> Script[TaskJobStatus]:
+        found: JobView | None = yield from self.view(key)
+        if found is None:
+            return TaskJobStatus(status=ShownStatus.NOT_FOUND)
+        job = found.job
+        return TaskJobStatus(
+            status=shown_status(job),
+            scheduled_at=job.scheduled_at,
+            created_at=job.created_at,
+            event_count=job.event_count,
+            pending_count=job.pending_count,
+            execute_count=job.execute_count,
+            reason=job.reason,
+            **attempted(self, found),
+        )
+
+    def state_script(self, key: str) -> Script[TaskState[S]]:
+        found = yield from self.view(key)
+        if found is None:
+            return TaskState(False, None)
+        return TaskState(True, self.spec.load_state(found.job), found.job.scheduled_at, found.job.created_at)
+
+
+class Task(_Calls[S, E]):
+    """A declared Task job. Its handlers are set by decorators: `@order.on_event`, `@order.execute` and so on."""
+
+    # --- handlers ------------------------------------------------------------------------------------------
+
+    def on_event(self, function: OnEvent[S, E]) -> OnEvent[S, E]:
+        """Called with each event, in the order of acceptance, one turn each."""
+        self._set("on_event", function)
+        return function
+
+    def execute(self, function: Execute[S]) -> Execute[S]:
+        """Called at the planned moment, and for a trigger."""
+        self._set("execute", function)
+        return function
+
+    def on_idle(self, function: OnIdle[S]) -> OnIdle[S]:
+        """Called after a turn that leaves nothing planned, and no events were waiting when it began."""
+        self._set("on_idle", function)
+        return function
+
+    def on_error(self, function: OnError[S]) -> OnError[S]:
+        """Called with what `on_event` or `execute` raised; the turn then counts as accepted, unless this raises too."""
+        self._set("on_error", function)
+        return function
+
+    def _set(self, which: str, function: Callable[..., Any]) -> None:
+        if not callable(function):
+            raise ConfigurationError(f"{which} takes a function, not {type(function).__name__}")
+        if getattr(self.spec.handlers, which) is not None:
+            raise ConfigurationError(f"Task job {self.name!r} has an {which} handler already")
+        setattr(self.spec.handlers, which, function)
+
+    # --- calls ---------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        key: str,
+        event: E,
+        *,
+        event_id: str | None = None,
+        on_duplicate: str = "return",
+        wait: bool = False,
+        timeout: Duration | None = None,
+        connection: Any = None,
+    ) -> SendResult:
+        """Send an event; durable when it returns, in one round trip, and no handler runs here.
+
+        `event_id` and `on_duplicate` as in Debounce.add. `wait` waits until it has been handled, and raises
+        JobExecutionError if that failed for good. Raises JobValidationError.
+        """
+        refuse_waiting(connection, wait)
+        script = self.send_script(key, event, event_id, on_duplicate, wait=wait, timeout=timeout)
+        return await self.home().play(script, connection)
+
+    async def trigger(
+        self, key: str, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None
+    ) -> TriggerResult:
+        """Run `execute` now; what is planned stays planned."""
+        refuse_waiting(connection, wait)
+        return await self.home().play(self.trigger_script(key, wait=wait, timeout=timeout), connection)
+
+    async def terminate(self, key: str, *, reason: str | None = None, connection: Any = None) -> TerminateResult:
+        """End the job: events that wait are thrown away, and what a turn would still commit is refused."""
+        return await self.home().play(self.terminate_script(key, reason), connection)
+
+    async def redrive(self, key: str) -> RedriveResult:
+        """Handle the events again that failed for good, before those that wait."""
+        return await self.home().play(self.redrive_script(key))
+
+    async def status(self, key: str) -> TaskJobStatus:
+        return await self.home().play(self.status_script(key))
+
+    async def state(self, key: str) -> TaskState[S]:
+        """The state as last committed, also of a job that was ended."""
+        return await self.home().play(self.state_script(key))
+
+
+class SyncTask(Generic[S, E]):
+    """As Task, for code without an event loop; made by `client.job(order)`."""
+
+    def __init__(self, job: Task[S, E], player: BlockingPlayer) -> None:
+        self._job = job
+        self._player = player
+
+    def send(
+        self,
+        key: str,
+        event: E,
+        *,
+        event_id: str | None = None,
+        on_duplicate: str = "return",
+        wait: bool = False,
+        timeout: Duration | None = None,
+        connection: Any = None,
+    ) -> SendResult:
+        refuse_waiting(connection, wait)
+        script = self._job.send_script(key, event, event_id, on_duplicate, wait=wait, timeout=timeout)
+        return self._player.play(script, connection)
+
+    def trigger(
+        self, key: str, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None
+    ) -> TriggerResult:
+        refuse_waiting(connection, wait)
+        return self._player.play(self._job.trigger_script(key, wait=wait, timeout=timeout), connection)
+
+    def terminate(self, key: str, *, reason: str | None = None, connection: Any = None) -> TerminateResult:
+        return self._player.play(self._job.terminate_script(key, reason), connection)
+
+    def redrive(self, key: str) -> RedriveResult:
+        return self._player.play(self._job.redrive_script(key))
+
+    def status(self, key: str) -> TaskJobStatus:
+        return self._player.play(self._job.status_script(key))
+
+    def state(self, key: str) -> TaskState[S]:
+        return self._player.play(self._job.state_script(key))

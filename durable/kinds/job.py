@@ -1,0 +1,51 @@
+"""The turn of a keyed job: take what it runs on, run its handlers, and say what its job is to know of the end."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from durable.errors import ErrorInfo, LeaseLost
+from durable.job import TurnToTake
+from durable.jobs.ends import Ends
+from durable.jobs.run import run_turn
+from durable.jobs.spec import KeyedSpec
+from durable.kinds.turn import EndedBy, Turn
+from durable.outcomes import JobTurned
+
+__all__ = ["run"]
+
+_POISONED = "the turn was claimed {count} times without an end; it kills its process, or its timeout is too long"
+
+
+async def run(turn: Turn) -> JobTurned:
+    spec, claimed, services = turn.definition.spec, turn.claimed, turn.services
+    assert isinstance(spec, KeyedSpec)
+    ends = Ends(spec, turn.definition, claimed, services.ids)
+    turn.attempt.close = ends.close
+    taken = await services.take(turn.attempt, TurnToTake(claimed.id, claimed.fence, spec.policy))
+    if taken is None:
+        raise LeaseLost(claimed.id, claimed.fence)
+    ends.taken = taken
+    began = services.clock.monotonic()
+    if claimed.deliveries > turn.definition.options.max_deliveries:
+        message = _POISONED.format(count=claimed.deliveries - 1)
+        raise EndedBy(ErrorInfo("poisoned", message, is_retryable=False))
+
+    async def call(function: Callable[..., Any], *args: Any) -> Any:
+        if inspect.iscoroutinefunction(function):
+            return await function(*args)
+        return await turn.in_thread(function, *args)
+
+    commit = await run_turn(
+        spec,
+        ends,
+        turn.attempt,
+        taken,
+        turn.definition.load_error(claimed.error),
+        call=call,
+        now=lambda: taken.now + timedelta(seconds=services.clock.monotonic() - began),
+    )
+    return JobTurned(commit)

@@ -1,0 +1,37 @@
+"""A client call of several steps, written once and played by the clients of both colours.
+
+A script is a generator: it yields what it wants of the storage, is sent the answer, and returns the result of the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeVar
+
+from durable.storage import Hint, Operation, Storage
+
+__all__ = ["Ask", "EndOf", "Script", "Tell"]
+
+T = TypeVar("T")
+
+
+class Ask(NamedTuple):
+    """Run an operation; it must bear being repeated."""
+
+    make: Callable[[Storage], Operation[Any]]
+
+
+class Tell(NamedTuple):
+    """Give hints, after what was asked before has been committed."""
+
+    hints: tuple[Hint, ...]
+
+
+class EndOf(NamedTuple):
+    """Wait for the end of an execution; answered with a FinishedExecution. Raises ResultTimeout."""
+
+    execution_id: str
+    timeout: float | None
+
+
+Script = Generator[Ask | Tell | EndOf, Any, T]
