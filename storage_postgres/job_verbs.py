@@ -147,7 +147,7 @@ def take_turns(turns: Sequence[TurnToTake]) -> Plan[list[TakenTurn]]:
     if not turns:
         return []
     pairs = {"id": plain(turn.turn_id for turn in turns), "fence": plain(turn.fence for turn in turns)}
-    held: dict[str, str] = dict((yield Query("lock_turn_jobs", pairs)))  # type: ignore[arg-type]
+    held: dict[str, str] = {row[0]: row[1] for row in (yield Query("lock_turn_jobs", pairs))}
     taken = [turn for turn in turns if turn.turn_id in held]
     if not taken:
         return []

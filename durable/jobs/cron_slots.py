@@ -62,8 +62,8 @@ class CronSlots:
         while True:
             local = self._match(local)
             slot = first_moment(local, self.zone)
-            # In a repeated hour, the first showing of a time ahead is over; after a gap, so is that of one within.
-            if slot >= start:
+            # Where the clock shows an hour for the second time, the first time that it showed `local` is over.
+            if slot > start:
                 return slot
 
     def _next_shown(self, start: datetime) -> datetime:
