@@ -38,6 +38,7 @@ from durable.errors import (
 from durable.execution import CancelResult, Execution, Status, WakeResult
 from durable.executor import Executor
 from durable.handle import Handle, SyncHandle
+from durable.jobs.schedule import Schedule, cron, every
 from durable.registry import Registry
 from durable.retry import Retry, constant, exponential, linear
 from durable.returns import Again, ChildResult, Done, LoopResult, ParentResult, Spawn
@@ -83,6 +84,7 @@ __all__ = [
     "ResultTimeout",
     "Retry",
     "RetryAfter",
+    "Schedule",
     "SchemaNotInstalled",
     "SchemaTooNew",
     "SchemaTooOld",
@@ -100,6 +102,8 @@ __all__ = [
     "UnknownTask",
     "WakeResult",
     "constant",
+    "cron",
+    "every",
     "exponential",
     "linear",
 ]
