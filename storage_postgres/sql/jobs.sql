@@ -1,9 +1,11 @@
 -- fragment: job_columns
+-- The columns of a job in the order of durable.job.Job.
 j.id, j.kind, j.name, j.key, j.epoch, j.status, j.reason, j.state, j.state_version, j.turn_id, j.turn_cause,
 j.turn_slot, j.is_triggered, j.scheduled_at, j.run_count, j.execute_count, j.event_count, j.pending_count,
 j.pending_first_at, j.pending_last_at, j.error, j.created_at, j.updated_at, j.ended_at
 
 -- fragment: one_turn
+-- Insert the execution of one turn of the job `j`, due at `n.due_at`. Locks nothing. Index: none, it inserts.
 /*schema*/insert_turns(
     array[%(turn_id)s::uuid], array[j.id], array[%(task_name)s::text], array[%(task_version)s::integer],
     array[%(queue)s::text], array[%(priority)s::smallint], array[%(max_attempts)s::integer],
@@ -11,7 +13,7 @@ j.pending_first_at, j.pending_last_at, j.error, j.created_at, j.updated_at, j.en
 
 -- name: start_job
 -- Insert a job with its first turn, or begin a new incarnation of an ended one; no row where one lives. Waits for a
--- transaction that is inserting the same key. Index: jobs_key.
+-- transaction that is inserting the same key, and locks the row. Index: jobs_key.
 with at as materialized (select /*schema*/clock_now() as now),
 due as materialized (
     select greatest(
@@ -59,7 +61,8 @@ for no key update;
 select e.status, e.attempts from /*schema*/executions as e where e.id = %(id)s::uuid;
 
 -- name: trigger_turn
--- Make a turn that waits due now, from its first attempt. Index: the primary key.
+-- Make a turn that waits due now, from its first attempt. Locks what it writes.
+-- Index: the primary key.
 update /*schema*/executions as e
 set due_at = /*schema*/clock_now(), attempts = 0, updated_at = /*schema*/clock_now()
 where e.id = %(id)s::uuid
@@ -68,6 +71,7 @@ returning e.queue;
 
 -- name: trigger_job
 -- Note a trigger, or another reason to run now, on a job whose row is held, and give it a turn if it has none.
+-- Locks what it writes.
 -- Index: the primary key.
 with at as materialized (select /*schema*/clock_now() as now),
 triggered as (
@@ -96,7 +100,8 @@ select /*include job_columns*/, (select i.queue from inserted as i)
 from triggered as j;
 
 -- name: cancel_turn
--- End the live turn of a job whose row is held; its late end is then refused. Index: the primary key.
+-- End the live turn of a job whose row is held; its late end is then refused. Locks what it writes.
+-- Index: the primary key.
 update /*schema*/executions as e
 set status = 'cancelled',
     fence = e.fence + 1,
@@ -114,7 +119,8 @@ where e.id = %(id)s::uuid
 returning e.id;
 
 -- name: end_job
--- End a job whose row is held: a tombstone with its state. Index: the primary key.
+-- End a job whose row is held: a tombstone with its state. Locks what it writes.
+-- Index: the primary key.
 update /*schema*/jobs as j
 set status = %(status)s::text, reason = %(reason)s::text, epoch = j.epoch + 1, turn_id = null, turn_cause = null,
     turn_slot = null, is_triggered = false, scheduled_at = null, pending_count = 0, pending_first_at = null,
@@ -123,21 +129,24 @@ where j.id = %(id)s::uuid
 returning j.id;
 
 -- name: empty_inbox
--- Delete the events of a job whose row is held: all, or those that no turn has taken. Index: the primary key.
+-- Delete the events of a job whose row is held: all, or those that no turn has taken. Locks what it writes.
+-- Index: the primary key.
 delete from /*schema*/inbox as i
 where i.job_id = %(id)s::uuid
     and (%(is_all)s::boolean or i.status = 'pending')
 returning i.number;
 
 -- name: forget_pending
--- Note that a job whose row is held has no pending events. Index: the primary key.
+-- Note that a job whose row is held has no pending events. Locks what it writes.
+-- Index: the primary key.
 update /*schema*/jobs as j
 set pending_count = 0, pending_first_at = null, pending_last_at = null, updated_at = /*schema*/clock_now()
 where j.id = %(id)s::uuid
 returning j.id;
 
 -- name: pause_job
--- Pause a job whose row is held, and whose turn, if it waited, has been cancelled. Index: the primary key.
+-- Pause a job whose row is held, and whose turn, if it waited, has been cancelled. Locks what it writes.
+-- Index: the primary key.
 update /*schema*/jobs as j
 set status = 'paused',
     turn_id = case when %(is_running)s::boolean then j.turn_id end,
@@ -154,6 +163,7 @@ select exists (select 1 from /*schema*/inbox as i where i.job_id = %(id)s::uuid 
 
 -- name: return_events
 -- Make events of a job whose row is held pending again, with their old numbers: those of one turn, or dead ones.
+-- Locks what it writes.
 -- Index: inbox_turn, inbox_dead; the counts: inbox_pending.
 with returned as (
     update /*schema*/inbox as i
@@ -175,7 +185,8 @@ where j.id = %(id)s::uuid
 returning j.pending_count;
 
 -- name: resume_job
--- Let a paused job whose row is held go on: with its turn, or with one due at the planned moment. Index: the primary key.
+-- Let a paused job whose row is held go on: with its turn, or with one due at the planned moment. Locks what it writes.
+-- Index: the primary key.
 with at as materialized (select /*schema*/clock_now() as now),
 resumed as (
     update /*schema*/jobs as j
@@ -212,7 +223,8 @@ order by j.id
 for no key update of j skip locked;
 
 -- name: take_turns
--- Decide why turns run that have not been taken, and mark their events. Their jobs are held. Index: the primary key of
+-- Decide why turns run that have not been taken, and mark their events. Their jobs are held. Locks what it writes.
+-- Index: the primary key of
 -- jobs, inbox_pending.
 with at as materialized (select /*schema*/clock_now() as now),
 due as materialized (
@@ -318,6 +330,7 @@ from unnest(%(kind)s::text[], %(name)s::text[], %(key)s::text[], %(position)s::i
 
 -- name: commit_jobs
 -- Write the accepted ends of turns to their jobs, which are held, and insert the next turns.
+-- Locks what it writes.
 -- Index: the primary key of jobs, inbox_turn, inbox_pending, for an ended job the primary key of inbox.
 with at as materialized (select /*schema*/clock_now() as now),
 input as materialized (
