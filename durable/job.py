@@ -1,8 +1,8 @@
 """The keyed job as the storages keep it: one row for each kind, name and key, its inbox, and what a turn commits.
 
-A job has no loop of its own. Its next turn is an execution of kind `turn` whose root id is the job's id; `turn_id` names
-it while it lives. Whoever changes a job holds its row's lock: senders, turns and operators alike, each for one statement
-or one short transaction, never while user code runs.
+A job has no loop of its own. Its next turn is an execution of kind `turn` whose root id is the job's id; `turn_id`
+names it while it lives. Whoever changes a job holds its row's lock: senders, turns and operators alike, each for one
+statement or one short transaction, never while user code runs.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class TurnPolicy(NamedTuple):
     window: float | None = None
     """Seconds that events are collected, from the first of them, or from the last where `max_wait` is given."""
     max_wait: float | None = None
-    """Seconds from the first event after which a sliding window ends whatever comes; None: the window does not slide."""
+    """Seconds from the first event after which a sliding window ends in any case; None: the window does not slide."""
     max_events: int | None = None
     """So many pending events are due at once, and one turn takes no more than these."""
 

@@ -379,7 +379,7 @@ class Storage(Protocol):
     def count_jobs(self, where: JobFilter) -> Operation[int]: ...
 
     def pending_events(self, key: JobKey) -> Operation[list[StoredEvent]]:
-        """The events of a job that no turn has consumed, dead ones apart, in their order; those of a live turn first."""
+        """The events of a job that no turn has consumed, dead ones apart, in their order."""
         ...
 
     def event_end(self, key: JobKey, event_id: str) -> Operation[EventEnd | None]:
