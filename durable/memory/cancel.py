@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from durable.errors import TransitionRefused
-from durable.execution import CancelResult, Execution, Status
+from durable.execution import CancelResult, Execution, Kind, Status
 from durable.memory.parents import tell_parents
 from durable.memory.records import moved
 from durable.memory.store import Transaction
@@ -18,7 +18,7 @@ __all__ = ["cancel", "cancel_record", "pick_up_cancelled", "redrive"]
 
 def cancel(tx: Transaction, ids: Sequence[str], *, reason: str) -> list[CancelResult]:
     before = {id_: tx.executions.get(id_) for id_ in ids}
-    ending = {record.id: record for record in before.values() if record is not None and not record.is_finished}
+    ending = {record.id: record for record in before.values() if record is not None and _is_cancellable(record)}
     # A parent that this call ends as well must not be woken by its child: it only counts, before it ends itself.
     own = Counter(record.parent_id for record in ending.values() if record.parent_id in ending)
     ended = [
@@ -31,8 +31,12 @@ def cancel(tx: Transaction, ids: Sequence[str], *, reason: str) -> list[CancelRe
     return [_result(id_, before[id_]) for id_ in ids]
 
 
+def _is_cancellable(record: Execution) -> bool:
+    return not record.is_finished and record.kind is not Kind.TURN
+
+
 def _result(id_: str, before: Execution | None) -> CancelResult:
-    return CancelResult(id_, before.status if before else None, before is not None and not before.is_finished)
+    return CancelResult(id_, before.status if before else None, before is not None and _is_cancellable(before))
 
 
 def cancel_record(tx: Transaction, record: Execution, *, reason: str, error: str | None = None) -> Execution:
@@ -55,7 +59,7 @@ def redrive(tx: Transaction, ids: Sequence[str]) -> list[str]:
 
 
 def _is_redriven(tx: Transaction, record: Execution) -> bool:
-    if record.parent_id is not None:
+    if record.parent_id is not None or record.kind is Kind.TURN:
         return False
     try:
         again = moved(record, Event.REDRIVE, tx.now)

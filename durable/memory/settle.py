@@ -7,8 +7,11 @@ from typing import Final
 
 from durable.errors import IdempotencyConflict, SleepingIdConflict, StorageError, TransitionRefused
 from durable.execution import ChildOutcome, Execution, Kind, NewExecution, Settled, Settlement, Status
+from durable.job import JobCommit
 from durable.memory.claim import held_record
 from durable.memory.enqueue import store_row
+from durable.memory.jobs_append import append_events
+from durable.memory.jobs_commit import commit_job
 from durable.memory.parents import tell_parents
 from durable.memory.records import state_of, transferred
 from durable.memory.store import Transaction
@@ -23,6 +26,8 @@ _NOT_BY_A_TURN: Final = frozenset({Event.CANCEL, Event.EXPIRE_LEASE})
 def settle(tx: Transaction, settlements: Sequence[Settlement]) -> Settled:
     accepted: list[Execution] = []
     inserted: list[NewExecution] = []
+    jobs: list[JobCommit] = []
+    due: list[str | None] = []
     for settlement in settlements:
         record = held_record(tx, settlement.id, settlement.fence)
         if record is None:
@@ -31,9 +36,14 @@ def settle(tx: Transaction, settlements: Sequence[Settlement]) -> Settled:
         for child in settlement.children:
             _insert_child(tx, child)
             inserted.append(child)
+        if settlement.job is not None:
+            due.append(commit_job(tx, record, settlement.job))
+            jobs.append(settlement.job)
+    # After all commits: a job that one of them ends begins anew with what another sends to it.
+    due += [sent.ready_queue for sent in append_events(tx, [event for job in jobs for event in job.sends])]
     queues = tell_parents(tx, [record for record in accepted if record.is_finished])
     ids = [record.id for record in accepted] + [child.id for child in inserted]
-    queues.update(_claimable_queues(tx, ids))
+    queues.update(_claimable_queues(tx, ids), (queue for queue in due if queue is not None))
     names = [(child.task_name, child.sleeping_id) for child in inserted if child.kind is Kind.SLEEPING]
     woken = meet(tx, [(task_name, sleeping_id) for task_name, sleeping_id in names if sleeping_id is not None])
     return Settled(frozenset(record.id for record in accepted), frozenset(queues | woken.ready_queues))

@@ -22,7 +22,38 @@ from durable.execution import (
     Status,
     WakeResult,
 )
-from durable.memory import cancel, claim, close, doctor, enqueue, executors, look, recover, settle, wake
+from durable.job import (
+    Appended,
+    EventEnd,
+    Job,
+    JobFilter,
+    JobKey,
+    JobView,
+    NewEvent,
+    NewJob,
+    NewTurn,
+    Started,
+    StoredEvent,
+    TakenTurn,
+    Triggered,
+    TurnToTake,
+)
+from durable.memory import (
+    cancel,
+    claim,
+    close,
+    doctor,
+    enqueue,
+    executors,
+    jobs_append,
+    jobs_look,
+    jobs_operate,
+    jobs_turns,
+    look,
+    recover,
+    settle,
+    wake,
+)
 from durable.memory.operation import MemoryLane, MemoryOperation
 from durable.memory.store import Store, Transaction
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint
@@ -140,6 +171,51 @@ class MemoryStorage:
 
     def recover_closes(self, *, limit: int) -> MemoryOperation[int]:
         return self._do(partial(close.recover_closes, limit=limit))
+
+    def start_job(self, new: NewJob) -> MemoryOperation[Started]:
+        return self._do(partial(jobs_append.start_job, new=new))
+
+    def append_events(self, events: Sequence[NewEvent]) -> MemoryOperation[list[Appended]]:
+        return self._do(partial(jobs_append.append_events, events=events))
+
+    def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> MemoryOperation[Triggered]:
+        return self._do(partial(jobs_operate.trigger_job, key=key, turn=turn, only_pending=only_pending))
+
+    def end_job(self, key: JobKey, *, reason: str | None) -> MemoryOperation[Job | None]:
+        return self._do(partial(jobs_operate.end_job, key=key, reason=reason))
+
+    def clear_job(self, key: JobKey) -> MemoryOperation[tuple[Job, bool] | None]:
+        return self._do(partial(jobs_operate.clear_job, key=key))
+
+    def pause_job(self, key: JobKey) -> MemoryOperation[Job | None]:
+        return self._do(partial(jobs_operate.pause_job, key=key))
+
+    def resume_job(self, key: JobKey, *, turn: NewTurn) -> MemoryOperation[Job | None]:
+        return self._do(partial(jobs_operate.resume_job, key=key, turn=turn))
+
+    def redrive_job(self, key: JobKey, *, turn: NewTurn) -> MemoryOperation[Triggered]:
+        return self._do(partial(jobs_operate.redrive_job, key=key, turn=turn))
+
+    def take_turns(self, turns: Sequence[TurnToTake]) -> MemoryOperation[list[TakenTurn]]:
+        return self._do(partial(jobs_turns.take_turns, turns=turns))
+
+    def get_jobs(self, keys: Sequence[JobKey]) -> MemoryOperation[list[JobView | None]]:
+        return self._do(partial(jobs_look.get_jobs, keys=keys))
+
+    def list_jobs(self, where: JobFilter, *, limit: int, after: JobKey | None = None) -> MemoryOperation[list[JobView]]:
+        return self._do(partial(jobs_look.list_jobs, where=where, limit=limit, after=after))
+
+    def count_jobs(self, where: JobFilter) -> MemoryOperation[int]:
+        return self._do(partial(jobs_look.count_jobs, where=where))
+
+    def pending_events(self, key: JobKey) -> MemoryOperation[list[StoredEvent]]:
+        return self._do(partial(jobs_look.pending_events, key=key))
+
+    def event_end(self, key: JobKey, event_id: str) -> MemoryOperation[EventEnd | None]:
+        return self._do(partial(jobs_look.event_end, key=key, event_id=event_id))
+
+    def forget_events(self, *, limit: int) -> MemoryOperation[int]:
+        return self._do(partial(jobs_look.forget_events, limit=limit))
 
     def now(self) -> MemoryOperation[datetime]:
         return self._do(look.now)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
 from durable.execution import Execution
+from durable.job import Job, JobKey
 from durable.storage import ExecutorRow
 
-__all__ = ["Overlay", "Store", "Transaction", "Wakeup"]
+__all__ = ["EventStatus", "InboxEvent", "Overlay", "Store", "Transaction", "Wakeup"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -22,6 +24,26 @@ class Wakeup(NamedTuple):
 
     output: str | None
     error: str | None
+
+
+class EventStatus(StrEnum):
+    PENDING = "pending"
+    TAKEN = "taken"
+    CONSUMED = "consumed"
+    """Kept for its id alone."""
+    DEAD = "dead"
+
+
+class InboxEvent(NamedTuple):
+    """One event of a job. Consumed ones without an id are not kept."""
+
+    number: int
+    event_id: str | None
+    payload: str
+    received_at: datetime
+    expires_at: datetime
+    status: EventStatus
+    turn_id: str | None
 
 
 class Overlay(Generic[K, V]):
@@ -71,14 +93,23 @@ class Transaction:
         self.sleepers = Overlay(store.sleepers)
         self.wakeups = Overlay(store.wakeups)
         self.executors = Overlay(store.executors)
+        self.jobs = Overlay(store.jobs)
+        self.job_ids = Overlay(store.job_ids)
+        self.inboxes = Overlay(store.inboxes)
 
     def put(self, record: Execution) -> Execution:
         self.executions.put(record.id, record)
         return record
 
     def commit(self) -> None:
-        for table in (self.executions, self.keys, self.sleepers, self.wakeups, self.executors):
-            table.commit()
+        self.executions.commit()
+        self.keys.commit()
+        self.sleepers.commit()
+        self.wakeups.commit()
+        self.executors.commit()
+        self.jobs.commit()
+        self.job_ids.commit()
+        self.inboxes.commit()
 
 
 class Store:
@@ -93,6 +124,10 @@ class Store:
         """(task name, sleeping id) → id."""
         self.wakeups: dict[tuple[str, str], Wakeup] = {}
         self.executors: dict[str, ExecutorRow] = {}
+        self.jobs: dict[str, Job] = {}
+        self.job_ids: dict[JobKey, str] = {}
+        self.inboxes: dict[str, tuple[InboxEvent, ...]] = {}
+        """Job id → its events in the order of their numbers."""
         self._lock = threading.RLock()
 
     def run(self, work: Callable[[Transaction], T]) -> T:

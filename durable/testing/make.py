@@ -1,4 +1,4 @@
-"""Builders of legal rows for a storage: new executions, children, and the settlements that no turn builds by itself."""
+"""Builders of legal rows for a storage: new executions, children, jobs, their events, and what their turns commit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from durable.execution import DEFAULT_QUEUE, Claimed, Kind, NewExecution, Settlement, Status
+from durable.job import EventsEnd, JobCommit, JobKey, JobStatus, NewEvent, NewJob, NewTurn, TurnPolicy
 
 __all__ = ["Maker"]
 
@@ -79,3 +80,64 @@ class Maker:
             turn.id, turn.fence, Status.WAITING, turn.phase, 0, 0, turn.iteration, 0.0, None, turn.run_output,
             turn.error, None,
         )  # fmt: skip
+
+    # --- jobs ------------------------------------------------------------------------------------------------
+
+    def new_turn(self, **fields: Any) -> NewTurn:
+        id_ = fields.get("id") or self.id()
+        turn = NewTurn(
+            id=id_, task_name="turn", task_version=1, queue=self._queue, priority=0, max_attempts=3, timeout=None
+        )
+        return turn._replace(**fields)
+
+    def new_job(self, key: JobKey, **fields: Any) -> NewJob:
+        """A job whose first turn is due at once, with `null` as its state."""
+        job = NewJob(
+            id=fields.get("id") or self.id(),
+            key=key,
+            state="null",
+            state_version=1,
+            delay=0.0,
+            run_at=None,
+            turn=fields.get("turn") or self.new_turn(),
+        )
+        return job._replace(**fields)
+
+    def event(self, key: JobKey, **fields: Any) -> NewEvent:
+        """An event without an id, due at once."""
+        event = NewEvent(
+            key=key,
+            job_id=fields.get("job_id") or self.id(),
+            event_id=None,
+            payload="{}",
+            state_version=1,
+            policy=TurnPolicy(),
+            dedupe_window=60.0,
+            turn=fields.get("turn") or self.new_turn(),
+        )
+        return event._replace(**fields)
+
+    def events(self, key: JobKey, count: int, **fields: Any) -> list[NewEvent]:
+        """Their payloads are 1, 2, …"""
+        return [self.event(key, payload=str(number), **fields) for number in range(1, count + 1)]
+
+    def job_commit(self, job_id: str, **fields: Any) -> JobCommit:
+        """A turn that ran once, consumed its events, and leaves state and plan as they are."""
+        commit = JobCommit(
+            job_id=job_id,
+            status=JobStatus.ACTIVE,
+            reason=None,
+            writes_state=False,
+            state=None,
+            state_version=1,
+            runs=1,
+            executes=0,
+            error=None,
+            writes_schedule=False,
+            schedule_delay=None,
+            schedule_at=None,
+            events=EventsEnd.CONSUMED,
+            policy=TurnPolicy(),
+            next_turn=fields.get("next_turn") or self.new_turn(),
+        )
+        return commit._replace(**fields)

@@ -21,6 +21,8 @@ def test_every_verb_of_the_seam_is_named_by_a_case() -> None:
         "enqueue", "claim", "renew", "heartbeat", "settle", "settled", "children", "wake", "kept_wakeup",
         "expire_waits", "recover", "cancel", "pick_up_cancelled", "redrive", "claim_closes", "close_trees",
         "recover_closes", "now", "get", "get_sleeping", "finished", "existing", "search", "counts", "announce",
-        "withdraw", "executors", "defects", "mend", "hint", "lane", "migrate", "is_transient",
+        "withdraw", "executors", "defects", "mend", "hint", "lane", "migrate", "is_transient", "start_job",
+        "append_events", "trigger_job", "end_job", "clear_job", "pause_job", "resume_job", "redrive_job", "take_turns",
+        "get_jobs", "list_jobs", "count_jobs", "pending_events", "event_end", "forget_events",
     ):  # fmt: skip
         assert f"_{verb}_" in names, verb

@@ -20,6 +20,15 @@ from durable.testing.contract.duties import DutiesContract
 from durable.testing.contract.enqueue import EnqueueContract
 from durable.testing.contract.enqueue_races import EnqueueRacesContract
 from durable.testing.contract.executors import ExecutorsContract
+from durable.testing.contract.jobs_append import JobAppendContract
+from durable.testing.contract.jobs_commit import JobCommitContract
+from durable.testing.contract.jobs_delivery import JobDeliveryContract
+from durable.testing.contract.jobs_end import JobEndContract
+from durable.testing.contract.jobs_look import JobLookContract
+from durable.testing.contract.jobs_pause import JobPauseContract
+from durable.testing.contract.jobs_start import JobStartContract
+from durable.testing.contract.jobs_take import JobTakeContract
+from durable.testing.contract.jobs_trigger import JobTriggerContract
 from durable.testing.contract.look import LookContract
 from durable.testing.contract.operations import OperationContract
 from durable.testing.contract.parity import ParityContract
@@ -46,6 +55,15 @@ class StorageContract(
     CancelContract,
     CloseContract,
     RedriveContract,
+    JobStartContract,
+    JobAppendContract,
+    JobTakeContract,
+    JobCommitContract,
+    JobDeliveryContract,
+    JobTriggerContract,
+    JobEndContract,
+    JobPauseContract,
+    JobLookContract,
     LookContract,
     ExecutorsContract,
     DoctorContract,

@@ -1,0 +1,131 @@
+"""Start jobs, and append events to their inboxes, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from durable.job import ENDED, Appended, Job, JobKey, JobStatus, NewEvent, NewJob, Started
+from durable.memory.jobs_inbox import counted, drop_events, events_due_at, events_of, put_events
+from durable.memory.jobs_turns import due_turn, insert_turn, is_untried, job_under, live_turn, put_job
+from durable.memory.store import EventStatus, InboxEvent, Transaction
+
+__all__ = ["append_events", "start_job"]
+
+
+def start_job(tx: Transaction, new: NewJob) -> Started:
+    job = job_under(tx, new.key)
+    if job is not None and job.status not in ENDED:
+        return Started(job, False)
+    planned_at = new.run_at if new.run_at is not None else tx.now + timedelta(seconds=new.delay)
+    scheduled_at = max(planned_at, tx.now)
+    job = _incarnation(tx, new.key, new.id, job)._replace(
+        state=new.state, state_version=new.state_version, scheduled_at=scheduled_at
+    )
+    job, _ = insert_turn(tx, job, new.turn, scheduled_at)
+    return Started(put_job(tx, job), True)
+
+
+def _incarnation(tx: Transaction, key: JobKey, job_id: str, before: Job | None) -> Job:
+    """A job without state, plan and events: the first of its key, or the next of one that has ended."""
+    return Job(
+        id=before.id if before is not None else job_id,
+        kind=key.kind,
+        name=key.name,
+        key=key.key,
+        epoch=before.epoch if before is not None else 1,
+        status=JobStatus.ACTIVE,
+        reason=None,
+        state=None,
+        state_version=1,
+        turn_id=None,
+        turn_cause=None,
+        turn_slot=None,
+        is_triggered=False,
+        scheduled_at=None,
+        run_count=0,
+        execute_count=0,
+        event_count=0,
+        pending_count=0,
+        pending_first_at=None,
+        pending_last_at=None,
+        error=None,
+        created_at=tx.now,
+        updated_at=tx.now,
+        ended_at=None,
+    )
+
+
+def append_events(tx: Transaction, events: Sequence[NewEvent]) -> list[Appended]:
+    return [_append(tx, event) for event in events]
+
+
+def _append(tx: Transaction, event: NewEvent) -> Appended:
+    before = job_under(tx, event.key)
+    is_new_job = before is None or before.status in ENDED
+    if before is None or is_new_job:
+        job = _incarnation(tx, event.key, event.job_id, before)._replace(state_version=event.state_version)
+    else:
+        job = before
+        repeated = _remembered(tx, job, event.event_id)
+        if repeated is not None:
+            return _appended(tx, job, repeated.number, is_duplicate=True)
+    job = _received(tx, job, event)
+    job, ready_queue = _make_due(tx, job, event)
+    put_job(tx, job)
+    return _appended(tx, job, job.event_count, is_new_job=is_new_job, ready_queue=ready_queue)
+
+
+def _remembered(tx: Transaction, job: Job, event_id: str | None) -> InboxEvent | None:
+    """The event of that id, unless it is over and its id need not be remembered any longer."""
+    if event_id is None:
+        return None
+    drop_events(tx, job.id, lambda event: event.event_id == event_id and _is_forgotten(event, tx.now))
+    return next((event for event in events_of(tx, job.id) if event.event_id == event_id), None)
+
+
+def _is_forgotten(event: InboxEvent, now: datetime) -> bool:
+    return event.status is EventStatus.CONSUMED and event.expires_at <= now
+
+
+def _received(tx: Transaction, job: Job, event: NewEvent) -> Job:
+    number = job.event_count + 1
+    expires_at = tx.now + timedelta(seconds=event.dedupe_window)
+    added = InboxEvent(number, event.event_id, event.payload, tx.now, expires_at, EventStatus.PENDING, None)
+    put_events(tx, job.id, [added])
+    return counted(tx, job._replace(event_count=number))
+
+
+def _make_due(tx: Transaction, job: Job, event: NewEvent) -> tuple[Job, str | None]:
+    """The job with a turn for its events: a new one, or the one that waits for a later moment."""
+    due_at = events_due_at(job, event.policy)
+    assert due_at is not None
+    turn = live_turn(tx, job)
+    if turn is None:
+        return insert_turn(tx, job, event.turn, due_at) if job.status is JobStatus.ACTIVE else (job, None)
+    if is_untried(job, turn) and turn.due_at > max(due_at, tx.now):
+        return job, due_turn(tx, turn, due_at)
+    return job, None
+
+
+def _appended(
+    tx: Transaction,
+    job: Job,
+    number: int,
+    *,
+    is_new_job: bool = False,
+    is_duplicate: bool = False,
+    ready_queue: str | None = None,
+) -> Appended:
+    turn = live_turn(tx, job)
+    return Appended(
+        job.id,
+        number,
+        is_new_job,
+        is_duplicate,
+        job.pending_count,
+        job.pending_first_at,
+        turn.due_at if turn is not None and is_untried(job, turn) else None,
+        job.scheduled_at,
+        ready_queue,
+    )

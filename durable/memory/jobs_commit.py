@@ -1,0 +1,71 @@
+"""What the end of a turn writes to its job in memory: state, counters, plan, events, and the next turn."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from durable.execution import Execution
+from durable.job import ENDED, EventsEnd, Job, JobCommit, JobStatus
+from durable.memory.jobs_inbox import drop_events, events_due_at, give_back, put_events, taken_by
+from durable.memory.jobs_operate import ended
+from durable.memory.jobs_turns import insert_turn, job_of, put_job
+from durable.memory.store import EventStatus, Transaction
+
+__all__ = ["commit_job"]
+
+
+def commit_job(tx: Transaction, turn: Execution, commit: JobCommit) -> str | None:
+    """Write the end of an accepted turn to its job; gives the queue in which the next turn is due at once."""
+    job = job_of(tx, turn)
+    assert job is not None, f"turn {turn.id} ran under its fence, and is the turn of no job"
+    job = _end_events(tx, _written(tx, job, commit), turn.id, commit.events)
+    job = job._replace(turn_id=None, turn_cause=None, turn_slot=None)
+    if commit.status in ENDED:
+        put_job(tx, ended(tx, job, commit.status, commit.reason))
+        return None
+    due_at = _next_at(tx, job, commit)
+    ready_queue = None
+    if due_at is not None:
+        job, ready_queue = insert_turn(tx, job, commit.next_turn, due_at)
+    put_job(tx, job)
+    return ready_queue
+
+
+def _written(tx: Transaction, job: Job, commit: JobCommit) -> Job:
+    stays_paused = job.status is JobStatus.PAUSED and commit.status is JobStatus.ACTIVE
+    return job._replace(
+        status=job.status if stays_paused else commit.status,
+        reason=commit.reason,
+        state=commit.state if commit.writes_state else job.state,
+        state_version=commit.state_version if commit.writes_state else job.state_version,
+        run_count=job.run_count + commit.runs,
+        execute_count=job.execute_count + commit.executes,
+        error=commit.error,
+        scheduled_at=_planned_at(tx, commit) if commit.writes_schedule else job.scheduled_at,
+    )
+
+
+def _planned_at(tx: Transaction, commit: JobCommit) -> datetime | None:
+    """A moment that has passed is kept as it is: a schedule counts on from it."""
+    if commit.schedule_at is not None or commit.schedule_delay is None:
+        return commit.schedule_at
+    return tx.now + timedelta(seconds=commit.schedule_delay)
+
+
+def _end_events(tx: Transaction, job: Job, turn_id: str, end: EventsEnd) -> Job:
+    taken = taken_by(tx, job, turn_id)
+    if end is EventsEnd.KEPT:
+        return give_back(tx, job, taken)
+    status = EventStatus.DEAD if end is EventsEnd.DEAD else EventStatus.CONSUMED
+    put_events(tx, job.id, [event._replace(status=status) for event in taken])
+    drop_events(tx, job.id, lambda event: event.status is EventStatus.CONSUMED and event.event_id is None)
+    return job
+
+
+def _next_at(tx: Transaction, job: Job, commit: JobCommit) -> datetime | None:
+    """When the next turn is due; None: nothing is."""
+    if job.is_triggered:
+        return tx.now
+    if job.status is not JobStatus.ACTIVE:
+        return None
+    return min((at for at in (job.scheduled_at, events_due_at(job, commit.policy)) if at), default=None)

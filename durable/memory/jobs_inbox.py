@@ -1,0 +1,87 @@
+"""The inbox of a job in memory: which events wait, when they are due, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from durable.job import Job, StoredEvent, TurnPolicy
+from durable.memory.store import EventStatus, InboxEvent, Transaction
+
+__all__ = [
+    "counted",
+    "drop_events",
+    "events_due_at",
+    "events_of",
+    "give_back",
+    "mark_events",
+    "put_events",
+    "stored",
+    "taken_by",
+]
+
+
+def events_of(tx: Transaction, job_id: str, *statuses: EventStatus) -> list[InboxEvent]:
+    """In the order of their numbers; without statuses, all."""
+    return [event for event in tx.inboxes.get(job_id) or () if not statuses or event.status in statuses]
+
+
+def taken_by(tx: Transaction, job: Job, turn_id: str) -> list[InboxEvent]:
+    return [event for event in events_of(tx, job.id, EventStatus.TAKEN) if event.turn_id == turn_id]
+
+
+def stored(events: Iterable[InboxEvent]) -> tuple[StoredEvent, ...]:
+    return tuple(StoredEvent(event.number, event.event_id, event.payload, event.received_at) for event in events)
+
+
+def put_events(tx: Transaction, job_id: str, events: Iterable[InboxEvent]) -> None:
+    """Store events, in place of those with the same numbers."""
+    inbox = {event.number: event for event in events_of(tx, job_id)}
+    inbox.update((event.number, event) for event in events)
+    tx.inboxes.put(job_id, tuple(inbox[number] for number in sorted(inbox)))
+
+
+def drop_events(tx: Transaction, job_id: str, drops: Callable[[InboxEvent], bool]) -> int:
+    """Delete the events that `drops` names; gives how many."""
+    inbox = events_of(tx, job_id)
+    kept = tuple(event for event in inbox if not drops(event))
+    if len(kept) < len(inbox):
+        tx.inboxes.put(job_id, kept)
+    return len(inbox) - len(kept)
+
+
+def mark_events(tx: Transaction, job: Job, turn_id: str, limit: int | None) -> Job:
+    """Give the first pending events to a turn, `limit` of them at most."""
+    marked = events_of(tx, job.id, EventStatus.PENDING)[:limit]
+    put_events(tx, job.id, [event._replace(status=EventStatus.TAKEN, turn_id=turn_id) for event in marked])
+    return counted(tx, job)
+
+
+def give_back(tx: Transaction, job: Job, events: Iterable[InboxEvent]) -> Job:
+    """Make events pending again, in their old place."""
+    put_events(tx, job.id, [event._replace(status=EventStatus.PENDING, turn_id=None) for event in events])
+    return counted(tx, job)
+
+
+def counted(tx: Transaction, job: Job) -> Job:
+    """The job with the count and the times of the events that are pending now."""
+    received = [event.received_at for event in events_of(tx, job.id, EventStatus.PENDING)]
+    return job._replace(
+        pending_count=len(received),
+        pending_first_at=received[0] if received else None,
+        pending_last_at=received[-1] if received else None,
+    )
+
+
+def events_due_at(job: Job, policy: TurnPolicy) -> datetime | None:
+    """When the pending events make a turn due; None without any."""
+    first_at, last_at = job.pending_first_at, job.pending_last_at
+    if first_at is None or last_at is None:
+        return None
+    is_full = policy.max_events is not None and job.pending_count >= policy.max_events
+    if policy.window is None or is_full:
+        return first_at
+    window = timedelta(seconds=policy.window)
+    if policy.max_wait is None:
+        return first_at + window
+    return min(last_at + window, first_at + timedelta(seconds=policy.max_wait))

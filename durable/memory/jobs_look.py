@@ -1,0 +1,71 @@
+"""What can be read of jobs in memory, and the events that are forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from durable.job import ENDED, EventEnd, Job, JobFilter, JobKey, JobView, StoredEvent
+from durable.memory.jobs_inbox import drop_events, events_of, stored
+from durable.memory.jobs_turns import job_under, live_turn
+from durable.memory.store import EventStatus, Transaction
+
+__all__ = ["count_jobs", "event_end", "forget_events", "get_jobs", "list_jobs", "pending_events"]
+
+
+def get_jobs(tx: Transaction, keys: Sequence[JobKey]) -> list[JobView | None]:
+    jobs = [job_under(tx, key) for key in keys]
+    return [_view(tx, job) if job is not None else None for job in jobs]
+
+
+def _view(tx: Transaction, job: Job) -> JobView:
+    turn = live_turn(tx, job)
+    if turn is None:
+        return JobView(job, None, None, None, None)
+    return JobView(job, turn.status, turn.due_at, turn.attempts, turn.error)
+
+
+def list_jobs(tx: Transaction, where: JobFilter, *, limit: int, after: JobKey | None) -> list[JobView]:
+    found = [job for job in tx.jobs.values() if _matches(job, where) and (after is None or job.job_key > after)]
+    found.sort(key=lambda job: job.job_key)
+    return [_view(tx, job) for job in found[: max(limit, 0)]]
+
+
+def count_jobs(tx: Transaction, where: JobFilter) -> int:
+    return sum(_matches(job, where) for job in tx.jobs.values())
+
+
+def _matches(job: Job, where: JobFilter) -> bool:
+    return (
+        (where.kind is None or job.kind is where.kind)
+        and (where.name is None or job.name == where.name)
+        and (job.status not in ENDED if where.statuses is None else job.status in where.statuses)
+        and (where.key_prefix is None or job.key.startswith(where.key_prefix))
+    )
+
+
+def pending_events(tx: Transaction, key: JobKey) -> list[StoredEvent]:
+    job = job_under(tx, key)
+    return list(stored(events_of(tx, job.id, EventStatus.PENDING, EventStatus.TAKEN))) if job is not None else []
+
+
+def event_end(tx: Transaction, key: JobKey, event_id: str) -> EventEnd | None:
+    job = job_under(tx, key)
+    found = [event for event in events_of(tx, job.id) if event.event_id == event_id] if job is not None else []
+    if not found:
+        return None
+    (event,) = found
+    return EventEnd(event.number, event.turn_id, event.status in (EventStatus.CONSUMED, EventStatus.DEAD))
+
+
+def forget_events(tx: Transaction, *, limit: int) -> int:
+    late = sorted(
+        (event.expires_at, job_id, event.number)
+        for job_id, inbox in tx.inboxes.items()
+        for event in inbox
+        if event.status is EventStatus.CONSUMED and event.expires_at <= tx.now
+    )[: max(limit, 0)]
+    return sum(_forget(tx, job_id, number) for _, job_id, number in late)
+
+
+def _forget(tx: Transaction, job_id: str, number: int) -> int:
+    return drop_events(tx, job_id, lambda event: event.number == number)

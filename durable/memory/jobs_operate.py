@@ -1,0 +1,137 @@
+"""What operators do to jobs in memory: trigger, end, clear, pause, resume, redrive."""
+
+from __future__ import annotations
+
+from durable.execution import Status
+from durable.job import ENDED, Job, JobKey, JobKind, JobStatus, NewTurn, Triggered, TurnCause
+from durable.memory.jobs_inbox import counted, drop_events, events_of, give_back, taken_by
+from durable.memory.jobs_turns import due_turn, end_turn, insert_turn, is_untried, job_under, live_turn, put_job
+from durable.memory.store import EventStatus, Transaction
+
+__all__ = ["clear_job", "end_job", "ended", "living_job", "pause_job", "redrive_job", "resume_job", "trigger_job"]
+
+
+def living_job(tx: Transaction, key: JobKey) -> Job | None:
+    job = job_under(tx, key)
+    return job if job is not None and job.status not in ENDED else None
+
+
+# --- trigger and redrive -----------------------------------------------------------------------------------------
+
+
+def trigger_job(tx: Transaction, key: JobKey, *, turn: NewTurn, only_pending: bool) -> Triggered:
+    job = living_job(tx, key)
+    if job is None or (only_pending and not _has_open_events(tx, job)):
+        return Triggered(job, False, None)
+    job = job._replace(is_triggered=True, status=_active_again(job))
+    live = live_turn(tx, job)
+    if live is None:
+        job, ready_queue = insert_turn(tx, job, turn, tx.now)
+        return Triggered(put_job(tx, job), False, ready_queue)
+    if live.status is Status.RUNNING:
+        return Triggered(put_job(tx, job), True, None)
+    tx.put(live._replace(due_at=tx.now, attempts=0, deliveries=0, error=None, updated_at=tx.now))
+    return Triggered(put_job(tx, job._replace(turn_cause=None)), False, live.queue)
+
+
+def _active_again(job: Job) -> JobStatus:
+    return JobStatus.ACTIVE if job.status is JobStatus.FAILED else job.status
+
+
+def _has_open_events(tx: Transaction, job: Job) -> bool:
+    """Some wait for a turn, or for the next attempt of theirs."""
+    turn = live_turn(tx, job)
+    is_between_attempts = turn is not None and turn.status is Status.READY and bool(taken_by(tx, job, turn.id))
+    return job.pending_count > 0 or is_between_attempts
+
+
+def redrive_job(tx: Transaction, key: JobKey, *, turn: NewTurn) -> Triggered:
+    job = living_job(tx, key)
+    dead = events_of(tx, job.id, EventStatus.DEAD) if job is not None else []
+    if job is None or not (dead or job.status is JobStatus.FAILED):
+        return Triggered(None, False, None)
+    # The events of a Task are due by themselves, and a trigger would run something else before them.
+    is_triggered = job.is_triggered or job.kind is not JobKind.TASK
+    job = give_back(tx, job._replace(status=_active_again(job), is_triggered=is_triggered), dead)
+    live = live_turn(tx, job)
+    if live is None:
+        job, ready_queue = insert_turn(tx, job, turn, tx.now)
+        return Triggered(put_job(tx, job), False, ready_queue)
+    if not is_untried(job, live):
+        return Triggered(put_job(tx, job), True, None)
+    return Triggered(put_job(tx, job), False, due_turn(tx, live, tx.now))
+
+
+# --- ends --------------------------------------------------------------------------------------------------------
+
+
+def end_job(tx: Transaction, key: JobKey, *, reason: str | None) -> Job | None:
+    job = living_job(tx, key)
+    if job is not None:
+        put_job(tx, ended(tx, end_turn(tx, job, reason="terminated"), JobStatus.TERMINATED, reason))
+    return job
+
+
+def ended(tx: Transaction, job: Job, status: JobStatus, reason: str | None) -> Job:
+    """The tombstone of a job whose turn has ended."""
+    drop_events(tx, job.id, lambda _: True)
+    return counted(tx, job)._replace(
+        epoch=job.epoch + 1,
+        status=status,
+        reason=reason,
+        turn_id=None,
+        turn_cause=None,
+        turn_slot=None,
+        is_triggered=False,
+        scheduled_at=None,
+        ended_at=tx.now,
+    )
+
+
+def clear_job(tx: Transaction, key: JobKey) -> tuple[Job, bool] | None:
+    job = living_job(tx, key)
+    if job is None:
+        return None
+    if job.turn_id is not None and taken_by(tx, job, job.turn_id):
+        drop_events(tx, job.id, lambda event: event.status is EventStatus.PENDING)
+        put_job(tx, counted(tx, job))
+        return job, True
+    put_job(tx, ended(tx, end_turn(tx, job, reason="cleared"), JobStatus.CLEARED, None))
+    return job, False
+
+
+# --- pause -------------------------------------------------------------------------------------------------------
+
+
+def pause_job(tx: Transaction, key: JobKey) -> Job | None:
+    job = living_job(tx, key)
+    if job is None or job.status is not JobStatus.ACTIVE:
+        return job
+    turn = live_turn(tx, job)
+    if turn is not None and turn.status is Status.READY:
+        job = end_turn(tx, _put_back(tx, job, turn.id), reason="paused")
+    return put_job(tx, job._replace(status=JobStatus.PAUSED))
+
+
+def _put_back(tx: Transaction, job: Job, turn_id: str) -> Job:
+    """What a turn took when it was first tried, for the turn that follows the pause."""
+    return give_back(
+        tx,
+        job._replace(
+            scheduled_at=job.scheduled_at or job.turn_slot,
+            is_triggered=job.is_triggered or job.turn_cause is TurnCause.TRIGGER,
+        ),
+        taken_by(tx, job, turn_id),
+    )
+
+
+def resume_job(tx: Transaction, key: JobKey, *, turn: NewTurn) -> Job | None:
+    job = living_job(tx, key)
+    if job is None or job.status is not JobStatus.PAUSED:
+        return job
+    job = job._replace(status=JobStatus.ACTIVE)
+    if job.turn_id is None:
+        due_at = tx.now if job.is_triggered or job.pending_count else job.scheduled_at
+        if due_at is not None:
+            job, _ = insert_turn(tx, job, turn, due_at)
+    return put_job(tx, job)
