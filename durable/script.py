@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from durable.storage import Hint, Operation, Storage
 
-__all__ = ["Ask", "EndOf", "Script", "Tell"]
+__all__ = ["Ask", "EndOf", "Script", "Tell", "ask"]
 
 T = TypeVar("T")
 
@@ -35,3 +35,9 @@ class EndOf(NamedTuple):
 
 
 Script = Generator[Ask | Tell | EndOf, Any, T]
+
+
+def ask(make: Callable[[Storage], Operation[T]]) -> Script[T]:
+    """The answer to an operation, with its type; `yield from ask(…)`."""
+    answer: T = yield Ask(make)
+    return answer

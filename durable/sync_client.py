@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, ParamSpec, TypeVar, Unpack, cast, overload
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
@@ -44,6 +44,12 @@ _PATIENCE = 30.0
 _FIRST_LOOK = 0.005
 _LOOKS_PER_CHECK = 10
 """How many looks pass between checks that what is waited for still exists."""
+
+_CALLS: Final[Mapping[type[Any], Callable[[Any, Any], Any]]] = {
+    Continuous: SyncContinuous,
+    Debounce: SyncDebounce,
+    TaskJob: SyncTask,
+}
 
 
 class Client:
@@ -141,15 +147,10 @@ class Client:
     def job(self, job: TaskJob[S, E], /) -> SyncTask[S, E]: ...
     def job(self, job: Any, /) -> Any:
         """The calls of a declared job, blocking."""
-        match job:
-            case Continuous():
-                return SyncContinuous(job, self)
-            case Debounce():
-                return SyncDebounce(job, self)
-            case TaskJob():
-                return SyncTask(job, self)
-            case _:
-                raise ConfigurationError(f"give a declared job, not {type(job).__name__}")
+        make = _CALLS.get(cast("type[Any]", type(job)))
+        if make is None:
+            raise ConfigurationError(f"give a declared job, not {type(job).__name__}")
+        return make(job, self)
 
     @property
     def jobs(self) -> SyncJobs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 from durable.attempts import Attempt, Signal
 from durable.durations import Duration, aware, seconds
@@ -175,7 +175,7 @@ class ContinuousContext(JobContext[S]):
     @property
     def state(self) -> S:
         """The state; what it is when the handler returns is stored. A failed attempt changes nothing."""
-        return self._turn.state  # type: ignore[return-value]  # a Continuous is started with a state
+        return cast("S", self._turn.state)  # a Continuous is started with a state
 
     def set_state(self, state: S) -> None:
         self._turn.state = state
@@ -209,7 +209,7 @@ class DebounceContext(JobContext[S], Generic[S, E]):
     @property
     def state(self) -> S:
         """What the reducer made of the events; by default the last of them."""
-        return self._turn.state  # type: ignore[return-value]  # the reducer has seen one event at least
+        return cast("S", self._turn.state)  # the reducer has seen one event at least
 
     @property
     def event_count(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from durable.durations import Duration
-from durable.job import Job, JobView, NewJob, Started
+from durable.job import Job, JobView, NewJob
 from durable.jobs.errors import InvalidJobState
 from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
 from durable.jobs.results import (
@@ -19,7 +19,7 @@ from durable.jobs.results import (
 )
 from durable.jobs.schedule import Due
 from durable.jobs.spec import ContinuousSpec
-from durable.script import Ask, Script
+from durable.script import Script, ask
 
 __all__ = ["Continuous", "SyncContinuous"]
 
@@ -32,12 +32,11 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
         text = spec.dump_state(state, job_key.instance_id)
         due = Due(delay=0.0)
         if not spec.start_immediately:
-            now = yield Ask(lambda storage: storage.now())
+            now = yield from ask(lambda storage: storage.now())
             due = spec.schedule.first(now)
         turn = self.new_turn()
         new = NewJob(self.home().new_id(), job_key, text, spec.state_version, due.delay or 0.0, due.at, turn)
-        done = yield Ask(lambda storage: storage.start_job(new))
-        assert isinstance(done, Started)
+        done = yield from ask(lambda storage: storage.start_job(new))
         # A repeated call after a lost answer meets its own job.
         created = done.is_new or done.job.turn_id == turn.id
         if created and spec.start_immediately:
@@ -51,13 +50,13 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
 
     def pause_script(self, key: str) -> Script[PauseResult]:
         job_key = self.spec.job_key(key)
-        job = yield Ask(lambda storage: storage.pause_job(job_key))
+        job = yield from ask(lambda storage: storage.pause_job(job_key))
         return self._paused(key, job, "pause", ShownStatus.PAUSED)
 
     def resume_script(self, key: str) -> Script[PauseResult]:
         job_key = self.spec.job_key(key)
         turn = self.new_turn()
-        job = yield Ask(lambda storage: storage.resume_job(job_key, turn=turn))
+        job = yield from ask(lambda storage: storage.resume_job(job_key, turn=turn))
         yield from told(turn.queue)
         return self._paused(key, job, "resume", ShownStatus.RUNNING)
 

@@ -12,7 +12,7 @@ from durable.jobs.errors import DuplicateEventError
 from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
 from durable.jobs.results import AddResult, ClearResult, DebounceStatus, FlushResult, RedriveResult, ShownStatus
 from durable.jobs.spec import DebounceSpec
-from durable.script import Ask, Script, Tell
+from durable.script import Script, Tell, ask
 from durable.storage import Hint
 
 __all__ = ["Debounce", "SyncDebounce"]
@@ -30,8 +30,7 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
         self, key: str, event: E, event_id: str | None, on_duplicate: str, *, wait: bool, timeout: Duration | None
     ) -> Script[AddResult]:
         new = self.new_event(key, event, event_id)
-        (done,) = yield Ask(lambda storage: storage.append_events([new]))
-        assert isinstance(done, Appended)
+        (done,) = yield from ask(lambda storage: storage.append_events([new]))
         yield from told(done.ready_queue)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)
@@ -58,7 +57,7 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
 
     def clear_script(self, key: str) -> Script[ClearResult]:
         job_key = self.spec.job_key(key)
-        done = yield Ask(lambda storage: storage.clear_job(job_key))
+        done = yield from ask(lambda storage: storage.clear_job(job_key))
         if done is None:
             return ClearResult(job_key.instance_id, False, 0)
         job, goes_on = done
@@ -81,7 +80,7 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
 
     def events_script(self, key: str) -> Script[list[E]]:
         job_key: JobKey = self.spec.job_key(key)
-        found: list[StoredEvent] = yield Ask(lambda storage: storage.pending_events(job_key))
+        found: list[StoredEvent] = yield from ask(lambda storage: storage.pending_events(job_key))
         return list(self.spec.load_events(tuple(found), job_key.instance_id))
 
     def state_script(self, key: str) -> Script[S | None]:

@@ -9,12 +9,12 @@ from durable.definition import Definition
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ErrorInfo
 from durable.execution import FinishedExecution, Status
-from durable.job import EventEnd, Job, JobKey, JobStatus, JobView, NewTurn, Triggered
+from durable.job import Job, JobKey, JobStatus, JobView, NewTurn, Triggered
 from durable.jobs.errors import InstanceNotFound, InvalidJobState, JobExecutionError
 from durable.jobs.results import JobSummary, RedriveResult, ShownStatus, TerminateResult, TriggerResult
 from durable.jobs.spec import KeyedSpec
 from durable.options import checked_text
-from durable.script import Ask, EndOf, Script, Tell
+from durable.script import EndOf, Script, Tell, ask
 from durable.storage import Hint
 
 __all__ = ["BlockingPlayer", "JobHome", "Keyed", "shown_status", "summary"]
@@ -62,8 +62,7 @@ class Keyed(Generic[P_co]):
     def view(self, key: str) -> Script[JobView | None]:
         """The job with its turn; None where none lives or is remembered."""
         job_key = self.spec.job_key(key)
-        (found,) = yield Ask(lambda storage: storage.get_jobs([job_key]))
-        assert found is None or isinstance(found, JobView)
+        (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
         return None if found is not None and found.job.status is JobStatus.CLEARED else found
 
     def trigger_script(self, key: str, *, wait: bool, timeout: Duration | None) -> Script[TriggerResult]:
@@ -75,8 +74,7 @@ class Keyed(Generic[P_co]):
 
     def triggered(self, job_key: JobKey, *, only_pending: bool) -> Script[Triggered]:
         turn = self.new_turn()
-        done = yield Ask(lambda storage: storage.trigger_job(job_key, turn=turn, only_pending=only_pending))
-        assert isinstance(done, Triggered)
+        done = yield from ask(lambda storage: storage.trigger_job(job_key, turn=turn, only_pending=only_pending))
         yield from told(done.ready_queue)
         return done
 
@@ -86,7 +84,7 @@ class Keyed(Generic[P_co]):
         turn_id = done.job.turn_id
         if done.is_queued and turn_id is not None:
             yield EndOf(turn_id, limit_of(timeout))
-            (found,) = yield Ask(lambda storage: storage.get_jobs([job_key]))
+            (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
             turn_id = found.job.turn_id if found is not None else None
         if turn_id is not None:
             yield from self.wait_for(job_key, turn_id, timeout)
@@ -101,10 +99,9 @@ class Keyed(Generic[P_co]):
     def wait_for_event(self, job_key: JobKey, event_id: str, timeout: Duration | None) -> Script[None]:
         """Wait until a turn has handled an event; raises JobExecutionError, InvalidJobState, InstanceNotFound."""
         while True:
-            end = yield Ask(lambda storage: storage.event_end(job_key, event_id))
+            end = yield from ask(lambda storage: storage.event_end(job_key, event_id))
             if end is None:
                 raise InstanceNotFound(job_key.instance_id)
-            assert isinstance(end, EventEnd)
             turn_id = end.turn_id
             if end.is_over and turn_id is None:
                 return
@@ -117,7 +114,7 @@ class Keyed(Generic[P_co]):
                 return
 
     def _turn_before(self, job_key: JobKey) -> Script[str]:
-        (found,) = yield Ask(lambda storage: storage.get_jobs([job_key]))
+        (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
         if found is None:
             raise InstanceNotFound(job_key.instance_id)
         if found.job.turn_id is None:
@@ -130,7 +127,7 @@ class Keyed(Generic[P_co]):
     def terminate_script(self, key: str, reason: str | None) -> Script[TerminateResult]:
         job_key = self.spec.job_key(key)
         words = None if reason is None else checked_text(reason, "reason")
-        job = yield Ask(lambda storage: storage.end_job(job_key, reason=words))
+        job = yield from ask(lambda storage: storage.end_job(job_key, reason=words))
         if job is None:
             return TerminateResult(job_key.instance_id, False, "not_found")
         yield Tell((Hint("cancelled", ""), Hint("finished", "")))
@@ -139,8 +136,7 @@ class Keyed(Generic[P_co]):
     def redrive_script(self, key: str) -> Script[RedriveResult]:
         job_key = self.spec.job_key(key)
         turn = self.new_turn()
-        done = yield Ask(lambda storage: storage.redrive_job(job_key, turn=turn))
-        assert isinstance(done, Triggered)
+        done = yield from ask(lambda storage: storage.redrive_job(job_key, turn=turn))
         yield from told(done.ready_queue)
         return RedriveResult(job_key.instance_id, done.job is not None)
 

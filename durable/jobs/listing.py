@@ -11,7 +11,7 @@ from durable.job import JobFilter, JobKey, JobKind, JobStatus
 from durable.jobs.errors import JobNotFound
 from durable.jobs.keyed import BlockingPlayer, JobHome, Keyed, summary
 from durable.jobs.results import JobSummary
-from durable.script import Ask, Script
+from durable.script import Script, ask
 
 __all__ = ["Jobs", "SyncJobs"]
 
@@ -22,12 +22,12 @@ _SHOWN = ("active", "paused", "failed", "terminated")
 def list_script(where: JobFilter, limit: int, after: str | None) -> Script[list[JobSummary]]:
     most = integer(limit, "limit", 1, _LARGEST_PAGE)
     last = None if after is None else _key_of(after)
-    found = yield Ask(lambda storage: storage.list_jobs(where, limit=most, after=last))
+    found = yield from ask(lambda storage: storage.list_jobs(where, limit=most, after=last))
     return [summary(view) for view in found]
 
 
 def count_script(where: JobFilter) -> Script[int]:
-    count: int = yield Ask(lambda storage: storage.count_jobs(where))
+    count: int = yield from ask(lambda storage: storage.count_jobs(where))
     return count
 
 

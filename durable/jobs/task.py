@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from durable.durations import Duration
 from durable.errors import ConfigurationError
-from durable.job import Appended, JobView, NewEvent
+from durable.job import JobView, NewEvent
 from durable.jobs.context import ErrorContext, EventContext, ExecuteContext, IdleContext
 from durable.jobs.errors import DuplicateEventError
 from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
@@ -21,7 +21,7 @@ from durable.jobs.results import (
     TriggerResult,
 )
 from durable.jobs.spec import TaskSpec
-from durable.script import Ask, Script
+from durable.script import Script, ask
 
 __all__ = ["SyncTask", "Task"]
 
@@ -43,8 +43,7 @@ class _Calls(Keyed[TaskSpec], Generic[S, E]):
         self, key: str, event: E, event_id: str | None, on_duplicate: str, *, wait: bool, timeout: Duration | None
     ) -> Script[SendResult]:
         new = self.new_event(key, event, event_id)
-        (done,) = yield Ask(lambda storage: storage.append_events([new]))
-        assert isinstance(done, Appended)
+        (done,) = yield from ask(lambda storage: storage.append_events([new]))
         yield from told(done.ready_queue)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)
