@@ -32,9 +32,8 @@ def commit_job(tx: Transaction, turn: Execution, commit: JobCommit) -> str | Non
 
 
 def _written(tx: Transaction, job: Job, commit: JobCommit) -> Job:
-    stays_paused = job.status is JobStatus.PAUSED and commit.status is JobStatus.ACTIVE
     return job._replace(
-        status=job.status if stays_paused else commit.status,
+        status=_status_after(job, commit),
         reason=commit.reason,
         state=commit.state if commit.writes_state else job.state,
         state_version=commit.state_version if commit.writes_state else job.state_version,
@@ -43,6 +42,13 @@ def _written(tx: Transaction, job: Job, commit: JobCommit) -> Job:
         error=commit.error,
         scheduled_at=_planned_at(tx, commit) if commit.writes_schedule else job.scheduled_at,
     )
+
+
+def _status_after(job: Job, commit: JobCommit) -> JobStatus:
+    if commit.status is JobStatus.ACTIVE and job.status is JobStatus.PAUSED:
+        return JobStatus.PAUSED
+    # A trigger that came while the turn ran does what one does that comes after it failed.
+    return JobStatus.ACTIVE if commit.status is JobStatus.FAILED and job.is_triggered else commit.status
 
 
 def _planned_at(tx: Transaction, commit: JobCommit) -> datetime | None:

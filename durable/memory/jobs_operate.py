@@ -29,9 +29,11 @@ def trigger_job(tx: Transaction, key: JobKey, *, turn: NewTurn, only_pending: bo
         job, ready_queue = insert_turn(tx, job, turn, tx.now)
         return Triggered(put_job(tx, job), False, ready_queue)
     if live.status is Status.RUNNING:
-        return Triggered(put_job(tx, job), True, None)
+        # One that was claimed and has not been taken runs for this trigger.
+        return Triggered(put_job(tx, job), job.turn_cause is not None, None)
     tx.put(live._replace(due_at=tx.now, attempts=0, deliveries=0, error=None, updated_at=tx.now))
-    return Triggered(put_job(tx, job._replace(turn_cause=None)), False, live.queue)
+    job = job._replace(turn_cause=None, turn_slot=None, scheduled_at=job.scheduled_at or job.turn_slot)
+    return Triggered(put_job(tx, job), False, live.queue)
 
 
 def _active_again(job: Job) -> JobStatus:
@@ -58,7 +60,7 @@ def redrive_job(tx: Transaction, key: JobKey, *, turn: NewTurn) -> Triggered:
         job, ready_queue = insert_turn(tx, job, turn, tx.now)
         return Triggered(put_job(tx, job), False, ready_queue)
     if not is_untried(job, live):
-        return Triggered(put_job(tx, job), True, None)
+        return Triggered(put_job(tx, job), job.turn_cause is not None, None)
     return Triggered(put_job(tx, job), False, due_turn(tx, live, tx.now))
 
 
@@ -68,7 +70,7 @@ def redrive_job(tx: Transaction, key: JobKey, *, turn: NewTurn) -> Triggered:
 def end_job(tx: Transaction, key: JobKey, *, reason: str | None) -> Job | None:
     job = living_job(tx, key)
     if job is not None:
-        put_job(tx, ended(tx, end_turn(tx, job, reason="terminated"), JobStatus.TERMINATED, reason))
+        put_job(tx, ended(tx, end_turn(tx, job, reason="job_ended"), JobStatus.TERMINATED, reason))
     return job
 
 
@@ -96,7 +98,7 @@ def clear_job(tx: Transaction, key: JobKey) -> tuple[Job, bool] | None:
         drop_events(tx, job.id, lambda event: event.status is EventStatus.PENDING)
         put_job(tx, counted(tx, job))
         return job, True
-    put_job(tx, ended(tx, end_turn(tx, job, reason="cleared"), JobStatus.CLEARED, None))
+    put_job(tx, ended(tx, end_turn(tx, job, reason="job_cleared"), JobStatus.CLEARED, None))
     return job, False
 
 
@@ -132,6 +134,8 @@ def resume_job(tx: Transaction, key: JobKey, *, turn: NewTurn) -> Job | None:
     job = job._replace(status=JobStatus.ACTIVE)
     if job.turn_id is None:
         due_at = tx.now if job.is_triggered or job.pending_count else job.scheduled_at
+        if due_at is None and job.kind is JobKind.CONTINUOUS:
+            due_at = tx.now  # what it was planned for is not known, and it has no other reason to go on
         if due_at is not None:
             job, _ = insert_turn(tx, job, turn, due_at)
     return put_job(tx, job)

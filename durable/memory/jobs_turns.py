@@ -120,7 +120,7 @@ def _cause(tx: Transaction, job: Job, policy: TurnPolicy) -> TurnCause:
     if job.is_triggered:
         return TurnCause.TRIGGER
     events_at, scheduled_at = events_due_at(job, policy), job.scheduled_at
-    if scheduled_at is not None and scheduled_at <= tx.now and (events_at is None or scheduled_at < events_at):
+    if scheduled_at is not None and scheduled_at <= tx.now and (events_at is None or scheduled_at <= events_at):
         return TurnCause.SCHEDULE
     return TurnCause.EVENTS if events_at is not None and events_at <= tx.now else TurnCause.NOTHING
 

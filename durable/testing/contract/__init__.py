@@ -26,9 +26,11 @@ from durable.testing.contract.jobs_delivery import JobDeliveryContract
 from durable.testing.contract.jobs_end import JobEndContract
 from durable.testing.contract.jobs_look import JobLookContract
 from durable.testing.contract.jobs_pause import JobPauseContract
+from durable.testing.contract.jobs_races import JobRacesContract
 from durable.testing.contract.jobs_start import JobStartContract
 from durable.testing.contract.jobs_take import JobTakeContract
 from durable.testing.contract.jobs_trigger import JobTriggerContract
+from durable.testing.contract.jobs_turn_races import JobTurnRacesContract
 from durable.testing.contract.look import LookContract
 from durable.testing.contract.operations import OperationContract
 from durable.testing.contract.parity import ParityContract
@@ -71,6 +73,8 @@ class StorageContract(
     ClaimRacesContract,
     TreeRacesContract,
     EnqueueRacesContract,
+    JobRacesContract,
+    JobTurnRacesContract,
     ParityContract,
 ):
     """Everything that durable.storage.Storage promises."""

@@ -232,6 +232,7 @@ class JobCommitContract(JobCase):
         await jobs.trigger()
         end = JobStatus.ACTIVE if status is JobStatus.PAUSED else status
         assert (await jobs.commit(turn, status=end)).ready_queues == {"default"}
+        assert (await jobs.job()).status is (JobStatus.ACTIVE if end is JobStatus.FAILED else status)
         assert (await jobs.run()).job.turn_cause is TurnCause.TRIGGER
 
     async def test_settle_keeps_a_failed_job_without_a_next_turn(self, jobs: JobScene) -> None:

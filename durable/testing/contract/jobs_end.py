@@ -58,7 +58,7 @@ class JobEndContract(JobCase):
         job = await jobs.start()
         await jobs.storage.end_job(SUBJECT, reason="enough")
         (record,) = await jobs.turns_of(job.id)
-        assert (record.status, record.reason, record.needs_cancel) == (Status.CANCELLED, "terminated", False)
+        assert (record.status, record.reason, record.needs_cancel) == (Status.CANCELLED, "job_ended", False)
         assert await jobs.is_idle()
 
     async def test_end_job_cancels_a_turn_that_runs_and_tells_its_executor(self, jobs: JobScene) -> None:
@@ -66,7 +66,7 @@ class JobEndContract(JobCase):
         turn = await jobs.run()
         await jobs.storage.end_job(SUBJECT, reason=None)
         record = await jobs.get(turn.id)
-        assert (record.status, record.reason, record.fence) == (Status.CANCELLED, "terminated", turn.claimed.fence + 1)
+        assert (record.status, record.reason, record.fence) == (Status.CANCELLED, "job_ended", turn.claimed.fence + 1)
         assert await jobs.storage.pick_up_cancelled(executor_id=EXECUTOR, limit=9) == [turn.id]
 
     async def test_end_job_ends_a_paused_and_a_failed_job(self, jobs: JobScene) -> None:
@@ -92,7 +92,7 @@ class JobEndContract(JobCase):
         assert (job.status, job.reason, job.epoch, job.ended_at) == (JobStatus.CLEARED, None, 2, now)
         assert (job.turn_id, job.pending_count, await jobs.waiting()) == (None, 0, [])
         (record,) = await jobs.turns_of(sent.job_id)
-        assert (record.status, record.reason) == (Status.CANCELLED, "cleared")
+        assert (record.status, record.reason) == (Status.CANCELLED, "job_cleared")
         await jobs.assert_job_sound()
 
     async def test_clear_job_gives_none_where_none_lives(self, jobs: JobScene) -> None:
@@ -122,6 +122,14 @@ class JobEndContract(JobCase):
         before = await jobs.job()
         assert await jobs.storage.clear_job(SUBJECT) == (before, True)
         await jobs.subject.advance(5.0)
+        assert (await jobs.run()).numbers == [1]
+
+    async def test_clear_job_lets_a_turn_go_on_that_begins_again_with_its_events(self, jobs: JobScene) -> None:
+        await jobs.send()
+        await jobs.retry(await jobs.run(), 5.0)
+        await jobs.trigger()
+        before = await jobs.job()
+        assert await jobs.storage.clear_job(SUBJECT) == (before, True)
         assert (await jobs.run()).numbers == [1]
 
     async def test_clear_job_forgets_the_ids_of_what_it_throws_away(self, jobs: JobScene) -> None:

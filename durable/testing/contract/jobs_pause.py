@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from durable.execution import Status
-from durable.job import JobStatus, TurnCause
+from durable.job import JobKind, JobStatus, TurnCause
 from durable.testing.contract.jobs_scene import ONE, SUBJECT, WINDOW, JobCase, JobScene
 from durable.testing.contract.scene import ERROR
 
@@ -145,6 +145,14 @@ class JobPauseContract(JobCase):
         assert resumed is not None
         assert (resumed.status, resumed.turn_id) == (JobStatus.ACTIVE, None)
         assert await jobs.is_idle()
+
+    async def test_resume_job_runs_a_continuous_now_whose_plan_is_unknown(self, jobs: JobScene) -> None:
+        key = SUBJECT._replace(kind=JobKind.CONTINUOUS)
+        await jobs.idle(key)
+        await jobs.storage.pause_job(key)
+        await jobs.resume(key)
+        view = await jobs.view(key)
+        assert (view.turn_status, view.turn_due_at) == (Status.READY, await jobs.subject.now())
 
     async def test_resume_job_leaves_a_turn_that_still_runs(self, jobs: JobScene) -> None:
         await jobs.start()

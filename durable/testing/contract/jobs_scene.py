@@ -192,10 +192,11 @@ def payloads(events: Sequence[StoredEvent]) -> list[str]:
     return [event.payload for event in events]
 
 
-async def take_until_given(handle: Storage, turn: Claimed, policy: TurnPolicy = AT_ONCE) -> TakenTurn:
-    """What a turn runs on, asked for again while somebody holds the row of its job. Its fence must hold."""
+async def take_until_given(handle: Storage, turn: Claimed, policy: TurnPolicy = AT_ONCE) -> TakenTurn | None:
+    """What a turn runs on, asked for again while somebody holds the row of its job; None when its fence is gone."""
     while not (taken := await handle.take_turns([TurnToTake(turn.id, turn.fence, policy)])):
-        assert await handle.renew([(turn.id, turn.fence)], lease=LEASE) == {turn.id}
+        if not await handle.renew([(turn.id, turn.fence)], lease=LEASE):
+            return None
     return taken[0]
 
 

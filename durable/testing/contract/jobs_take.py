@@ -85,11 +85,12 @@ class JobTakeContract(JobCase):
         assert (turn.job.turn_cause, turn.numbers) == (TurnCause.EVENTS, [1])
         assert (turn.job.turn_slot, turn.job.scheduled_at) == (None, job.scheduled_at)
 
-    async def test_take_turns_prefers_events_to_a_plan_of_the_same_moment(self, jobs: JobScene) -> None:
+    async def test_take_turns_prefers_a_plan_to_events_of_the_same_moment(self, jobs: JobScene) -> None:
         await jobs.start(delay=10.0)
         await jobs.send(policy=WINDOW)
         await jobs.subject.advance(10.0)
-        assert (await jobs.run(WINDOW)).job.turn_cause is TurnCause.EVENTS
+        turn = await jobs.run(WINDOW)
+        assert (turn.job.turn_cause, turn.numbers) == (TurnCause.SCHEDULE, [])
 
     async def test_take_turns_counts_a_window_and_not_the_arrival_against_the_plan(self, jobs: JobScene) -> None:
         await jobs.start(delay=5.0)

@@ -72,6 +72,13 @@ class JobTriggerContract(JobCase):
         await jobs.commit(await jobs.run())
         assert (await jobs.job()).turn_id is None
 
+    async def test_trigger_job_is_served_by_a_turn_that_has_been_claimed_and_not_taken(self, jobs: JobScene) -> None:
+        await jobs.start()
+        claimed = await jobs.claim_one("turn")
+        triggered = await jobs.trigger()
+        assert (triggered.is_queued, triggered.ready_queue) == (False, None)
+        assert (await jobs.take(claimed)).job.turn_cause is TurnCause.TRIGGER
+
     async def test_trigger_job_begins_a_turn_between_attempts_again(self, jobs: JobScene) -> None:
         slot = (await jobs.start()).scheduled_at
         turn = await jobs.run()
@@ -84,7 +91,7 @@ class JobTriggerContract(JobCase):
         assert (view.turn_attempts, view.turn_error, view.turn_due_at) == (0, None, await jobs.subject.now())
         again = await jobs.run()
         assert (again.id, again.claimed.attempts, again.claimed.error) == (turn.id, 1, None)
-        assert (again.job.turn_cause, again.job.turn_slot, again.job.scheduled_at) == (TurnCause.TRIGGER, slot, None)
+        assert (again.job.turn_cause, again.job.turn_slot, again.job.scheduled_at) == (TurnCause.TRIGGER, None, slot)
         assert len(await jobs.turns_of(again.job.id)) == 1
 
     @pytest.mark.parametrize("policy", [AT_ONCE, WINDOW])
@@ -150,10 +157,13 @@ class JobTriggerContract(JobCase):
         await jobs.commit(turn, policy=WINDOW)
         assert (await jobs.run(WINDOW)).numbers == [2]
 
-    async def test_trigger_job_only_for_events_begins_a_turn_between_attempts_again(self, jobs: JobScene) -> None:
+    @pytest.mark.parametrize("way", ["retried", "released"])
+    async def test_trigger_job_only_for_events_begins_a_turn_between_attempts_again(
+        self, jobs: JobScene, way: str
+    ) -> None:
         await jobs.send()
         turn = await jobs.run()
-        await jobs.retry(turn, 60.0)
+        await (jobs.gone(turn.claimed) if way == "released" else jobs.retry(turn, 60.0))
         triggered = await jobs.trigger(only_pending=True)
         assert (triggered.is_queued, triggered.ready_queue) == (False, "default")
         again = await jobs.run(WINDOW)
@@ -230,6 +240,17 @@ class JobTriggerContract(JobCase):
         assert (redriven.is_queued, redriven.ready_queue) == (True, None)
         await jobs.commit(turn, policy=WINDOW)
         assert (await jobs.run(WINDOW)).numbers == [1, 2]
+
+    async def test_redrive_job_while_a_turn_is_between_attempts_leaves_it_its_events(self, jobs: JobScene) -> None:
+        await self._dead(jobs, OTHER)
+        await jobs.send(OTHER)
+        turn = await jobs.run(ONE)
+        await jobs.retry(turn, 0.0)
+        await jobs.redrive(OTHER)
+        again = await jobs.run(ONE)
+        assert (again.id, again.numbers, again.job.pending_count) == (turn.id, [3], 2)
+        await jobs.commit(again, policy=ONE)
+        assert (await jobs.run(ONE)).numbers == [1]
 
     async def test_redrive_job_makes_a_failed_job_active_and_due(self, jobs: JobScene) -> None:
         await jobs.failed(CONTINUOUS)
