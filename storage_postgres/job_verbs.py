@@ -32,8 +32,6 @@ from storage_postgres import job_rows as to
 from storage_postgres.arrays import plain
 from storage_postgres.plan import Plan, Query
 
-_RUNNING = {Status.RUNNING}
-
 
 def start_job(new: NewJob) -> Plan[Started]:
     params = {
@@ -65,8 +63,8 @@ def trigger_job(key: JobKey, *, turn: NewTurn, only_pending: bool) -> Plan[Trigg
     job = yield from _lock(key)
     if job is None:
         return Triggered(None, False, None)
-    is_running, attempts = yield from _turn_of(job)
-    if only_pending and not job.pending_count and (is_running or not attempts):
+    is_running = yield from _is_running(job)
+    if only_pending and not job.pending_count and (is_running or not (yield from _has_events(job))):
         return Triggered(job, False, None)
     return (yield from _run_now(job, turn, is_running, is_trigger=True))
 
@@ -89,7 +87,7 @@ def end_job(key: JobKey, *, reason: str | None, error: str) -> Plan[Job | None]:
     job = yield from _lock(key)
     if job is None:
         return None
-    yield from _cancel_turn(job, error, "job_ended")
+    yield from _cancel_turn(job, error, "terminated")
     yield Query("empty_inbox", {"id": job.id, "is_all": True})
     yield Query("end_job", {"id": job.id, "status": JobStatus.TERMINATED.value, "reason": reason})
     return job
@@ -99,12 +97,12 @@ def clear_job(key: JobKey, *, error: str) -> Plan[tuple[Job, bool] | None]:
     job = yield from _lock(key)
     if job is None:
         return None
-    goes_on = job.turn_cause is not None
+    goes_on = yield from _has_events(job)
     yield Query("empty_inbox", {"id": job.id, "is_all": not goes_on})
     if goes_on:
         yield Query("forget_pending", {"id": job.id})
     else:
-        yield from _cancel_turn(job, error, "job_cleared")
+        yield from _cancel_turn(job, error, "cleared")
         yield Query("end_job", {"id": job.id, "status": JobStatus.CLEARED.value, "reason": None})
     return job, goes_on
 
@@ -113,7 +111,7 @@ def pause_job(key: JobKey, *, error: str) -> Plan[Job | None]:
     job = yield from _lock(key)
     if job is None or job.status is not JobStatus.ACTIVE:
         return job
-    is_running, _ = yield from _turn_of(job)
+    is_running = yield from _is_running(job)
     if job.turn_id is not None and not is_running:
         yield Query("return_events", {"id": job.id, "turn": job.turn_id, "is_dead": False})
         yield from _cancel_turn(job, error, "paused")
@@ -136,11 +134,11 @@ def redrive_job(key: JobKey, *, turn: NewTurn) -> Plan[Triggered]:
     ((has_dead,),) = yield Query("has_dead_events", {"id": job.id})
     if not has_dead and job.status is not JobStatus.FAILED:
         return Triggered(None, False, None)
-    is_running, _ = yield from _turn_of(job)
+    is_running = yield from _is_running(job)
     done = yield from _run_now(job, turn, is_running, is_trigger=job.kind is not JobKind.TASK)
     # Only now: an active job with pending events must have a turn.
     yield Query("return_events", {"id": job.id, "turn": None, "is_dead": True})
-    return done
+    return done._replace(job=(yield from _lock(key)))
 
 
 def take_turns(turns: Sequence[TurnToTake]) -> Plan[list[TakenTurn]]:
@@ -248,15 +246,18 @@ def _lock(key: JobKey) -> Plan[Job | None]:
     return None if job is None or job.ended_at is not None else job
 
 
-def _turn_of(job: Job) -> Plan[tuple[bool, int]]:
-    """Whether the live turn runs, and how many attempts it has had; (False, 0) without one."""
+def _is_running(job: Job) -> Plan[bool]:
+    """Whether the live turn runs; False without one."""
     if job.turn_id is None:
-        return False, 0
-    found = yield Query("turn_of", {"id": job.turn_id})
-    if not found:
-        return False, 0
-    ((status, attempts),) = found
-    return status in _RUNNING, attempts
+        return False
+    return (yield Query("turn_of", {"id": job.turn_id})) == [(Status.RUNNING.value,)]
+
+
+def _has_events(job: Job) -> Plan[bool]:
+    """Whether the live turn has taken events."""
+    if job.turn_id is None:
+        return False
+    return (yield Query("has_taken_events", {"turn": job.turn_id})) == [(True,)]
 
 
 def _cancel_turn(job: Job, error: str, reason: str) -> Plan[None]:

@@ -1,5 +1,5 @@
 -- name: cancel
--- End unfinished executions. One whose parent is cancelled by the same call is counted in the parent's own write,
+-- End unfinished executions, but not the turns of jobs, which end with these. One whose parent is cancelled by the same call is counted in the parent's own write,
 -- because a statement writes a row once. Locks them and their parents in one go, in the order of `tell_parents`.
 -- Index: the primary key; a test for parents that are not null would invite executions_children, and read all of it.
 with at as materialized (select /*schema*/clock_now() as now),
@@ -9,7 +9,7 @@ related as materialized (
     select e.parent_id from /*schema*/executions as e where e.id = any(%(ids)s::uuid[])
 ),
 held as materialized (
-    select e.id, e.parent_id, e.status, e.finished_at is null as is_open
+    select e.id, e.parent_id, e.status, e.finished_at is null and e.kind <> 'turn' as is_open
     from /*schema*/executions as e
     where e.id = any(array(select r.id from related as r))
     order by e.depth desc, e.id

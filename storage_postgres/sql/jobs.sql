@@ -57,14 +57,14 @@ where j.kind = %(kind)s::text
 for no key update;
 
 -- name: turn_of
--- The live turn of a job whose row is held. Index: the primary key.
-select e.status, e.attempts from /*schema*/executions as e where e.id = %(id)s::uuid;
+-- The status of the live turn of a job whose row is held. Index: the primary key.
+select e.status from /*schema*/executions as e where e.id = %(id)s::uuid;
 
 -- name: trigger_turn
 -- Make a turn that waits due now, from its first attempt. Locks what it writes.
 -- Index: the primary key.
 update /*schema*/executions as e
-set due_at = /*schema*/clock_now(), attempts = 0, updated_at = /*schema*/clock_now()
+set due_at = /*schema*/clock_now(), attempts = 0, error = null, updated_at = /*schema*/clock_now()
 where e.id = %(id)s::uuid
     and e.status = 'ready'
 returning e.queue;
@@ -79,9 +79,6 @@ triggered as (
     set is_triggered = j.is_triggered or %(is_trigger)s::boolean,
         status = case when j.status = 'failed' then 'active' else j.status end,
         turn_cause = case when %(is_running)s::boolean then j.turn_cause end,
-        scheduled_at = case when %(is_running)s::boolean then j.scheduled_at
-            else coalesce(j.scheduled_at, j.turn_slot) end,
-        turn_slot = case when %(is_running)s::boolean then j.turn_slot end,
         turn_id = coalesce(j.turn_id, %(turn_id)s::uuid),
         updated_at = at.now
     from at
@@ -151,6 +148,7 @@ update /*schema*/jobs as j
 set status = 'paused',
     turn_id = case when %(is_running)s::boolean then j.turn_id end,
     turn_cause = case when %(is_running)s::boolean then j.turn_cause end,
+    is_triggered = j.is_triggered or (not %(is_running)s::boolean and j.turn_cause is not distinct from 'trigger'),
     scheduled_at = case when %(is_running)s::boolean then j.scheduled_at else coalesce(j.scheduled_at, j.turn_slot) end,
     turn_slot = case when %(is_running)s::boolean then j.turn_slot end,
     updated_at = /*schema*/clock_now()
@@ -160,6 +158,10 @@ returning /*include job_columns*/;
 -- name: has_dead_events
 -- Whether a job has events whose turn failed for good. Index: inbox_dead.
 select exists (select 1 from /*schema*/inbox as i where i.job_id = %(id)s::uuid and i.status = 'dead');
+
+-- name: has_taken_events
+-- Whether the live turn of a job has taken events. Index: inbox_turn.
+select exists (select 1 from /*schema*/inbox as i where i.turn_id = %(turn)s::uuid and i.status = 'taken');
 
 -- name: return_events
 -- Make events of a job whose row is held pending again, with their old numbers: those of one turn, or dead ones.
@@ -218,6 +220,7 @@ from resumed as j;
 select e.id, j.id
 from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
     join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
+        and e.lease_expires_at is not null
     join /*schema*/jobs as j on j.id = any(array[e.root_id]) and j.turn_id = any(array[e.id])
 order by j.id
 for no key update of j skip locked;
@@ -244,7 +247,7 @@ decided as materialized (
         case
             when d.is_triggered then 'trigger'
             when d.scheduled_at <= at.now
-                and (d.events_at is null or d.events_at > at.now or d.scheduled_at <= d.events_at) then 'schedule'
+                and (d.events_at is null or d.events_at > at.now or d.scheduled_at < d.events_at) then 'schedule'
             when d.events_at <= at.now then 'events'
             else 'nothing' end as cause
     from due as d cross join at
@@ -262,6 +265,7 @@ marked as (
             limit d.max_events
         ) as p
     where (d.cause = 'events' or (d.cause = 'trigger' and d.takes_on_trigger))
+        and not exists (select 1 from /*schema*/inbox as t where t.turn_id = j.turn_id and t.status = 'taken')
         and i.job_id = any(array[p.job_id])
         and i.number = any(array[p.number])
     returning i.job_id
@@ -271,7 +275,7 @@ counted as materialized (
 )
 update /*schema*/jobs as j
 set turn_cause = d.cause,
-    turn_slot = case when d.cause = 'schedule' then j.scheduled_at end,
+    turn_slot = case when d.cause = 'schedule' then j.scheduled_at else j.turn_slot end,
     scheduled_at = case when d.cause = 'schedule' then null else j.scheduled_at end,
     is_triggered = case when d.cause = 'trigger' then false else j.is_triggered end,
     pending_count = j.pending_count - coalesce(c.taken, 0),

@@ -207,8 +207,7 @@ begin
                 if wanted <= at then
                     ready_queue := _queue[place];
                 end if;
-            elsif turn_status = 'ready' and is_untried and turn_due > wanted
-                    and (_max_wait[place] is null or wanted <= at) then
+            elsif turn_status = 'ready' and is_untried and turn_due > wanted then
                 update /*schema*/executions as e
                 set due_at = wanted, updated_at = at
                 where e.id = j.turn_id and e.status = 'ready';
