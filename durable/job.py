@@ -78,7 +78,7 @@ class EventsEnd(StrEnum):
     DEAD = "dead"
     """Kept with the turn that failed on them, for a redrive."""
     KEPT = "kept"
-    """They stay with the turn, which goes on."""
+    """Pending again, in their old place: before those that came later."""
 
 
 class JobKey(NamedTuple):
@@ -232,7 +232,7 @@ class Triggered(NamedTuple):
 
     job: Job | None
     is_queued: bool
-    """A turn is running: one more follows it, however many triggers come."""
+    """A turn is running that was taken before: one more follows it, however many triggers come."""
     ready_queue: str | None
 
 
@@ -244,11 +244,11 @@ class StoredEvent(NamedTuple):
 
 
 class EventEnd(NamedTuple):
-    """What has become of an event whose id is remembered."""
+    """What has become of an event whose id is remembered; that of one which was thrown away is not."""
 
     number: int
     turn_id: str | None
-    """The turn that took it; None while it waits, and when it was thrown away."""
+    """The turn that took it; None while it waits."""
     is_over: bool
     """Consumed, or kept with the turn that failed on it."""
 

@@ -220,8 +220,9 @@ class Storage(Protocol):
         A settlement with a `job` also writes that: state, counters, plan; its events consumed, kept as dead, or left;
         events for other jobs appended as by append_events. Then, unless the job is ended, the next turn is inserted,
         due now if a trigger came meanwhile, at the planned moment, or when the policy makes pending events due,
-        whichever is first; a paused or failed job goes on for a trigger only. Ending the job (`terminated`) throws its
-        events away and raises its epoch. It never waits for the rows of jobs: what cannot have them at once is `busy`.
+        whichever is first; a paused or failed job goes on for a trigger only, which makes a failed one active. Ending
+        the job (`terminated`) throws its events away and raises its epoch. What turns send is appended after all jobs
+        of the call were written. It never waits for the rows of jobs: what cannot have them at once is `busy`.
         """
         ...
 
@@ -317,54 +318,71 @@ class Storage(Protocol):
         """Append events to the inboxes of their jobs, in the order given; jobs that do not live are made, stateless.
 
         A job without a live turn gets one, and a turn that waits for a later moment without having been tried is made
-        due earlier, as the policy says. One that runs, or waits between attempts, is left alone. Waits for whoever
-        holds the row of a job, which nobody does while user code runs, a caller's own transaction apart.
+        due earlier, as the policy says. One that runs, or waits between attempts, is left alone. A paused or failed job
+        keeps events and gets no turn. Waits for whoever holds the row of a job, which nobody does while user code runs,
+        a caller's own transaction apart.
         """
         ...
 
     def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> Operation[Triggered]:
-        """Make a turn due now for the cause `trigger`; while one runs, one more after it.
+        """Make a turn due now for the cause `trigger`; while one that was taken runs, one more after it.
 
-        A turn between attempts begins again with the first. A failed job is active again. `only_pending`: nothing
-        happens, and nothing is queued, for a job without events that wait or are between attempts.
+        A turn between attempts begins again with the first, without an error, with the events it has taken and no
+        others; the moment it was planned for is planned again. A failed job is active again, a paused one stays paused.
+        `only_pending`: nothing happens, and nothing is queued, for a job without events that wait or are between
+        attempts.
         """
         ...
 
     def end_job(self, key: JobKey, *, reason: str | None) -> Operation[Job | None]:
         """Make a job terminated, raise its epoch, throw its events away and cancel its live turn, running or not.
 
-        Gives the job as it was before; None where none lives. Its state stays to be read.
+        Gives the job as it was before; None where none lives. Its state stays to be read, its events are not even known
+        by their ids. The reason of the turn is `job_ended`.
         """
         ...
 
     def clear_job(self, key: JobKey) -> Operation[tuple[Job, bool] | None]:
         """Throw away the events that no turn has taken, and end the job as `cleared` unless a turn has taken some.
 
-        Gives the job as it was, and whether a turn with events of its own goes on; None where none lives.
+        Gives the job as it was, and whether a turn with events of its own goes on; None where none lives. The reason of
+        a turn that is cancelled is `job_cleared`.
         """
         ...
 
     def pause_job(self, key: JobKey) -> Operation[Job | None]:
-        """Active → paused: a turn that does not run is cancelled, its planned moment kept. Gives the job after it."""
+        """Active → paused: a turn that does not run is cancelled, with the reason `paused`.
+
+        What it was for is kept: its planned moment, its trigger, and its events, which are pending again. Gives the job
+        after it, unchanged if it was not active; None where none lives.
+        """
         ...
 
     def resume_job(self, key: JobKey, *, turn: NewTurn) -> Operation[Job | None]:
-        """Paused → active: the next turn is due at the planned moment, or now if that has passed or is unknown."""
+        """Paused → active: the next turn is due at the planned moment, or now if that has passed or events wait.
+
+        Now, too, for a trigger, and for a Continuous of which no moment is known. A job with nothing to do gets no
+        turn, one whose turn still runs no other. Gives the job after it, unchanged if it was not paused; None where
+        none lives.
+        """
         ...
 
     def redrive_job(self, key: JobKey, *, turn: NewTurn) -> Operation[Triggered]:
         """Make dead events pending again, before those that wait, and a turn due now; a failed job is active again.
 
-        Nothing happens to a job that has no dead events and is not failed: `job` is then None.
+        It runs for the events of a Task, for the cause `trigger` otherwise. A turn that runs, or waits between
+        attempts, is left alone with its events, and another follows it. Nothing happens to a job that has no dead
+        events and is not failed: `job` is then None.
         """
         ...
 
     def take_turns(self, turns: Sequence[TurnToTake]) -> Operation[list[TakenTurn]]:
         """What claimed turns run on: their job, why they run, and their events, marked as theirs at the first call.
 
-        The cause is `trigger` before a planned moment that has come before the first event was due, before events that
-        are due, before nothing. A trigger of a job with a window takes its events too. A turn takes `max_events` at
-        most. Missing from the answer: turns whose fence is gone, and those whose job's row somebody holds.
+        The cause is `trigger` before a planned moment that came no later than the first event was due, before events
+        that are due, before nothing. A trigger of a job with a window takes its events too. A turn takes `max_events`
+        at most. Nothing stores nothing: the next call decides anew. Missing from the answer: turns whose fence is gone,
+        and those whose job's row somebody holds.
         """
         ...
 
