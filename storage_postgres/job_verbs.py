@@ -87,7 +87,7 @@ def end_job(key: JobKey, *, reason: str | None, error: str) -> Plan[Job | None]:
     job = yield from _lock(key)
     if job is None:
         return None
-    yield from _cancel_turn(job, error, "terminated")
+    yield from _cancel_turn(job, error, "job_ended")
     yield Query("empty_inbox", {"id": job.id, "is_all": True})
     yield Query("end_job", {"id": job.id, "status": JobStatus.TERMINATED.value, "reason": reason})
     return job
@@ -102,7 +102,7 @@ def clear_job(key: JobKey, *, error: str) -> Plan[tuple[Job, bool] | None]:
     if goes_on:
         yield Query("forget_pending", {"id": job.id})
     else:
-        yield from _cancel_turn(job, error, "cleared")
+        yield from _cancel_turn(job, error, "job_cleared")
         yield Query("end_job", {"id": job.id, "status": JobStatus.CLEARED.value, "reason": None})
     return job, goes_on
 

@@ -247,7 +247,7 @@ decided as materialized (
         case
             when d.is_triggered then 'trigger'
             when d.scheduled_at <= at.now
-                and (d.events_at is null or d.events_at > at.now or d.scheduled_at < d.events_at) then 'schedule'
+                and (d.events_at is null or d.events_at > at.now or d.scheduled_at <= d.events_at) then 'schedule'
             when d.events_at <= at.now then 'events'
             else 'nothing' end as cause
     from due as d cross join at

@@ -91,7 +91,7 @@ class JobTriggerContract(JobCase):
         assert (view.turn_attempts, view.turn_error, view.turn_due_at) == (0, None, await jobs.subject.now())
         again = await jobs.run()
         assert (again.id, again.claimed.attempts, again.claimed.error) == (turn.id, 1, None)
-        assert (again.job.turn_cause, again.job.turn_slot, again.job.scheduled_at) == (TurnCause.TRIGGER, None, slot)
+        assert (again.job.turn_cause, again.job.turn_slot, again.job.scheduled_at) == (TurnCause.TRIGGER, slot, None)
         assert len(await jobs.turns_of(again.job.id)) == 1
 
     @pytest.mark.parametrize("policy", [AT_ONCE, WINDOW])
