@@ -21,6 +21,7 @@ from durable.testing.contract.enqueue import EnqueueContract
 from durable.testing.contract.enqueue_races import EnqueueRacesContract
 from durable.testing.contract.executors import ExecutorsContract
 from durable.testing.contract.look import LookContract
+from durable.testing.contract.next_due import NextDueContract
 from durable.testing.contract.operations import OperationContract
 from durable.testing.contract.parity import ParityContract
 from durable.testing.contract.recover import RecoverContract
@@ -42,6 +43,7 @@ class StorageContract(
     ChildrenContract,
     WakeContract,
     DutiesContract,
+    NextDueContract,
     RecoverContract,
     CancelContract,
     CloseContract,
