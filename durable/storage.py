@@ -354,9 +354,14 @@ def open_storage(dsn: str, *, schema: str) -> Storage:
 
     Raises ConfigurationError for a scheme nobody serves; the DSN's password is never part of the message.
     """
-    scheme = dsn.split(":", 1)[0] if ":" in dsn.split("=", 1)[0] else "postgresql"
+    scheme = scheme_of(dsn)
     found = {entry.name: entry for entry in entry_points(group="durable.storages")}
     if scheme not in found:
         raise ConfigurationError(f"no storage for DSNs of the form {scheme}:…; known: {', '.join(sorted(found))}")
     opener: Callable[..., Storage] = found[scheme].load()
     return opener(dsn, schema=schema)
+
+
+def scheme_of(dsn: str) -> str:
+    """What stands before the colon; `postgresql` for libpq's form of key=value pairs."""
+    return dsn.split(":", 1)[0] if ":" in dsn.split("=", 1)[0] else "postgresql"
