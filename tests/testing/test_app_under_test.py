@@ -6,10 +6,13 @@ import asyncio
 import threading
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from durable import ConfigurationError, Durable, Registry, Status, TaskContext
 from durable.testing import StillRunning, VirtualStorage, app_under_test, virtual_storage
+from storage_postgres.statements import render
+from storage_postgres.testing import VirtualPostgres
 
 LEASE = 15.0
 
@@ -206,6 +209,30 @@ async def test_what_a_lost_executor_held_is_recovered_when_its_lease_ends_in_vir
         assert await work.handle(handle.execution_id).status() == Status.RUNNING
         await kit.clock.advance(0.001)
         assert await work.handle(handle.execution_id).result(0) == "lease_expired"
+
+
+async def test_what_another_transaction_holds_is_due_until_it_is_let_go(
+    app: Durable, durable_postgres: VirtualPostgres
+) -> None:
+    @app.task
+    async def work() -> str:
+        return "done"
+
+    async with (
+        app_under_test(app, storage=durable_postgres) as kit,
+        await psycopg.AsyncConnection.connect(durable_postgres.dsn) as connection,
+    ):
+        handle = await work.enqueue(delay="1h")
+        rows = render("select 1 from /*schema*/executions for update", durable_postgres.schema)
+        await connection.execute(rows)
+        durable_postgres.move_to(kit.clock.now() + timedelta(hours=1))
+        draining = asyncio.create_task(kit.drain())
+        for _ in range(50):
+            await app.storage.now()  # a round trip, in which the executor gets its turns
+        assert not draining.done()
+        await connection.rollback()
+        await draining
+        assert await handle.result(0) == "done"
 
 
 # --- storages --------------------------------------------------------------------------------------------------------
