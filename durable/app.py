@@ -14,7 +14,7 @@ from durable.child_results import child_result, reader
 from durable.clock import Clock, SystemClock
 from durable.codec import Codec, Limits, PayloadCodec
 from durable.durations import Duration, seconds
-from durable.errors import ExecutionNotFound, NotOpen
+from durable.errors import ConfigurationError, ExecutionNotFound, NotOpen
 from durable.execution import CancelResult, Execution, FinishedExecution, NewExecution, WakeResult
 from durable.executor import Executor
 from durable.handle import Handle, first_end, only, wait_limit
@@ -131,6 +131,21 @@ class Durable(Registry):
             yield Client(self, storage, self._ids, poll_interval=self._poll_interval)
         finally:
             storage.close_blocking()
+
+    @contextmanager
+    def override(self, *, storage: Storage, random: Random | None = None) -> Generator[None]:
+        """Use another storage, which is never migrated, and source of jitter while the block lasts; for tests.
+
+        Afterwards all is as before. Raises ConfigurationError where the app is open, because it would go on as it is.
+        """
+        if self._live is not None:
+            raise ConfigurationError("the app is open; override its storage before `async with app:`")
+        before = self._storage, self._migrate, self._random
+        self._storage, self._migrate, self._random = storage, False, random or self._random
+        try:
+            yield
+        finally:
+            self._storage, self._migrate, self._random = before
 
     @property
     def storage(self) -> Storage:

@@ -87,6 +87,8 @@ class Holdings:
     def __init__(self) -> None:
         self._held: dict[tuple[str, int], Attempt] = {}
         self._newest: dict[str, Attempt] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -98,6 +100,7 @@ class Holdings:
         """Hold it; gives the attempt at the same execution that was held until now, whose lease must be gone."""
         before = self._newest.get(attempt.claimed.id)
         self._held[attempt.key] = self._newest[attempt.claimed.id] = attempt
+        self._empty.clear()
         return before
 
     def get(self, key: tuple[str, int]) -> Attempt | None:
@@ -107,6 +110,12 @@ class Holdings:
         removed = self._held.pop(key, None)
         if removed is not None and self._newest.get(key[0]) is removed:
             del self._newest[key[0]]
+        if not self._held:
+            self._empty.set()
+
+    async def emptied(self) -> None:
+        """Wait until nothing is held."""
+        await self._empty.wait()
 
     def of(self, execution_id: str) -> list[Attempt]:
         return [attempt for attempt in self.snapshot() if attempt.claimed.id == execution_id]

@@ -16,6 +16,7 @@ DurableError
 │   ├── ExecutionTimedOut
 │   └── ExecutionCancelled
 ├── ResultTimeout                 the wait ended before the execution did; also a TimeoutError
+├── StillRunning                  a test moved its clock, and handlers or due work did not come to an end
 ├── TransitionRefused             the state machine does not know this pair of state and event
 ├── NonRetryable                  raised by user code: fail now, whatever the retry policy says
 ├── RetryAfter                    raised by user code: fail this attempt and try again after a delay
@@ -31,6 +32,7 @@ LeaseLost derives from BaseException: user code that catches Exception must not 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -60,6 +62,7 @@ __all__ = [
     "SchemaTooOld",
     "SerializationError",
     "SleepingIdConflict",
+    "StillRunning",
     "StorageError",
     "StorageUnavailable",
     "TransitionRefused",
@@ -180,6 +183,20 @@ class ResultTimeout(DurableError, TimeoutError):
         self.execution_id = execution_id
         self.timeout = timeout
         super().__init__(f"execution {execution_id} has not finished within {timeout:g} s; it goes on")
+
+
+class StillRunning(DurableError):
+    """Raised by durable.testing: virtual time stands still until what is due has run, and that took too long."""
+
+    def __init__(self, seconds: float, running: Sequence[str]) -> None:
+        self.seconds = seconds
+        self.running = tuple(running)
+        """A line for each thing that did not come to its end."""
+        super().__init__(
+            f"after {seconds:g} s of real time there is still work at this moment of virtual time: "
+            f"{'; '.join(running)}. Virtual time stands still while handlers run: one must not wait for a later "
+            "moment of it, and what it waits for besides must come; give a longer patience where it is only slow"
+        )
 
 
 class TransitionRefused(DurableError):

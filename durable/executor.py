@@ -14,7 +14,7 @@ from typing import Any
 
 from durable.attempts import Attempt, Holdings, Signal
 from durable.clock import Clock
-from durable.execution import FINISHED, ChildOutcome, FinishedExecution, Kind, Settled, Settlement
+from durable.execution import FINISHED, ChildOutcome, Claimed, FinishedExecution, Kind, Settled, Settlement
 from durable.ids import IdSource
 from durable.kinds.turn import Services
 from durable.live import Live
@@ -200,6 +200,27 @@ class Executor:
     def refused_count(self) -> int:
         """Ends of attempts that were refused because the lease had been lost."""
         return self._settle.refused_count
+
+    @property
+    def held(self) -> list[Claimed]:
+        """What was claimed here and whose end is not yet written."""
+        return [attempt.claimed for attempt in self._holdings]
+
+    def wake(self) -> None:
+        """Let every loop look for work now, and not at its next poll; for whoever moves the storage's clock."""
+        for waker in self._wakers:
+            waker.ring()
+
+    async def quiet(self) -> None:
+        """Wait until nothing is held here and every loop sleeps, having found nothing more to do."""
+        while len(self._holdings) or not all(waker.is_asleep for waker in self._wakers):
+            await self._holdings.emptied()
+            for waker in self._wakers:
+                await waker.asleep()
+
+    async def next_due(self) -> datetime | None:
+        """The earliest moment, by the storage's clock, at which there is something for this executor to do."""
+        return await self._live.storage.next_due(queues=self._settings.queues, task_names=self._task_names)
 
     def _spawn(self, room: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(room, name=f"durable-{name}"))

@@ -257,6 +257,16 @@ class Storage(Protocol):
         """What upkeep would find to do, in one look, so that an idle executor asks one question and not five."""
         ...
 
+    def next_due(self, *, queues: Sequence[str], task_names: Sequence[str]) -> Operation[datetime | None]:
+        """The earliest moment at which time alone gives an executor of these queues and names something to do.
+
+        That is the due time of what is ready, the end of a lease, of a wait or of a close lease; what is already over
+        counts, so a moment that is not after `now` means work to do at once, and None that none will come by itself.
+        Work of other queues and names, and of a later record version, has no moment, and neither has a kept wake-up:
+        no time brings it together with an execution that is not there.
+        """
+        ...
+
     def recover(self, *, limit: int) -> Operation[list[Recovered]]:
         """Take running executions whose lease has run out from their executors, earliest first, skipping locked ones.
 
@@ -470,9 +480,14 @@ def open_storage(dsn: str, *, schema: str) -> Storage:
 
     Raises ConfigurationError for a scheme nobody serves; the DSN's password is never part of the message.
     """
-    scheme = dsn.split(":", 1)[0] if ":" in dsn.split("=", 1)[0] else "postgresql"
+    scheme = scheme_of(dsn)
     found = {entry.name: entry for entry in entry_points(group="durable.storages")}
     if scheme not in found:
         raise ConfigurationError(f"no storage for DSNs of the form {scheme}:…; known: {', '.join(sorted(found))}")
     opener: Callable[..., Storage] = found[scheme].load()
     return opener(dsn, schema=schema)
+
+
+def scheme_of(dsn: str) -> str:
+    """What stands before the colon; `postgresql` for libpq's form of key=value pairs."""
+    return dsn.split(":", 1)[0] if ":" in dsn.split("=", 1)[0] else "postgresql"

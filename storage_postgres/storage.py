@@ -153,6 +153,9 @@ class PostgresStorage:
     def duties(self) -> PostgresOperation[Duties]:
         return self._do(verbs.duties)
 
+    def next_due(self, *, queues: Sequence[str], task_names: Sequence[str]) -> PostgresOperation[datetime | None]:
+        return self._do(partial(verbs.next_due, queues=queues, task_names=task_names))
+
     def recover(self, *, limit: int) -> PostgresOperation[list[Recovered]]:
         return self._do(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED))
 

@@ -201,6 +201,21 @@ def duties() -> Plan[Duties]:
     return Duties._make(row)
 
 
+def next_due(*, queues: Sequence[str], task_names: Sequence[str]) -> Plan[datetime | None]:
+    lanes = [(queue, level) for level in _LEVELS for queue in queues]
+    ((at,),) = yield Query(
+        "next_due",
+        {
+            "queues": texts(queue for queue, _ in lanes),
+            "priorities": plain(level for _, level in lanes),
+            "task_names": texts(task_names),
+            "record_version": RECORD_VERSION,
+        },
+    )
+    assert at is None or isinstance(at, datetime)
+    return at
+
+
 def recover(*, limit: int, lost_error: str, poisoned_error: str) -> Plan[list[Recovered]]:
     found = yield Query("recover", {"limit": limit, "lost_error": lost_error, "poisoned_error": poisoned_error})
     return [Recovered(id_, Status(status), queue, executor) for id_, status, queue, executor in found]

@@ -15,10 +15,9 @@ from psycopg.conninfo import make_conninfo
 
 from storage_postgres import PostgresStorage
 from storage_postgres.migrate import migrate
+from storage_postgres.testing import DSN_VARIABLE, Server, find_server, own_database
 from tests.support.bouncer import pytest_collection_modifyitems, pytest_configure
 from tests.support.clock import stop_clock
-from tests.support.databases import own_database
-from tests.support.servers import Server, find_server
 from tests.support.subject import PostgresSubject, open_storage, open_subject
 
 __all__ = ["pytest_collection_modifyitems", "pytest_configure"]
@@ -29,6 +28,8 @@ ROLE_PASSWORD: Final = "a role's password"
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Server]:
     server = find_server()
+    if server.origin == DSN_VARIABLE:
+        refuse_without_rights(server)
     yield server
     server.stop()
 
@@ -38,6 +39,19 @@ def postgres_dsn(postgres_server: Server) -> Iterator[str]:
     """A database of this worker's own."""
     with own_database(postgres_server) as dsn:
         yield dsn
+
+
+def refuse_without_rights(server: Server) -> None:
+    with psycopg.connect(server.maintenance_dsn, autocommit=True) as connection:
+        row = connection.execute("select rolsuper from pg_catalog.pg_roles where rolname = current_user").fetchone()
+    if row is None or not row[0]:
+        pytest.exit(f"the role of {DSN_VARIABLE} must be a superuser: tests make databases and roles, and end backends")
+
+
+@pytest.fixture(scope="session")
+def durable_postgres_dsn(postgres_dsn: str) -> str:
+    """The fixtures for users share the database of the worker."""
+    return postgres_dsn
 
 
 @pytest.fixture(scope="session")

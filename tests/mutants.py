@@ -26,8 +26,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from storage_postgres import migrate, statements
+from storage_postgres.testing import DSN_VARIABLE, find_server
 from tests.support.mutations import MUTATIONS, Mutation, mutate_migrations, mutate_statements
-from tests.support.servers import DSN_VARIABLE, find_server
 
 OPTION: Final = "--mutation"
 CONTRACT: Final = "tests/contract/test_postgres.py"

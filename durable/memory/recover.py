@@ -1,10 +1,11 @@
-"""Recover in memory: what executors let go by letting their leases run out."""
+"""Recover in memory: what executors let go by letting their leases run out, and when the next thing is due."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from durable.execution import CloseStatus, Execution, Recovered, Status
+from durable.execution import RECORD_VERSION, CloseStatus, Execution, Recovered, Status
 from durable.memory.parents import tell_parents
 from durable.memory.records import moved, state_of
 from durable.memory.store import Transaction
@@ -12,7 +13,7 @@ from durable.storage import Duties
 from durable.stored_errors import LOST, POISONED
 from durable.transitions import Event, apply
 
-__all__ = ["duties", "recover"]
+__all__ = ["duties", "next_due", "recover"]
 
 
 def duties(tx: Transaction) -> Duties:
@@ -33,6 +34,31 @@ def duties(tx: Transaction) -> Duties:
 
 def _is_over(deadline: datetime | None, tx: Transaction) -> bool:
     return deadline is not None and deadline <= tx.now
+
+
+def next_due(tx: Transaction, *, queues: Sequence[str], task_names: Sequence[str]) -> datetime | None:
+    """Records of another table that wait for a moment add theirs here."""
+    known_queues, known_names = frozenset(queues), frozenset(task_names)
+    moments = [_moment(record, known_queues, known_names) for record in tx.executions.values()]
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _moment(record: Execution, queues: Collection[str], task_names: Collection[str]) -> datetime | None:
+    """When time alone makes something of a record; a status and a close status never wait at once."""
+    match record.status:
+        case Status.READY:
+            is_known = record.queue in queues and record.task_name in task_names
+            return record.due_at if is_known and record.record_version <= RECORD_VERSION else None
+        case Status.RUNNING:
+            return record.lease_expires_at
+        case Status.WAITING:
+            return record.wait_expires_at
+        case _ if record.close_status is CloseStatus.READY:
+            return record.finished_at
+        case _ if record.close_status is CloseStatus.CLOSING:
+            return record.close_lease_expires_at
+        case _:
+            return None
 
 
 def recover(tx: Transaction, *, limit: int) -> list[Recovered]:

@@ -151,6 +151,9 @@ class MemoryStorage:
     def duties(self) -> MemoryOperation[Duties]:
         return self._do(recover.duties)
 
+    def next_due(self, *, queues: Sequence[str], task_names: Sequence[str]) -> MemoryOperation[datetime | None]:
+        return self._do(partial(recover.next_due, queues=queues, task_names=task_names))
+
     def recover(self, *, limit: int) -> MemoryOperation[list[Recovered]]:
         return self._do(partial(recover.recover, limit=limit))
 

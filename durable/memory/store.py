@@ -73,7 +73,8 @@ class Overlay(Generic[K, V]):
                 yield key, added
 
     def values(self) -> Iterator[V]:
-        return (value for _, value in self.items())
+        """As items. A transaction that has changed nothing, as most that look at all records, has the dict itself."""
+        return (value for _, value in self.items()) if self._changes else iter(self._base.values())
 
     def commit(self) -> None:
         for key, value in self._changes.items():

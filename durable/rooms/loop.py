@@ -30,18 +30,33 @@ class Waker:
 
     def __init__(self, random: Random) -> None:
         self._event = asyncio.Event()
+        self._asleep = asyncio.Event()
         self._random = random
+
+    @property
+    def is_asleep(self) -> bool:
+        """The loop has done what it was woken for and sleeps."""
+        return self._asleep.is_set()
+
+    async def asleep(self) -> None:
+        """Wait until the loop sleeps; a ring that it has not yet heard counts as being awake."""
+        await self._asleep.wait()
 
     def ring(self) -> None:
         self._event.set()
+        self._asleep.clear()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep `seconds` ± 20 %, so that the loops of many executors do not march in step."""
+        if not self._event.is_set():
+            self._asleep.set()
         try:
             async with asyncio.timeout(seconds * (0.8 + 0.4 * self._random.random())):
                 await self._event.wait()
         except TimeoutError:
             pass
+        finally:
+            self._asleep.clear()
         self._event.clear()
 
 

@@ -1,6 +1,21 @@
-"""What durable offers to tests: a clock that stands still, builders of rows, and the contract of a storage."""
+"""What durable offers to tests: an app by a clock that the test moves, builders of rows, the contract of a storage."""
 
+from durable.errors import StillRunning
 from durable.testing.clock import VirtualClock
+from durable.testing.enqueued import EnqueuedCall
+from durable.testing.kit import Kit, KitClock, app_under_test
 from durable.testing.make import Maker
+from durable.testing.virtual import VirtualMemory, VirtualStorage, virtual_storage
 
-__all__ = ["Maker", "VirtualClock"]
+__all__ = [
+    "EnqueuedCall",
+    "Kit",
+    "KitClock",
+    "Maker",
+    "StillRunning",
+    "VirtualClock",
+    "VirtualMemory",
+    "VirtualStorage",
+    "app_under_test",
+    "virtual_storage",
+]

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from durable.durations import Duration, aware, seconds
+
 __all__ = ["VirtualClock"]
 
 
 class VirtualClock:
-    """Gives the same aware time until `advance`; starts at `at`, or at a fixed moment so that runs are alike."""
+    """Gives the same aware time until it is moved; starts at `at`, or at a fixed moment so that runs are alike."""
 
     def __init__(self, at: datetime | None = None) -> None:
-        if at is not None and at.tzinfo is None:
-            raise ValueError("a clock needs an aware datetime; give it a tzinfo")
-        self._at = at or datetime(2030, 1, 1, tzinfo=UTC)
+        self._at = datetime(2030, 1, 1, tzinfo=UTC) if at is None else aware(at, "at")
 
     def now(self) -> datetime:
         return self._at
 
-    def advance(self, duration: timedelta | float) -> datetime:
-        """Move on by a duration, or by that many seconds; gives the new time. Never backwards: ValueError."""
-        step = duration if isinstance(duration, timedelta) else timedelta(seconds=duration)
-        if step < timedelta():
-            raise ValueError(f"a clock goes forwards only, not by {step}")
-        self._at += step
+    def advance(self, duration: Duration) -> datetime:
+        """Move on by a duration; gives the new time. Never backwards: ConfigurationError."""
+        self._at += timedelta(seconds=seconds(duration, "duration"))
+        return self._at
+
+    def move_to(self, at: datetime) -> datetime:
+        """Stand at that moment, earlier or later; gives it. Raises ConfigurationError for a naive time."""
+        self._at = aware(at, "at")
         return self._at

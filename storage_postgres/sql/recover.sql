@@ -18,6 +18,38 @@ select
         where e.close_status = 'closing' and e.close_lease_expires_at <= (select now from at)
         order by e.close_lease_expires_at limit 1) is not null;
 
+-- name: next_due
+-- The earliest moment at which time alone gives something to do: one probe of each index, and of each level and queue
+-- of what is ready, as `claim` makes them. Another table of things that wait for a moment adds a probe of its own.
+-- Index: executions_ready, executions_lease, executions_wait, executions_close, executions_closing.
+select least(
+    (select min(due.due_at)
+        from unnest(%(queues)s::text[], %(priorities)s::smallint[]) as lane (queue, priority)
+        cross join lateral (
+            select e.due_at
+            from /*schema*/executions as e
+            where e.status = 'ready'
+                and e.queue = lane.queue
+                and e.priority = lane.priority
+                and e.task_name = any(%(task_names)s::text[])
+                and e.record_version <= %(record_version)s::smallint
+            order by e.due_at, e.id
+            limit 1
+        ) as due),
+    (select e.lease_expires_at from /*schema*/executions as e
+        where e.status = 'running'
+        order by e.lease_expires_at limit 1),
+    (select e.wait_expires_at from /*schema*/executions as e
+        where e.status = 'waiting'
+        order by e.wait_expires_at limit 1),
+    (select e.finished_at from /*schema*/executions as e
+        where e.close_status = 'ready'
+        order by e.finished_at limit 1),
+    (select e.close_lease_expires_at from /*schema*/executions as e
+        where e.close_status = 'closing'
+        order by e.close_lease_expires_at limit 1)
+);
+
 -- name: recover
 -- Take running executions back from executors whose lease has run out; judged, locked and written in one statement.
 -- Locks what it takes and the parents that are to be told, skips what is locked: an execution whose parent is locked is

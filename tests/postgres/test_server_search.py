@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 
-from tests.support.docker import engine_answers
-from tests.support.servers import DSN_VARIABLE, Server, find_server
+from storage_postgres.testing import DSN_VARIABLE, Server, find_server
+from storage_postgres.testing.docker import engine_answers
 
 Answer = Callable[[socket.socket, threading.Event], None]
 

@@ -12,7 +12,7 @@ from typing import Final
 __all__ = ["PACKAGES", "ROOT", "functions", "parsed", "python_files", "text_files"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-PACKAGES: Final = ("durable", "storage_postgres")
+PACKAGES: Final = ("durable", "storage_postgres", "pytest_durable")
 _OURS: Final = (*PACKAGES, "benchmarks", "docs", "examples", "tests", ".ci")
 _UNREADABLE: Final = {".png", ".gif", ".ico"}
 

@@ -33,6 +33,7 @@ from durable import (
     constant,
     exponential,
 )
+from durable.testing import EnqueuedCall, Kit, app_under_test
 
 
 @dataclass
@@ -289,3 +290,12 @@ def blocking() -> None:
         client.enqueue(charge, Order("42"), dealy=1)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue]
         client.enqueue_many(add, ["1"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         client.wakeup(approval, "order-42", "yes")  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+
+
+async def in_tests() -> None:
+    async with app_under_test(app, queues=["money"], at=datetime(2030, 1, 1, tzinfo=UTC), patience="5s") as kit:
+        assert_type(kit, Kit)
+        assert_type(await kit.clock.advance("3d"), datetime)
+        assert_type(kit.assert_enqueued(charge, Order("1"), queue="money"), EnqueuedCall)
+        assert_type(kit.enqueued(add, a=1), list[EnqueuedCall])
+        kit.assert_enqueued("charge")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

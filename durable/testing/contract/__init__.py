@@ -32,6 +32,7 @@ from durable.testing.contract.jobs_take import JobTakeContract
 from durable.testing.contract.jobs_trigger import JobTriggerContract
 from durable.testing.contract.jobs_turn_races import JobTurnRacesContract
 from durable.testing.contract.look import LookContract
+from durable.testing.contract.next_due import NextDueContract
 from durable.testing.contract.operations import OperationContract
 from durable.testing.contract.parity import ParityContract
 from durable.testing.contract.recover import RecoverContract
@@ -53,6 +54,7 @@ class StorageContract(
     ChildrenContract,
     WakeContract,
     DutiesContract,
+    NextDueContract,
     RecoverContract,
     CancelContract,
     CloseContract,

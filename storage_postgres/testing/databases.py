@@ -10,7 +10,7 @@ from uuid import uuid4
 import psycopg
 from psycopg import errors, sql
 
-from tests.support.servers import Server
+from storage_postgres.testing.servers import Server
 
 __all__ = ["own_database"]
 

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psycopg
-import pytest
 from psycopg.conninfo import make_conninfo
 
 from storage_postgres.embedded import start
-from tests.support import docker
+from storage_postgres.testing import docker
 
 __all__ = ["DSN_VARIABLE", "Server", "find_server"]
 
@@ -23,10 +21,11 @@ DSN_VARIABLE: Final = "DURABLE_TEST_DSN"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server on which this run may make databases and roles."""
+    """A server on which this run may make databases."""
 
     maintenance_dsn: str
     origin: str
+    """`DURABLE_TEST_DSN`, `docker` or `embedded`."""
     stop: Callable[[], None]
 
     def dsn(self, dbname: str) -> str:
@@ -34,12 +33,14 @@ class Server:
 
 
 def find_server() -> Server:
-    """The first of: the server of DURABLE_TEST_DSN, Docker if its engine answers within a second, the embedded one."""
+    """The first of: the server of DURABLE_TEST_DSN, Docker if its engine answers within a second, the embedded one.
+
+    Docker counts only where testcontainers is installed. Raises EmbeddedError where the embedded one cannot be had.
+    """
     given = os.environ.get(DSN_VARIABLE)
     if given:
-        _refuse_without_rights(given)
         return Server(given, DSN_VARIABLE, _leave)
-    if docker.engine_answers():
+    if docker.is_usable():
         return Server(*_in_docker())
     embedded = start(_embedded_root(), durable=False)
     return Server(embedded.dsn("postgres"), "embedded", embedded.release)
@@ -56,13 +57,6 @@ def _leave() -> None:
 
 def _embedded_root() -> Path:
     """One directory per user, kept from run to run and shared by the workers of one."""
-    shared = Path("/var/tmp")
+    shared = Path("/var/tmp")  # noqa: S108 - the embedded server takes only a directory that is this user's own
     base = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
     return base / f"durable-tests-{os.geteuid()}"
-
-
-def _refuse_without_rights(dsn: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        row = connection.execute("select rolsuper from pg_catalog.pg_roles where rolname = current_user").fetchone()
-    if row is None or not row[0]:
-        pytest.exit(f"the role of {DSN_VARIABLE} must be a superuser: tests make databases and roles, and end backends")

@@ -6,16 +6,26 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import Final
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from testcontainers.community.postgres import PostgresContainer
-
-__all__ = ["engine_answers", "start_container"]
+__all__ = ["engine_answers", "is_usable", "start_container"]
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 IMAGE: Final = "postgres:18"
+_CONTAINERS: Final = "testcontainers.community.postgres"
 _SETTINGS: Final = "postgres -c fsync=off -c full_page_writes=off -c synchronous_commit=off -c max_connections=200"
+
+
+def is_usable() -> bool:
+    """True when testcontainers is installed and an engine answers within a second."""
+    try:
+        is_installed = find_spec(_CONTAINERS) is not None
+    except ModuleNotFoundError:  # there is none of its parents, or it is older than this module of it
+        return False
+    return is_installed and engine_answers()
 
 
 def engine_answers(host: str | None = None, *, within: float = 1.0) -> bool:
@@ -57,7 +67,9 @@ def _connect(address: SplitResult, within: float) -> socket.socket:
 
 
 def start_container() -> tuple[str, Callable[[], None]]:
-    """A DSN of a new container, and what stops it. Ask `engine_answers` first: without an engine this may hang."""
-    container = PostgresContainer(IMAGE, driver=None).with_command(_SETTINGS)
+    """A DSN of a new container, and what stops it. Ask `is_usable` first: without an engine this may hang."""
+    # An extra that nothing but this needs, and untyped.
+    containers: Any = import_module(_CONTAINERS)
+    container = containers.PostgresContainer(IMAGE, driver=None).with_command(_SETTINGS)
     container.start()
     return container.get_connection_url(driver=None), container.stop

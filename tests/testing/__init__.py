@@ -1,0 +1,1 @@
+"""Tests of the testing kit: virtual time, what was enqueued, and the pytest plugin."""
