@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, ParamSpec, TypeVar, Unpack, cast, overload
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
@@ -45,11 +45,11 @@ _FIRST_LOOK = 0.005
 _LOOKS_PER_CHECK = 10
 """How many looks pass between checks that what is waited for still exists."""
 
-_CALLS: Final[Mapping[type[Any], Callable[[Any, Any], Any]]] = {
-    Continuous: SyncContinuous,
-    Debounce: SyncDebounce,
-    TaskJob: SyncTask,
-}
+_CALLS: Final[tuple[tuple[type[Any], Callable[[Any, Any], Any]], ...]] = (
+    (Continuous, SyncContinuous),
+    (Debounce, SyncDebounce),
+    (TaskJob, SyncTask),
+)
 
 
 class Client:
@@ -147,7 +147,7 @@ class Client:
     def job(self, job: TaskJob[S, E], /) -> SyncTask[S, E]: ...
     def job(self, job: Any, /) -> Any:
         """The calls of a declared job, blocking."""
-        make = _CALLS.get(cast("type[Any]", type(job)))
+        make = next((make for declared, make in _CALLS if isinstance(job, declared)), None)
         if make is None:
             raise ConfigurationError(f"give a declared job, not {type(job).__name__}")
         return make(job, self)
