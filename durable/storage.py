@@ -338,7 +338,8 @@ class Storage(Protocol):
         """Make a turn due now for the cause `trigger`; while one that was taken runs, one more after it.
 
         A turn between attempts begins again with the first, without an error, with the events it has taken and no
-        others, and still runs for the moment it was planned for. A failed job is active again, a paused one stays paused.
+        others, and still runs for the moment it was planned for. A failed job is active again, a paused one stays
+        paused.
         `only_pending`: nothing happens, and nothing is queued, for a job without events that wait or are between
         attempts.
         """
