@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from durable.notice import NewNotice
+
 __all__ = [
     "DEFAULT_QUEUE",
     "FINISHED",
@@ -252,6 +254,8 @@ class Settlement(NamedTuple):
     reason: str | None
     children: tuple[NewExecution, ...] = ()
     """Inserted in the same transaction, and counted; refused together with the settlement."""
+    notices: tuple[NewNotice, ...] = ()
+    """Lifecycle events for their subscribers, stored if the settlement is accepted, and only then."""
 
 
 class Settled(NamedTuple):

@@ -17,6 +17,7 @@ from durable.execution import (
     Enqueued,
     Execution,
     FinishedExecution,
+    Kind,
     NewExecution,
     Recovered,
     Settled,
@@ -24,9 +25,10 @@ from durable.execution import (
     Status,
     WakeResult,
 )
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint
+from durable.notice import NewNotice, TakenNotices
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
-from storage_postgres import verbs
+from storage_postgres import outbox, verbs
 from storage_postgres.connections import Connections, PostgresLane
 from storage_postgres.failures import is_transient, translated
 from storage_postgres.listen import channel_of, hints_of, payloads_of
@@ -90,13 +92,17 @@ class PostgresStorage:
     def _do(self, make_plan: Callable[[], Plan[T]], *, transaction: bool = False) -> PostgresOperation[T]:
         return PostgresOperation(self.connections, make_plan, transaction)
 
+    def _noted(self, make_plan: Callable[..., Plan[T]], note: Note | None) -> PostgresOperation[T]:
+        """A verb that ends executions: one statement, unless their ends are to be noted with it."""
+        return self._do(partial(make_plan, note=note), transaction=note is not None)
+
     # --- verbs ---------------------------------------------------------------------------------------------
 
     def enqueue(
-        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False
+        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None
     ) -> PostgresOperation[list[Enqueued]]:
-        plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing)
-        return self._do(plan, transaction=all_or_nothing)
+        plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing, note=note)
+        return self._do(plan, transaction=all_or_nothing or (note is not None and _has_sleepers(rows)))
 
     def claim(
         self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
@@ -113,8 +119,10 @@ class PostgresStorage:
     def heartbeat(self, beats: Sequence[tuple[str, int, str]]) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.heartbeat, beats))
 
-    def settle(self, settlements: Sequence[Settlement]) -> PostgresOperation[Settled]:
-        return self._do(partial(verbs.settle, settlements))
+    def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> PostgresOperation[Settled]:
+        # One statement commits by itself; only sleeping children that are to be noted need a second one.
+        is_noted = note is not None and any(_has_sleepers(item.children) for item in settlements)
+        return self._do(partial(verbs.settle, settlements, note=note), transaction=is_noted)
 
     def settled(self, pairs: Sequence[tuple[str, int]]) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.settled, pairs))
@@ -123,24 +131,26 @@ class PostgresStorage:
         return self._do(partial(verbs.children, parent_ids))
 
     def wake(
-        self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None
+        self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None, note: Note | None = None
     ) -> PostgresOperation[WakeResult]:
-        return self._do(partial(verbs.wake, task_name, sleeping_id, output=output, error=error))
+        return self._noted(partial(verbs.wake, task_name, sleeping_id, output=output, error=error), note)
 
-    def apply_wakeups(self, *, limit: int) -> PostgresOperation[Settled]:
-        return self._do(partial(verbs.apply_wakeups, limit=limit))
+    def apply_wakeups(self, *, limit: int, note: Note | None = None) -> PostgresOperation[Settled]:
+        return self._noted(partial(verbs.apply_wakeups, limit=limit), note)
 
-    def expire_waits(self, *, limit: int) -> PostgresOperation[Settled]:
-        return self._do(partial(verbs.expire_waits, limit=limit, error=EXPIRED))
+    def expire_waits(self, *, limit: int, note: Note | None = None) -> PostgresOperation[Settled]:
+        return self._noted(partial(verbs.expire_waits, limit=limit, error=EXPIRED), note)
 
     def duties(self) -> PostgresOperation[Duties]:
         return self._do(verbs.duties)
 
-    def recover(self, *, limit: int) -> PostgresOperation[list[Recovered]]:
-        return self._do(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED))
+    def recover(self, *, limit: int, note: Note | None = None) -> PostgresOperation[list[Recovered]]:
+        return self._noted(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED), note)
 
-    def cancel(self, ids: Sequence[str], *, reason: str) -> PostgresOperation[list[CancelResult]]:
-        return self._do(partial(verbs.cancel, ids, reason=reason, error=cancelled(reason)))
+    def cancel(
+        self, ids: Sequence[str], *, reason: str, note: Note | None = None
+    ) -> PostgresOperation[list[CancelResult]]:
+        return self._noted(partial(verbs.cancel, ids, reason=reason, error=cancelled(reason)), note)
 
     def pick_up_cancelled(self, *, executor_id: str, limit: int) -> PostgresOperation[list[str]]:
         return self._do(partial(verbs.pick_up_cancelled, executor_id=executor_id, limit=limit))
@@ -151,11 +161,36 @@ class PostgresStorage:
     def claim_closes(self, *, limit: int, lease: float) -> PostgresOperation[list[str]]:
         return self._do(partial(verbs.claim_closes, limit=limit, lease=lease))
 
-    def close_trees(self, ids: Sequence[str], *, reason: str) -> PostgresOperation[list[CancelResult]]:
-        return self._do(partial(verbs.close_trees, ids, reason=reason, error=cancelled(reason)))
+    def close_trees(
+        self, ids: Sequence[str], *, reason: str, note: Note | None = None
+    ) -> PostgresOperation[list[CancelResult]]:
+        return self._noted(partial(verbs.close_trees, ids, reason=reason, error=cancelled(reason)), note)
 
     def recover_closes(self, *, limit: int) -> PostgresOperation[int]:
         return self._do(partial(verbs.recover_closes, limit=limit))
+
+    def emit(self, notices: Sequence[NewNotice]) -> PostgresOperation[None]:
+        return self._do(partial(outbox.emit, notices))
+
+    def take_notices(
+        self, subscriber: str, *, holder: str, limit: int, lease: float
+    ) -> PostgresOperation[TakenNotices]:
+        return self._do(partial(outbox.take_notices, subscriber, holder=holder, limit=limit, lease=lease))
+
+    def renew_delivery(self, subscriber: str, *, holder: str, lease: float) -> PostgresOperation[bool]:
+        return self._do(partial(outbox.renew_delivery, subscriber, holder=holder, lease=lease))
+
+    def delivered(self, subscriber: str, ids: Sequence[str], *, holder: str) -> PostgresOperation[None]:
+        return self._do(partial(outbox.delivered, subscriber, ids, holder=holder))
+
+    def put_off_delivery(self, subscriber: str, *, holder: str, delay: float) -> PostgresOperation[None]:
+        return self._do(partial(outbox.put_off_delivery, subscriber, holder=holder, delay=delay))
+
+    def undelivered(self) -> PostgresOperation[Mapping[str, int]]:
+        return self._do(outbox.undelivered)
+
+    def discard_notices(self, subscriber: str) -> PostgresOperation[int]:
+        return self._do(partial(outbox.discard_notices, subscriber))
 
     def now(self) -> PostgresOperation[datetime]:
         return self._do(verbs.now)
@@ -203,3 +238,7 @@ class PostgresStorage:
             return
         async for hint in hints_of(self.connections, self._channel):
             yield hint
+
+
+def _has_sleepers(rows: Sequence[NewExecution]) -> bool:
+    return any(row.kind is Kind.SLEEPING for row in rows)

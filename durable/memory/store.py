@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Generic, NamedTuple, TypeVar
 
 from durable.execution import Execution
+from durable.notice import Notice
 from durable.storage import ExecutorRow
 
-__all__ = ["Overlay", "Store", "Transaction", "Wakeup"]
+__all__ = ["DeliveryRight", "Overlay", "Store", "Transaction", "Wakeup"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -22,6 +23,15 @@ class Wakeup(NamedTuple):
 
     output: str | None
     error: str | None
+
+
+class DeliveryRight(NamedTuple):
+    """Who delivers to a subscriber just now, and from when on anybody may."""
+
+    holder: str | None
+    lease_expires_at: datetime
+    due_at: datetime
+    failure_count: int
 
 
 class Overlay(Generic[K, V]):
@@ -71,6 +81,8 @@ class Transaction:
         self.sleepers = Overlay(store.sleepers)
         self.wakeups = Overlay(store.wakeups)
         self.executors = Overlay(store.executors)
+        self.notices = Overlay(store.notices)
+        self.deliveries = Overlay(store.deliveries)
 
     def put(self, record: Execution) -> Execution:
         self.executions.put(record.id, record)
@@ -79,6 +91,8 @@ class Transaction:
     def commit(self) -> None:
         for table in (self.executions, self.keys, self.sleepers, self.wakeups, self.executors):
             table.commit()
+        self.notices.commit()
+        self.deliveries.commit()
 
 
 class Store:
@@ -93,6 +107,9 @@ class Store:
         """(task name, sleeping id) → id."""
         self.wakeups: dict[tuple[str, str], Wakeup] = {}
         self.executors: dict[str, ExecutorRow] = {}
+        self.notices: dict[tuple[str, str], Notice] = {}
+        """(subscriber, event id) → notice."""
+        self.deliveries: dict[str, DeliveryRight] = {}
         self._lock = threading.RLock()
 
     def run(self, work: Callable[[Transaction], T]) -> T:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from durable.execution import DEFAULT_QUEUE, Claimed, Kind, NewExecution, Settlement, Status
+from durable.notice import NewNotice
 
 __all__ = ["Maker"]
 
@@ -79,3 +80,19 @@ class Maker:
             turn.id, turn.fence, Status.WAITING, turn.phase, 0, 0, turn.iteration, 0.0, None, turn.run_output,
             turn.error, None,
         )  # fmt: skip
+
+    def notice(self, subscriber: str = "subscriber", **fields: Any) -> NewNotice:
+        """One event for one subscriber; unless told otherwise, about a subject of its own."""
+        notice = NewNotice(
+            subscriber=subscriber,
+            id=self.id(),
+            name="execution.completed",
+            subject=self.id(),
+            kind=Kind.TASK,
+            task_name=self._task_name,
+            key=None,
+            data="{}",
+            error=None,
+            payload=None,
+        )
+        return notice._replace(**fields)

@@ -20,7 +20,8 @@ def test_every_verb_of_the_seam_is_named_by_a_case() -> None:
     for verb in (
         "enqueue", "claim", "renew", "heartbeat", "settle", "settled", "children", "wake", "kept_wakeup",
         "expire_waits", "recover", "cancel", "pick_up_cancelled", "redrive", "claim_closes", "close_trees",
-        "recover_closes", "now", "get", "get_sleeping", "finished", "existing", "search", "counts", "announce",
+        "recover_closes", "emit", "take_notices", "renew_delivery", "delivered", "put_off_delivery", "undelivered",
+        "discard_notices", "now", "get", "get_sleeping", "finished", "existing", "search", "counts", "announce",
         "withdraw", "executors", "defects", "mend", "hint", "lane", "migrate", "is_transient",
     ):  # fmt: skip
         assert f"_{verb}_" in names, verb

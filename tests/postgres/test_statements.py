@@ -15,6 +15,7 @@ from tests.support.statements import NAMES, Section, numbered, sections, uncast_
 LONG_SCHEMA: Final = "s" * 32
 TOO_LONG: Final = {
     "settle_and_spawn": "it carries the columns of two statements, and beside the inserts it makes 0.1 ms is little",
+    "settle_and_note": "the same, and only where somebody has subscribed to events",
 }
 SECTIONS: Final = sections()
 WRITERS: Final = [section for section in SECTIONS if section.writes]
@@ -36,7 +37,7 @@ def test_casts_every_parameter(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_every_table_and_function_of_ours_with_its_schema(name: str) -> None:
-    ours = r"(?<!\*/)\b(executions|wakeups|executors|clock_now|is_payload)\b(?= as |\(| \()"
+    ours = r"(?<!\*/)\b(executions|wakeups|executors|outbox|deliveries|clock_now|is_payload)\b(?= as |\(| \()"
     assert re.findall(ours, load()[name]) == []
 
 

@@ -21,6 +21,8 @@ from durable.testing.contract.enqueue import EnqueueContract
 from durable.testing.contract.enqueue_races import EnqueueRacesContract
 from durable.testing.contract.executors import ExecutorsContract
 from durable.testing.contract.look import LookContract
+from durable.testing.contract.noted import NotedContract
+from durable.testing.contract.notices import NoticesContract
 from durable.testing.contract.operations import OperationContract
 from durable.testing.contract.parity import ParityContract
 from durable.testing.contract.recover import RecoverContract
@@ -47,6 +49,8 @@ class StorageContract(
     CloseContract,
     RedriveContract,
     LookContract,
+    NoticesContract,
+    NotedContract,
     ExecutorsContract,
     DoctorContract,
     OperationContract,
