@@ -36,7 +36,18 @@ class Signal:
 class Attempt:
     """One claim in the hands of this process, from the claim until its end is written or refused."""
 
-    __slots__ = ("cancel_signal", "claimed", "deadline", "is_lost", "is_over", "renewed_at", "stop_reason", "task")
+    __slots__ = (
+        "cancel_signal",
+        "claimed",
+        "deadline",
+        "exhausted",
+        "is_lost",
+        "is_over",
+        "renewed_at",
+        "started_at",
+        "stop_reason",
+        "task",
+    )
 
     def __init__(self, claimed: Claimed, renewed_at: float, deadline: float) -> None:
         self.claimed = claimed
@@ -44,6 +55,10 @@ class Attempt:
         """Monotonic time at which the last accepted claim or renewal was sent."""
         self.deadline = deadline
         """Monotonic time after which this process must count the lease as lost, whatever any query is doing."""
+        self.started_at = renewed_at
+        """Monotonic time at which its handler was started; until then, that of the claim."""
+        self.exhausted: str | None = None
+        """The limit of the retry policy that its failure has met: max_attempts or max_duration."""
         self.task: asyncio.Task[None] | None = None
         self.cancel_signal: Signal | None = None
         self.is_lost = False
