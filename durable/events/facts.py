@@ -42,6 +42,8 @@ class TurnEnd(NamedTuple):
     """How long the attempt ran."""
     exhausted: str | None
     """The limit that ended the retries: max_attempts or max_duration; None where none did."""
+    about: object | None = None
+    """What the kind left on the attempt before it ran; there also where the turn raised."""
 
     @property
     def is_failure(self) -> bool:

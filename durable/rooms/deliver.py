@@ -20,7 +20,7 @@ from durable.storage import Hint, Storage
 __all__ = ["DeliverRoom"]
 
 _log = logging.getLogger("durable")
-_MOST: Final = 1000
+_AT_ONCE: Final = 500
 _LEASE: Final = 30.0
 _RENEW_EVERY: Final = 10.0
 _MARK_EVERY: Final = 1.0
@@ -65,7 +65,7 @@ class DeliverRoom:
         """Deliver until nothing is left, somebody else does it, or the subscriber fails."""
         while True:
             taken = await self._storage.take_notices(
-                subscriber.name, holder=self._executor_id, limit=max(subscriber.batch, 100), lease=_LEASE
+                subscriber.name, holder=self._executor_id, limit=max(subscriber.batch, _AT_ONCE), lease=_LEASE
             )
             if not taken.notices:
                 return

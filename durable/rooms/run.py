@@ -133,8 +133,12 @@ class RunRoom:
         if not self._emitter.is_on:
             return settlement
         seconds = self._clock.monotonic() - attempt.started_at
-        end = TurnEnd(attempt.claimed, settlement, outcome, seconds, attempt.exhausted)
-        return settlement._replace(notices=self._emitter.of_turn(end))
+        end = TurnEnd(attempt.claimed, settlement, outcome, seconds, attempt.exhausted, attempt.about)
+        try:
+            return settlement._replace(notices=self._emitter.of_turn(end))
+        except Exception:
+            _log.exception("the end of execution %s is not told to anybody", settlement.id)
+            return settlement  # what cannot be told must not keep the turn from ending
 
     async def _outcome(self, attempt: Attempt) -> Outcome:
         if self._telemetry.tracer is None:

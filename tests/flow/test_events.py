@@ -1,13 +1,31 @@
 """Lifecycle events: what subscribers are told, and who is told."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from durable import ConfigurationError, Durable, LifecycleEvent, NonRetryable, Retry, Spawn, TaskContext, constant
+from durable import (
+    ConfigurationError,
+    Durable,
+    EventName,
+    LifecycleEvent,
+    NonRetryable,
+    Retry,
+    Spawn,
+    TaskContext,
+    constant,
+)
 from durable.codecs import ZlibCodec
+from durable.events import Fact, TurnEnd, facts
+from durable.events.facts import Describer
+from durable.execution import Execution, Kind
+from durable.kinds import RUNNERS
+from durable.kinds.turn import Turn
 from durable.notice import TakenNotices
+from durable.outcomes import Outcome
+from durable.rooms import run
 
 from .place import LONG_AGO, PATIENCE, Place, running, soon, until
 from .subscribers import QUICKLY, Seen
@@ -295,6 +313,67 @@ async def test_what_a_payload_codec_hides_is_hidden_in_the_outbox_too(place: Pla
     assert "Ada" not in repr(stored)
     assert event.error is not None
     assert (event.error.message, event.payload) == ("secret of Ada", {"input": {"name": "Ada"}})
+
+
+async def test_a_kind_may_tell_of_its_turns_in_names_of_its_own(app: Durable, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, plain_runner = Seen(), RUNNERS[Kind.TASK]
+    app.events.subscribe(seen, name="seen")
+
+    async def runner(turn: Turn) -> Outcome:
+        turn.attempt.about = "job 7"
+        return await plain_runner(turn)
+
+    def of_turn(end: TurnEnd) -> Iterator[Fact]:
+        name = EventName.JOB_FAILED if end.is_failure else EventName.JOB_EXECUTED
+        data = {"about": end.about, "outcome": type(end.outcome).__name__, "nothing": None}
+        yield Fact(name, "job", "debounce", "mail", data, key="k", error=end.settlement.error)
+        yield Fact(EventName.TASK_SCHEDULED, "job", "debounce", "mail", {}, key="k")
+
+    def of_record(record: Execution) -> Iterator[Fact]:
+        yield Fact(EventName.JOB_TERMINATED, "job", "debounce", "mail", {"id": record.id}, key="k")
+
+    monkeypatch.setattr(facts, "DESCRIBERS", {Kind.TASK: Describer(of_turn, of_record)})
+    monkeypatch.setattr(run, "RUNNERS", {**RUNNERS, Kind.TASK: runner})
+
+    @app.task
+    async def work(fails: bool) -> None:
+        if fails:
+            raise LookupError("no")
+
+    async with running(app):
+        await work.enqueue(False)
+        await seen.count(2)
+        await work.enqueue(True)
+        await seen.count(4)
+        later = await work.enqueue(True, delay="1h")
+        await later.cancel()
+        events = await seen.count(5)
+
+    assert seen.names == ["job.executed", "task.scheduled", "job.failed", "task.scheduled", "job.terminated"]
+    assert {(event.subject, event.kind, event.task, event.key) for event in events} == {
+        ("job", "debounce", "mail", "k")}  # fmt: skip
+    assert events[0].data == {"about": "job 7", "outcome": "Completed"}
+    assert events[2].data == {"about": "job 7", "outcome": "NoneType"}
+    assert events[2].error is not None
+    assert events[2].error.message == "no"
+    assert events[4].data == {"id": later.execution_id}
+
+
+async def test_an_end_that_cannot_be_told_is_an_end_all_the_same(app: Durable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_turn(end: TurnEnd) -> Iterator[Fact]:
+        raise LookupError(end.turn.id)
+
+    monkeypatch.setattr(facts, "DESCRIBERS", {Kind.TASK: Describer(of_turn, facts.facts_of_record)})
+    app.events.subscribe(Seen(), name="seen")
+
+    @app.task
+    async def work() -> int:
+        return 1
+
+    async with running(app):
+        handle = await work.enqueue()
+        assert await handle.result(timeout=PATIENCE) == 1
+        assert await app.events.pending() == {"seen": 0}
 
 
 # --- to whom ---------------------------------------------------------------------------------------------------------
