@@ -85,8 +85,8 @@ class JobWalk:
         """How often each is chosen, against the others."""
         return {
             self.advance: 6, self.start: 3, self.append: 9, self.claim: 3, self.begin: 12, self.take: 3,
-            self.settle: 12, self.trigger: 3, self.end: 1, self.clear: 1, self.pause: 2, self.resume: 3, self.redrive: 2,
-            self.recover: 1, self.cancel: 1, self.forget: 1,
+            self.settle: 12, self.trigger: 3, self.end: 1, self.clear: 1, self.pause: 2, self.resume: 3,
+            self.redrive: 2, self.recover: 1, self.cancel: 1, self.forget: 1,
         }  # fmt: skip
 
     async def _compare(self, what: str, call: Callable[[Storage], Operation[T]], normal: Callable[[T], object]) -> T:
