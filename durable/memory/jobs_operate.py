@@ -31,7 +31,7 @@ def trigger_job(tx: Transaction, key: JobKey, *, turn: NewTurn, only_pending: bo
     if live.status is Status.RUNNING:
         # One that was claimed and has not been taken runs for this trigger.
         return Triggered(put_job(tx, job), job.turn_cause is not None, None)
-    tx.put(live._replace(due_at=tx.now, attempts=0, deliveries=0, error=None, updated_at=tx.now))
+    tx.put(live._replace(due_at=tx.now, attempts=0, error=None, updated_at=tx.now))
     job = job._replace(turn_cause=None, turn_slot=None, scheduled_at=job.scheduled_at or job.turn_slot)
     return Triggered(put_job(tx, job), False, live.queue)
 
