@@ -13,6 +13,7 @@ from durable.memory.claim import held_record
 from durable.memory.jobs_inbox import events_due_at, mark_events, stored, taken_by
 from durable.memory.records import first_record
 from durable.memory.store import Transaction
+from durable.stored_errors import cancelled
 
 __all__ = [
     "due_turn",
@@ -87,11 +88,11 @@ def due_turn(tx: Transaction, turn: Execution, due_at: datetime) -> str | None:
     return turn.queue if due_at <= tx.now else None
 
 
-def end_turn(tx: Transaction, job: Job, *, reason: str) -> Job:
-    """The job without its live turn, which is cancelled, running or not."""
+def end_turn(tx: Transaction, job: Job, *, reason: str, message: str) -> Job:
+    """The job without its live turn, which is cancelled, running or not; `message` is for its error."""
     turn = live_turn(tx, job)
     if turn is not None:
-        cancel_record(tx, turn, reason=reason)
+        cancel_record(tx, turn, reason=reason, error=cancelled(message))
     return job._replace(turn_id=None, turn_cause=None, turn_slot=None)
 
 
