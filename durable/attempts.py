@@ -38,6 +38,7 @@ class Attempt:
 
     __slots__ = (
         "about",
+        "age",
         "cancel_signal",
         "claimed",
         "close",
@@ -61,6 +62,8 @@ class Attempt:
         """Adds what an end must carry beside the execution's own, whatever way it ends; None: nothing."""
         self.started_at = renewed_at
         """Monotonic time at which its handler was started; until then, that of the claim."""
+        self.age: float | None = None
+        """Seconds since the first attempt, for max_duration, where the execution's age is another; None: it is that."""
         self.about: object | None = None
         """What its kind has found out about the turn, for the events that tell of its end, failed or not."""
         self.exhausted: str | None = None

@@ -92,7 +92,7 @@ def settlement_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
     """The columns of a settle, by parameter name, in id order: rows are locked in the order they stand here."""
     ordered = sorted(settlements, key=lambda settlement: settlement.id)
     (ids, fences, statuses, phases, attempts, deliveries, iterations, delays, outputs, run_outputs, errors, reasons,
-     children, _) = zip(*ordered, strict=True)  # fmt: skip
+     children, *_) = zip(*ordered, strict=True)  # fmt: skip
     return {
         "id": plain(ids),
         "fence": plain(fences),

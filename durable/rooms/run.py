@@ -207,7 +207,7 @@ class RunRoom:
             delay, attempt.exhausted = policy.judge(
                 attempts=claimed.attempts,
                 error=_TIMED_OUT if is_timeout else error,
-                elapsed=claimed.age,
+                elapsed=claimed.age if attempt.age is None else attempt.age,
                 random=self._random.random(),
             )
         stored = codec.dump_error(_TIMED_OUT if is_timeout else error, is_retryable=delay is not None)

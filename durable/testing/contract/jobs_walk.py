@@ -138,7 +138,7 @@ class JobWalk:
         await self.take()
 
     async def take(self) -> None:
-        claimed = self._claimed[-4:]
+        claimed = list({turn.id: turn for turn in self._claimed[-4:]}.values())
         policies = {key: POLICIES[key] for key in KEYS}
         views = await self._model.get_jobs(KEYS)
         of_job = {view.job.id: policies[view.job.job_key] for view in views if view is not None}
