@@ -63,6 +63,7 @@ class JobAppendContract(JobCase):
         assert (appended.number, appended.is_new_job, appended.pending_first_at) == (3, False, first_at)
         job = await jobs.job()
         assert (job.event_count, job.pending_count) == (3, 3)
+        assert appended.pending_last_at == last_at
         assert (job.pending_first_at, job.pending_last_at) == (first_at, last_at)
 
     async def test_append_events_stores_when_each_was_received(self, jobs: JobScene) -> None:
