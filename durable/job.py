@@ -125,6 +125,8 @@ class Job(NamedTuple):
     """None until the live turn is first taken."""
     turn_slot: datetime | None
     """The planned moment that the live turn runs for; None where it runs for another cause."""
+    turn_began_at: datetime | None
+    """When the live turn was first taken; that of a trigger begins anew."""
     is_triggered: bool
     """A turn was asked for, and none that was taken later has run."""
     scheduled_at: datetime | None

@@ -30,6 +30,8 @@ async def run(turn: Turn) -> JobTurned:
         raise LeaseLost(claimed.id, claimed.fence)
     ends.taken = taken
     began = services.clock.monotonic()
+    if taken.job.turn_began_at is not None:
+        turn.attempt.age = (taken.now - taken.job.turn_began_at).total_seconds()
     if claimed.deliveries > turn.definition.options.max_deliveries:
         message = _POISONED.format(count=claimed.deliveries - 1)
         raise EndedBy(ErrorInfo("poisoned", message, is_retryable=False))

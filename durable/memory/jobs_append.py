@@ -41,6 +41,7 @@ def _incarnation(tx: Transaction, key: JobKey, job_id: str, before: Job | None) 
         turn_id=None,
         turn_cause=None,
         turn_slot=None,
+        turn_began_at=None,
         is_triggered=False,
         scheduled_at=None,
         run_count=0,

@@ -19,7 +19,7 @@ def commit_job(tx: Transaction, turn: Execution, commit: JobCommit) -> str | Non
     job = job_of(tx, turn)
     assert job is not None, f"turn {turn.id} ran under its fence, and is the turn of no job"
     job = _end_events(tx, _written(tx, job, commit), turn.id, commit.events)
-    job = job._replace(turn_id=None, turn_cause=None, turn_slot=None)
+    job = job._replace(turn_id=None, turn_cause=None, turn_slot=None, turn_began_at=None)
     if commit.status in ENDED:
         put_job(tx, ended(tx, job, commit.status, commit.reason))
         return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from durable.execution import FINISHED, Status
+from durable.job import JobStatus, TurnCause
 from durable.testing import VirtualClock
 from durable.testing.contract import ContractSubject
+from durable.testing.contract.jobs_walk import JobWalk
 from durable.testing.contract.parity import SEEDS, STEPS
 from durable.testing.contract.walk import Walk
 from tests.support.memory_subject import MemorySubject
@@ -42,3 +44,16 @@ async def test_a_walk_notices_a_storage_whose_clock_differs() -> None:
     await subject.advance(1.0)
     with pytest.raises(AssertionError, match="differs from memory"):
         await take(walk)
+
+
+async def test_the_walks_of_jobs_together_reach_every_status_and_cause() -> None:
+    statuses: set[JobStatus] = set()
+    causes: set[TurnCause] = set()
+    for seed in SEEDS:
+        subject: ContractSubject = MemorySubject()
+        walk = JobWalk(subject, VirtualClock(await subject.now()), seed)
+        for _ in range(STEPS):
+            await walk.step()
+        statuses |= walk.statuses
+        causes |= walk.causes
+    assert (statuses, causes) == (set(JobStatus), set(TurnCause))

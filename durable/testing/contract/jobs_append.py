@@ -33,6 +33,7 @@ class JobAppendContract(JobCase):
         assert job == Job(
             id=event.job_id, kind=JobKind.DEBOUNCE, name="name", key="key", epoch=1, status=JobStatus.ACTIVE,
             reason=None, state=None, state_version=3, turn_id=event.turn.id, turn_cause=None, turn_slot=None,
+            turn_began_at=None,
             is_triggered=False, scheduled_at=None, run_count=0, execute_count=0, event_count=1, pending_count=1,
             pending_first_at=now, pending_last_at=now, error=None, created_at=now, updated_at=now, ended_at=None,
         )  # fmt: skip
@@ -97,7 +98,8 @@ class JobAppendContract(JobCase):
         job = await jobs.job()
         assert job == Job(
             id=first.id, kind=JobKind.DEBOUNCE, name="name", key="key", epoch=2, status=JobStatus.ACTIVE, reason=None,
-            state=None, state_version=2, turn_id=event.turn.id, turn_cause=None, turn_slot=None, is_triggered=False,
+            state=None, state_version=2, turn_id=event.turn.id, turn_cause=None, turn_slot=None,
+            turn_began_at=None, is_triggered=False,
             scheduled_at=None, run_count=0, execute_count=0, event_count=1, pending_count=1, pending_first_at=now,
             pending_last_at=now, error=None, created_at=now, updated_at=job.updated_at, ended_at=None,
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from durable.testing.clock import VirtualClock
+from durable.testing.contract.jobs_walk import JobWalk
 from durable.testing.contract.scene import Case
 from durable.testing.contract.subject import ContractSubject
 from durable.testing.contract.walk import Walk
@@ -19,5 +20,13 @@ class ParityContract(Case):
     @pytest.mark.parametrize("seed", SEEDS)
     async def test_a_random_walk_leaves_the_records_that_memory_has(self, subject: ContractSubject, seed: int) -> None:
         walk = Walk(subject, VirtualClock(await subject.now()), seed)
+        for _ in range(STEPS):
+            await walk.step()
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    async def test_a_random_walk_of_jobs_leaves_the_jobs_that_memory_has(
+        self, subject: ContractSubject, seed: int
+    ) -> None:
+        walk = JobWalk(subject, VirtualClock(await subject.now()), seed)
         for _ in range(STEPS):
             await walk.step()

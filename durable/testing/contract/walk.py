@@ -15,7 +15,7 @@ from durable.testing.contract.subject import ContractSubject
 from durable.testing.make import Maker
 from durable.transitions import complete, fail, release, repeat, spawn, spawn_finalize
 
-__all__ = ["Walk"]
+__all__ = ["Walk", "outcome", "records_by_id"]
 
 T = TypeVar("T")
 NAMES: Final = ("task", "parent", "child")
@@ -54,7 +54,7 @@ class Walk:
         await verb()
         records = await self._model.search(ExecutionFilter(), limit=ALL)
         self.reached |= {record.status for record in records}
-        await self._compare("everything", lambda storage: storage.search(ExecutionFilter(), limit=ALL), _by_id)
+        await self._compare("everything", lambda storage: storage.search(ExecutionFilter(), limit=ALL), records_by_id)
         await self._compare("counts", lambda storage: storage.counts(), lambda counts: {**counts})
         await self._compare("defects", lambda storage: storage.defects(limit=ALL), list)
 
@@ -70,8 +70,8 @@ class Walk:
     async def _compare(
         self, what: str, call: Callable[[Storage], Operation[T]], normal: Callable[[T], object]
     ) -> object:
-        expected = await _outcome(call(self._model), normal)
-        actual = await _outcome(call(self._storage), normal)
+        expected = await outcome(call(self._model), normal)
+        actual = await outcome(call(self._storage), normal)
         assert actual == expected, f"{what} differs from memory after {self.done}"
         return expected
 
@@ -219,7 +219,7 @@ class Walk:
         await self._compare("finished", lambda storage: storage.finished(ids), sorted)
 
 
-async def _outcome(operation: Operation[T], normal: Callable[[T], object]) -> object:
+async def outcome(operation: Operation[T], normal: Callable[[T], object]) -> object:
     """The result in comparable form, or the class of the error: two storages may word an error differently."""
     try:
         return normal(await operation)
@@ -227,7 +227,7 @@ async def _outcome(operation: Operation[T], normal: Callable[[T], object]) -> ob
         return type(error)
 
 
-def _by_id(records: Sequence[Execution]) -> dict[str, object]:
+def records_by_id(records: Sequence[Execution]) -> dict[str, object]:
     return {record.id: _settled_record(record) for record in records}
 
 

@@ -14,6 +14,7 @@ create table /*schema*/jobs (
     turn_id uuid,
     turn_cause text,
     turn_slot timestamptz,
+    turn_began_at timestamptz,
     is_triggered boolean not null default false,
     scheduled_at timestamptz,
     run_count bigint not null default 0,
