@@ -7,7 +7,7 @@ statement or one short transaction, never while user code runs.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ __all__ = [
     "TurnCause",
     "TurnPolicy",
     "TurnToTake",
+    "events_due_at",
 ]
 
 
@@ -227,6 +228,7 @@ class Appended(NamedTuple):
     pending_count: int
     """Events that no turn has taken, this one included."""
     pending_first_at: datetime | None
+    pending_last_at: datetime | None
     due_at: datetime | None
     """When the live turn is due; None while it runs, or is between attempts."""
     scheduled_at: datetime | None
@@ -319,3 +321,17 @@ class JobFilter(NamedTuple):
     name: str | None = None
     statuses: tuple[JobStatus, ...] | None = None
     key_prefix: str | None = None
+
+
+def events_due_at(pending: Job | Appended, policy: TurnPolicy) -> datetime | None:
+    """When the pending events make a turn due; None without any."""
+    first_at, last_at = pending.pending_first_at, pending.pending_last_at
+    if first_at is None or last_at is None:
+        return None
+    is_full = policy.max_events is not None and pending.pending_count >= policy.max_events
+    if policy.window is None or is_full:
+        return first_at
+    window = timedelta(seconds=policy.window)
+    if policy.max_wait is None:
+        return first_at + window
+    return min(last_at + window, first_at + timedelta(seconds=policy.max_wait))

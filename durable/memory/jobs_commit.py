@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from durable.execution import Execution
-from durable.job import ENDED, EventsEnd, Job, JobCommit, JobStatus
-from durable.memory.jobs_inbox import drop_events, events_due_at, give_back, put_events, taken_by
+from durable.job import ENDED, EventsEnd, Job, JobCommit, JobStatus, events_due_at
+from durable.memory.jobs_inbox import drop_events, give_back, put_events, taken_by
 from durable.memory.jobs_operate import ended
 from durable.memory.jobs_turns import insert_turn, job_of, put_job
 from durable.memory.store import EventStatus, Transaction

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Final
 
 from durable.execution import Execution, Kind, NewExecution, Status
-from durable.job import Job, JobKey, NewTurn, TakenTurn, TurnCause, TurnPolicy, TurnToTake
+from durable.job import Job, JobKey, NewTurn, TakenTurn, TurnCause, TurnPolicy, TurnToTake, events_due_at
 from durable.memory.cancel import cancel_record
 from durable.memory.claim import held_record
-from durable.memory.jobs_inbox import events_due_at, mark_events, stored, taken_by
+from durable.memory.jobs_inbox import mark_events, stored, taken_by
 from durable.memory.records import first_record
 from durable.memory.store import Transaction
 from durable.stored_errors import cancelled

@@ -462,8 +462,8 @@ select array(select distinct d.queue from due as d where d.due_at <= (select now
 
 -- name: append_events
 -- See the function. Index: jobs_key, the primary keys, inbox_event.
-select a.job_id, a.number, a.is_new, a.is_duplicate, a.pending_count, a.pending_first_at, a.due_at, a.scheduled_at,
-    a.ready_queue
+select a.job_id, a.number, a.is_new, a.is_duplicate, a.pending_count, a.pending_first_at, a.pending_last_at,
+    a.due_at, a.scheduled_at, a.ready_queue
 from /*schema*/append_events(
     %(kind)s::text[], %(name)s::text[], %(key)s::text[], %(job_id)s::uuid[], %(event_id)s::text[], %(payload)s::text[],
     %(state_version)s::integer[], %(window)s::double precision[], %(max_wait)s::double precision[],
