@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +27,19 @@ class Ends:
         self._claimed = claimed
         self._ids = ids
         self.taken: TakenTurn | None = None
+        self._now: Callable[[], datetime] | None = None
         self.max_attempts = claimed.max_attempts
+
+    def begin(self, taken: TakenTurn, now: Callable[[], datetime]) -> None:
+        """The turn was taken; `now` is the storage's clock."""
+        self.taken = taken
+        self._now = now
+
+    def first_attempt_at(self) -> datetime:
+        """When the first attempt of this turn began; a turn may have been stored long before it was due."""
+        assert self.taken is not None
+        carried = self._claimed.run_output
+        return self.taken.now if self._claimed.attempts == 1 or carried is None else datetime.fromisoformat(carried)
 
     def nothing(self) -> JobCommit:
         """The turn was not due, or its slot is not run: only what is due next is asked anew."""
@@ -56,7 +69,12 @@ class Ends:
         return self._commit(runs=1)._replace(status=JobStatus.TERMINATED, reason=reason)
 
     def close(self, settlement: Settlement) -> Settlement:
-        """A settlement of the turn's execution with what its job must know: nothing before its last attempt."""
+        """A settlement of the turn's execution with what its job must know: nothing before its last attempt.
+
+        Before that it carries over when the first one began.
+        """
+        if settlement.status not in FINISHED and self.taken is not None:
+            return settlement._replace(run_output=self.first_attempt_at().isoformat())
         if settlement.status not in FINISHED or settlement.job is not None:
             return settlement
         return settlement._replace(job=self._failed(settlement.error))
@@ -68,7 +86,7 @@ class Ends:
             case _ if self.taken is None:
                 return commit._replace(events=EventsEnd.KEPT)
             case ContinuousSpec() if self.max_attempts == 1 or self._spec.on_exhausted == "continue":
-                return self._planned(commit, self.next_due(self.taken.now))
+                return self._planned(commit, self.next_due())
             case ContinuousSpec() if is_purged:
                 return commit._replace(status=JobStatus.TERMINATED, reason=_EXHAUSTED, writes_state=True, state=None)
             case ContinuousSpec():
@@ -78,11 +96,12 @@ class Ends:
             case _:
                 return commit._replace(events=EventsEnd.DEAD)
 
-    def next_due(self, now: datetime) -> Due | None:
-        """When a Continuous runs next; None leaves what is planned."""
+    def next_due(self) -> Due | None:
+        """When a Continuous runs next, as the turn ends now; None leaves what is planned."""
         assert isinstance(self._spec, ContinuousSpec)
         assert self.taken is not None
-        job = self.taken.job
+        assert self._now is not None
+        job, now = self.taken.job, self._now()
         is_triggered = job.turn_cause is TurnCause.TRIGGER
         due = self._spec.schedule.next(job.turn_slot, now)
         if is_triggered and due.at is not None and job.scheduled_at is not None and job.scheduled_at > now:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any
 
 from durable.attempts import Attempt
@@ -37,16 +36,15 @@ async def run_turn(
     previous_error: ErrorInfo | None,
     *,
     call: Call,
-    now: Callable[[], datetime],
 ) -> JobCommit:
-    """The commit of a turn that its handlers accepted; what they raise passes through. `now` is the storage's clock."""
+    """The commit of a turn that its handlers accepted; what they raise passes through."""
     if taken.job.turn_cause is TurnCause.NOTHING:
         return ends.nothing()
     turn: Turn[Any] = Turn(attempt, taken, None, previous_error)
     try:
         match spec:
             case ContinuousSpec():
-                return await _continuous(spec, ends, turn, call, now)
+                return await _continuous(spec, ends, turn, call)
             case DebounceSpec():
                 return await _debounce(spec, ends, turn, call)
             case TaskSpec():
@@ -57,9 +55,7 @@ async def run_turn(
         return ends.terminated(end.reason)
 
 
-async def _continuous(
-    spec: ContinuousSpec, ends: Ends, turn: Turn[Any], call: Call, now: Callable[[], datetime]
-) -> JobCommit:
+async def _continuous(spec: ContinuousSpec, ends: Ends, turn: Turn[Any], call: Call) -> JobCommit:
     job = turn.taken.job
     if job.turn_cause is TurnCause.SCHEDULE:
         due = spec.schedule.postponed(job.turn_slot, turn.taken.now)
@@ -71,7 +67,7 @@ async def _continuous(
         state=turn.state,
         instance_id=job.job_key.instance_id,
         sends=tuple(turn.sends),
-        due=ends.next_due(now()),
+        due=ends.next_due(),
     )
 
 

@@ -28,8 +28,11 @@ async def run(turn: Turn) -> JobTurned:
     taken = await services.take(turn.attempt, TurnToTake(claimed.id, claimed.fence, spec.policy))
     if taken is None:
         raise LeaseLost(claimed.id, claimed.fence)
-    ends.taken = taken
     began = services.clock.monotonic()
+    ends.begin(taken, lambda: taken.now + timedelta(seconds=services.clock.monotonic() - began))
+    # A turn is stored when the one before it ends: a limit on its retries counts from its first attempt.
+    elapsed = (taken.now - ends.first_attempt_at()).total_seconds()
+    turn.attempt.claimed = claimed._replace(age=elapsed)
     if claimed.deliveries > turn.definition.options.max_deliveries:
         message = _POISONED.format(count=claimed.deliveries - 1)
         raise EndedBy(ErrorInfo("poisoned", message, is_retryable=False))
@@ -46,6 +49,5 @@ async def run(turn: Turn) -> JobTurned:
         taken,
         turn.definition.load_error(claimed.error),
         call=call,
-        now=lambda: taken.now + timedelta(seconds=services.clock.monotonic() - began),
     )
     return JobTurned(commit)
