@@ -50,24 +50,29 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
 
     def pause_script(self, key: str) -> Script[PauseResult]:
         job_key = self.spec.job_key(key)
+        before = yield from self.view(key)
         job = yield from ask(lambda storage: storage.pause_job(job_key))
-        return self._paused(key, job, "pause", ShownStatus.PAUSED)
+        return self._paused(key, before, job, "pause", ShownStatus.PAUSED)
 
     def resume_script(self, key: str) -> Script[PauseResult]:
         job_key = self.spec.job_key(key)
         turn = self.new_turn()
+        before = yield from self.view(key)
         job = yield from ask(lambda storage: storage.resume_job(job_key, turn=turn))
         yield from told(turn.queue)
-        return self._paused(key, job, "resume", ShownStatus.RUNNING)
+        return self._paused(key, before, job, "resume", ShownStatus.RUNNING)
 
-    def _paused(self, key: str, job: Job | None, operation: str, wanted: ShownStatus) -> PauseResult:
+    def _paused(
+        self, key: str, before: JobView | None, job: Job | None, operation: str, wanted: ShownStatus
+    ) -> PauseResult:
         instance_id = self.spec.job_key(key).instance_id
         if job is None:
             return PauseResult(instance_id, False, ShownStatus.NOT_FOUND)
         status = shown_status(job)
         if status is not wanted:
             raise InvalidJobState(instance_id, operation, expected="running or paused", actual=status)
-        return PauseResult(instance_id, True, status)
+        is_changed = before is None or shown_status(before.job) is not status
+        return PauseResult(instance_id, is_changed, status)
 
     def status_script(self, key: str) -> Script[ContinuousStatus]:
         found: JobView | None = yield from self.view(key)
