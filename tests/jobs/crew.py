@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from storage_postgres import PostgresStorage
 from storage_postgres.testing.virtual import VirtualPostgres
 from tests.flow.place import PATIENCE
 
-__all__ = ["Door", "Elsewhere", "Failing", "Watch", "crew", "elsewhere", "reached"]
+__all__ = ["Door", "Elsewhere", "Failing", "Watch", "crew", "drained", "elsewhere", "reached"]
 
 
 class Elsewhere:
@@ -49,6 +49,14 @@ async def crew(virtual: VirtualStorage, *apps: Durable, **settings: Any) -> Asyn
         yield [
             await stack.enter_async_context(app_under_test(app, storage=elsewhere(virtual), **settings)) for app in apps
         ]
+
+
+async def drained(kits: Sequence[Kit]) -> None:
+    """All that is due has run, whichever executor took it."""
+    while True:
+        await asyncio.gather(*(kit.drain() for kit in kits))
+        if not any(kit.executor.held for kit in kits):
+            return
 
 
 class Watch(SystemClock):

@@ -23,7 +23,7 @@ from durable.jobs import (
 )
 from durable.testing import VirtualStorage, app_under_test
 
-from .crew import Door, crew, reached
+from .crew import Door, crew, drained, reached
 
 MINUTE = timedelta(minutes=1)
 ID = "continuous:refresh:k"
@@ -409,8 +409,7 @@ async def test_con_24_a_trigger_at_the_moment_of_a_slot_never_runs_beside_it(sto
         for n in range(1, 6):
             storage.move_to(storage.now() + 30 * MINUTE)
             await asyncio.gather(kits[0].drain(), jobs[1].trigger("k"), jobs[0].trigger("k"), kits[1].drain())
-            for kit in kits:
-                await kit.drain()
+            await drained(kits)
             assert n + 1 <= len(runs) <= 3 * n + 1
         assert most == 1
         assert runs == list(range(1, len(runs) + 1))
