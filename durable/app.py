@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from random import Random
 from typing import Any, TypeVar, Unpack
@@ -15,13 +15,14 @@ from durable.clock import Clock, SystemClock
 from durable.codec import Codec, Limits, PayloadCodec
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ExecutionNotFound, NotOpen
-from durable.events import Emitter, Events
+from durable.events import Emitter, Events, Fact
 from durable.execution import CancelResult, Execution, FinishedExecution, NewExecution, WakeResult
 from durable.executor import Executor
 from durable.handle import Handle, first_end, only, wait_limit
 from durable.ids import IdSource, parse_id
 from durable.jobs.listing import Jobs
 from durable.live import Live
+from durable.notice import NewNotice
 from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.running import refuse_own_end
@@ -255,6 +256,9 @@ class Durable(Registry):
     async def enqueue_all(self, task: Task[..., R], rows: list[NewExecution], connection: Any) -> list[Handle[R]]:
         done = await self.live.enqueue_many(rows, connection)
         return [self._handle(task.name, result.id) for result in done]
+
+    def notices(self, facts: Iterable[Fact]) -> tuple[NewNotice, ...]:
+        return tuple(self._emitter.notices(facts))
 
     async def play(self, script: Script[T], connection: Any = None) -> T:
         return await self.live.play(script, connection)

@@ -362,11 +362,11 @@ class Storage(Protocol):
         """
         ...
 
-    def end_job(self, key: JobKey, *, reason: str | None) -> Operation[Job | None]:
+    def end_job(self, key: JobKey, *, reason: str | None, notices: Sequence[NewNotice] = ()) -> Operation[Job | None]:
         """Make a job terminated, raise its epoch, throw its events away and cancel its live turn, running or not.
 
         Gives the job as it was before; None where none lives. Its state stays to be read, its events are not even known
-        by their ids. The reason of the turn is `job_ended`.
+        by their ids. The reason of the turn is `job_ended`. `notices` are stored if a job was ended.
         """
         ...
 

@@ -8,8 +8,10 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, ove
 from durable.child import Child
 from durable.definition import Definition, new_execution
 from durable.errors import ErrorInfo
+from durable.events import Fact
 from durable.execution import NewExecution, WakeResult
 from durable.handle import Handle
+from durable.notice import NewNotice
 from durable.options import ChildOptions, EnqueueOptions, Overrides, checked_overrides, checked_text
 from durable.script import Script
 from durable.stored_errors import store_error
@@ -40,6 +42,8 @@ class Home(Protocol):
     def new_id(self) -> str: ...
 
     async def play(self, script: Script[T], connection: Any = None) -> T: ...
+
+    def notices(self, facts: Iterable[Fact]) -> tuple[NewNotice, ...]: ...
 
 
 class Typed(Protocol[F_co]):

@@ -190,17 +190,20 @@ class PostgresStorage:
         return self._do(partial(verbs.recover_closes, limit=limit))
 
     def start_job(self, new: NewJob) -> PostgresOperation[Started]:
-        return self._do(partial(job_verbs.start_job, new))
+        return self._do(partial(job_verbs.start_job, new), transaction=bool(new.notices))
 
     def append_events(self, events: Sequence[NewEvent]) -> PostgresOperation[list[Appended]]:
-        return self._do(partial(job_verbs.append_events, events))
+        return self._do(partial(job_verbs.append_events, events), transaction=any(event.notices for event in events))
 
     def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> PostgresOperation[Triggered]:
         return self._do(partial(job_verbs.trigger_job, key, turn=turn, only_pending=only_pending), transaction=True)
 
-    def end_job(self, key: JobKey, *, reason: str | None) -> PostgresOperation[Job | None]:
+    def end_job(
+        self, key: JobKey, *, reason: str | None, notices: Sequence[NewNotice] = ()
+    ) -> PostgresOperation[Job | None]:
         error = cancelled(reason or "the job was ended")
-        return self._do(partial(job_verbs.end_job, key, reason=reason, error=error), transaction=True)
+        plan = partial(job_verbs.end_job, key, reason=reason, error=error, notices=notices)
+        return self._do(plan, transaction=True)
 
     def clear_job(self, key: JobKey) -> PostgresOperation[tuple[Job, bool] | None]:
         return self._do(partial(job_verbs.clear_job, key, error=cancelled("the job was cleared")), transaction=True)

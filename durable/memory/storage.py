@@ -193,8 +193,10 @@ class MemoryStorage:
     def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> MemoryOperation[Triggered]:
         return self._do(partial(jobs_operate.trigger_job, key=key, turn=turn, only_pending=only_pending))
 
-    def end_job(self, key: JobKey, *, reason: str | None) -> MemoryOperation[Job | None]:
-        return self._do(partial(jobs_operate.end_job, key=key, reason=reason))
+    def end_job(
+        self, key: JobKey, *, reason: str | None, notices: Sequence[NewNotice] = ()
+    ) -> MemoryOperation[Job | None]:
+        return self._do(partial(jobs_operate.end_job, key=key, reason=reason, notices=notices))
 
     def clear_job(self, key: JobKey) -> MemoryOperation[tuple[Job, bool] | None]:
         return self._do(partial(jobs_operate.clear_job, key=key))
