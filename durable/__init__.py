@@ -35,6 +35,7 @@ from durable.errors import (
     TransitionRefused,
     UnknownTask,
 )
+from durable.events import EventName, Events, LifecycleEvent
 from durable.execution import CancelResult, Execution, Status, WakeResult
 from durable.executor import Executor
 from durable.handle import Handle, SyncHandle
@@ -60,6 +61,8 @@ __all__ = [
     "Duration",
     "EmbeddedError",
     "ErrorInfo",
+    "EventName",
+    "Events",
     "Execution",
     "ExecutionCancelled",
     "ExecutionError",
@@ -72,6 +75,7 @@ __all__ = [
     "IdempotencyConflict",
     "InvalidInput",
     "LeaseLost",
+    "LifecycleEvent",
     "Limits",
     "LoopResult",
     "NonRetryable",

@@ -15,6 +15,7 @@ from durable.clock import Clock, SystemClock
 from durable.codec import Codec, Limits, PayloadCodec
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ExecutionNotFound, NotOpen
+from durable.events import Emitter, Events
 from durable.execution import CancelResult, Execution, FinishedExecution, NewExecution, WakeResult
 from durable.executor import Executor
 from durable.handle import Handle, first_end, only, wait_limit
@@ -72,6 +73,9 @@ class Durable(Registry):
         self._random = random or Random()  # noqa: S311 - jitter
         self._ids = ids or IdSource()
         self._live: Live | None = None
+        self._emitter = Emitter(self._ids, lambda: self.codec)
+        self.events = Events(self._emitter, lambda: self.live.storage)
+        """Who is told of what happens to executions and jobs."""
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -90,7 +94,7 @@ class Durable(Registry):
         if self._migrate:
             await asyncio.to_thread(storage.migrate)
         await storage.open()
-        self._live = Live(storage, poll_interval=self._poll_interval, random=self._random)
+        self._live = Live(storage, poll_interval=self._poll_interval, random=self._random, emitter=self._emitter)
 
     async def close(self) -> None:
         """Write what was accepted, and disconnect. Handles of this app answer no more until it is opened again."""
@@ -128,7 +132,7 @@ class Durable(Registry):
             storage.migrate()
         storage.open_blocking()
         try:
-            yield Client(self, storage, self._ids, poll_interval=self._poll_interval)
+            yield Client(self, storage, self._ids, poll_interval=self._poll_interval, emitter=self._emitter)
         finally:
             storage.close_blocking()
 

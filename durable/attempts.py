@@ -37,13 +37,17 @@ class Attempt:
     """One claim in the hands of this process, from the claim until its end is written or refused."""
 
     __slots__ = (
+        "about",
+        "age",
         "cancel_signal",
         "claimed",
         "close",
         "deadline",
+        "exhausted",
         "is_lost",
         "is_over",
         "renewed_at",
+        "started_at",
         "stop_reason",
         "task",
     )
@@ -56,6 +60,14 @@ class Attempt:
         """Monotonic time after which this process must count the lease as lost, whatever any query is doing."""
         self.close: Callable[[Settlement], Settlement] | None = None
         """Adds what an end must carry beside the execution's own, whatever way it ends; None: nothing."""
+        self.started_at = renewed_at
+        """Monotonic time at which its handler was started; until then, that of the claim."""
+        self.age: float | None = None
+        """Seconds since the first attempt, for max_duration, where the execution's age is another; None: it is that."""
+        self.about: object | None = None
+        """What its kind has found out about the turn, for the events that tell of its end, failed or not."""
+        self.exhausted: str | None = None
+        """The limit of the retry policy that its failure has met: max_attempts or max_duration."""
         self.task: asyncio.Task[None] | None = None
         self.cancel_signal: Signal | None = None
         self.is_lost = False

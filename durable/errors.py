@@ -20,6 +20,7 @@ DurableError
 ├── TransitionRefused             the state machine does not know this pair of state and event
 ├── NonRetryable                  raised by user code: fail now, whatever the retry policy says
 ├── RetryAfter                    raised by user code: fail this attempt and try again after a delay
+├── DeliveryFailed                a subscriber did not take an event: logged, and tried again
 ├── StorageError
 │   ├── StorageUnavailable        connection, restart, read-only turn: may be tried again
 │   ├── SchemaNotInstalled, SchemaTooOld, SchemaTooNew
@@ -40,6 +41,7 @@ from typing import Any
 __all__ = [
     "AlreadyRegistered",
     "ConfigurationError",
+    "DeliveryFailed",
     "DurableError",
     "EmbeddedError",
     "ErrorInfo",
@@ -216,6 +218,10 @@ class RetryAfter(DurableError):
     def __init__(self, delay: timedelta | float, message: str = "") -> None:
         self.delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
         super().__init__(message or f"try again in {self.delay.total_seconds():g} s")
+
+
+class DeliveryFailed(DurableError):
+    """A subscriber did not take an event; it is logged, and the event is delivered again."""
 
 
 class StorageError(DurableError):

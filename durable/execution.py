@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from durable.job import JobCommit
 
+from durable.notice import NewNotice
+
 __all__ = [
     "DEFAULT_QUEUE",
     "FINISHED",
@@ -259,6 +261,8 @@ class Settlement(NamedTuple):
     """Inserted in the same transaction, and counted; refused together with the settlement."""
     job: JobCommit | None = None
     """For the end of a job's turn: what it writes to its job in the same transaction."""
+    notices: tuple[NewNotice, ...] = ()
+    """Lifecycle events for their subscribers, stored if the settlement is accepted, and only then."""
 
 
 class Settled(NamedTuple):

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from durable.attempts import Attempt, Holdings, Signal
@@ -22,6 +23,7 @@ from durable.registry import Registry
 from durable.rooms.beat import BeatRoom
 from durable.rooms.cancel import CancelRoom
 from durable.rooms.claim import ClaimRoom
+from durable.rooms.deliver import DeliverRoom
 from durable.rooms.loop import Waker, patiently, repeat
 from durable.rooms.renew import RenewRoom
 from durable.rooms.run import RunRoom
@@ -40,6 +42,7 @@ _log = logging.getLogger("durable")
 _CLAIM_LIMIT = 1.0
 _CANCEL_LIMIT = 1.0
 _FLUSH_LIMIT = 1.5
+_DELIVER_LIMIT = 0.6
 _WITHDRAW_LIMIT = 0.3
 _ANNOUNCE_EVERY = 12.0
 
@@ -71,7 +74,16 @@ class Executor:
     def _build(self, ids: IdSource) -> None:
         storage, settings, live = self._live.storage, self._settings, self._live
         claim_waker, upkeep_waker, cancel_waker = self._wakers
-        self._settle = SettleRoom(storage=storage, holdings=self._holdings, on_settled=self._on_settled)
+        self._settle = SettleRoom(
+            storage=storage,
+            holdings=self._holdings,
+            on_settled=self._on_settled,
+            noted=self._noted,
+            note=live.emitter.note,
+        )
+        self._deliver = DeliverRoom(
+            executor_id=self.id, storage=storage, emitter=live.emitter, clock=self._clock, random=live.random
+        )
         self._beat = BeatRoom(storage=storage, codec=self._registry.codec)
         services = Services(
             executor_id=self.id,
@@ -89,6 +101,7 @@ class Executor:
             random=live.random,
             clock=self._clock,
             telemetry=self._telemetry,
+            emitter=live.emitter,
             settle=self._settle.put,
             drop=self._drop,
             ended=lambda: self._claim.attempt_ended(),  # noqa: PLW0108 - the two rooms know each other; this one is first
@@ -108,7 +121,9 @@ class Executor:
         self._renew = RenewRoom(
             storage=storage, holdings=self._holdings, clock=self._clock, lease=settings.lease, on_lost=self._on_lost
         )
-        self._upkeep = UpkeepRoom(storage=storage, tell=live.bus.tell, on_recovered=self._telemetry.recovered)
+        self._upkeep = UpkeepRoom(
+            storage=storage, tell=live.bus.tell, on_recovered=self._telemetry.recovered, emitter=live.emitter
+        )
         self._cancel = CancelRoom(
             executor_id=self.id,
             storage=storage,
@@ -128,6 +143,7 @@ class Executor:
         self._unsubscribe = [
             self._live.bus.subscribe(self._claim.on_hint),
             self._live.bus.subscribe(self._cancel.on_hint),
+            self._live.bus.subscribe(self._deliver.on_hint),
         ]
         self._renew.start()
         self._spawn(self._settle.run(), "settle")
@@ -149,6 +165,15 @@ class Executor:
             ),
             "cancel",
         )  # fmt: skip
+        for subscriber, waker in self._deliver.lanes:
+            self._spawn(
+                repeat(
+                    partial(self._deliver.step, subscriber, waker), storage=storage, waker=waker,
+                    interval=settings.poll_interval, what=f"delivering events to {subscriber.name!r}",
+                    is_over=self._deliver.is_stopping,
+                ),
+                "deliver",
+            )  # fmt: skip
         _log.info("executor %s serves %s", self.id, ", ".join(settings.queues))
 
     async def stop(self) -> None:
@@ -167,6 +192,7 @@ class Executor:
             self._settle.put(attempt, release(attempt.claimed))
         await self._wait_for_handlers()
         await self._within(self._settle.flushed(), _FLUSH_LIMIT)
+        await self._stop_delivering()
         await self._within(self._withdraw(), _WITHDRAW_LIMIT)
         self._end("settle", "beat", "renew")
         self._renew.stop()
@@ -190,6 +216,14 @@ class Executor:
         for attempt in self._holdings:
             if attempt.task in deaf:
                 self._run.give_up(attempt)
+
+    async def _stop_delivering(self) -> None:
+        """Deliver what is there, for a moment; then give the rest back, for whoever delivers next."""
+        self._deliver.stop()
+        delivering = self._named("deliver")
+        if delivering and (await asyncio.wait(delivering, timeout=_DELIVER_LIMIT))[1]:
+            self._end("deliver")
+            await asyncio.wait(delivering, timeout=_WITHDRAW_LIMIT)
 
     @property
     def running(self) -> int:
@@ -243,6 +277,8 @@ class Executor:
     def _on_settled(self, settlements: list[Settlement], settled: Settled, refused: int) -> None:
         self._telemetry.settled(settlements, refused)
         self._claim.ends_written()
+        if self._live.emitter.is_on and any(item.notices for item in settlements):
+            self._deliver.ring()
         hints = [Hint("ready", queue) for queue in settled.ready_queues]
         ends = [
             FinishedExecution(item.id, item.status, item.output, item.error)
@@ -256,6 +292,9 @@ class Executor:
         if soon:
             asyncio.get_running_loop().call_later(min(soon), self._wakers[0].ring)
         self._live.bus.tell(*hints)
+
+    def _noted(self, attempt: Attempt, settlement: Settlement) -> Settlement:
+        return self._run.noted(attempt, settlement)
 
     def _on_lost(self, attempt: Attempt) -> None:
         _log.warning("execution %s lost its lease here; its attempt is stopped", attempt.claimed.id)

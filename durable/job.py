@@ -7,11 +7,12 @@ statement or one short transaction, never while user code runs.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
 from durable.execution import Status
+from durable.notice import NewNotice
 
 __all__ = [
     "ENDED",
@@ -35,6 +36,7 @@ __all__ = [
     "TurnCause",
     "TurnPolicy",
     "TurnToTake",
+    "events_due_at",
 ]
 
 
@@ -124,6 +126,8 @@ class Job(NamedTuple):
     """None until the live turn is first taken."""
     turn_slot: datetime | None
     """The planned moment that the live turn runs for; None where it runs for another cause."""
+    turn_began_at: datetime | None
+    """When the live turn was first taken; that of a trigger begins anew."""
     is_triggered: bool
     """A turn was asked for, and none that was taken later has run."""
     scheduled_at: datetime | None
@@ -185,6 +189,8 @@ class NewJob(NamedTuple):
     run_at: datetime | None
     """The same as a moment; wins over delay. In the past it means now."""
     turn: NewTurn
+    notices: tuple[NewNotice, ...] = ()
+    """Stored if the job is."""
 
 
 class Started(NamedTuple):
@@ -207,6 +213,8 @@ class NewEvent(NamedTuple):
     """Seconds for which an event's id is remembered."""
     turn: NewTurn
     """Inserted if the job has none; when it is due follows from the policy."""
+    notices: tuple[NewNotice, ...] = ()
+    """Stored if the event is the first that waits."""
 
 
 class Appended(NamedTuple):
@@ -220,6 +228,7 @@ class Appended(NamedTuple):
     pending_count: int
     """Events that no turn has taken, this one included."""
     pending_first_at: datetime | None
+    pending_last_at: datetime | None
     due_at: datetime | None
     """When the live turn is due; None while it runs, or is between attempts."""
     scheduled_at: datetime | None
@@ -301,6 +310,8 @@ class JobCommit(NamedTuple):
     """Inserted if something is due, now or later."""
     sends: tuple[NewEvent, ...] = ()
     """Events for other jobs, appended in the same transaction."""
+    planned_by: str | None = None
+    """The handler whose plan is written: event, execute, idle or error. For those who are told of it; not stored."""
 
 
 class JobFilter(NamedTuple):
@@ -310,3 +321,17 @@ class JobFilter(NamedTuple):
     name: str | None = None
     statuses: tuple[JobStatus, ...] | None = None
     key_prefix: str | None = None
+
+
+def events_due_at(pending: Job | Appended, policy: TurnPolicy) -> datetime | None:
+    """When the pending events make a turn due; None without any."""
+    first_at, last_at = pending.pending_first_at, pending.pending_last_at
+    if first_at is None or last_at is None:
+        return None
+    is_full = policy.max_events is not None and pending.pending_count >= policy.max_events
+    if policy.window is None or is_full:
+        return first_at
+    window = timedelta(seconds=policy.window)
+    if policy.max_wait is None:
+        return first_at + window
+    return min(last_at + window, first_at + timedelta(seconds=policy.max_wait))

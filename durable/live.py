@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from durable.bus import Bus
 from durable.errors import IdempotencyConflict, NotOpen, SleepingIdConflict
+from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, NewExecution, WakeResult
 from durable.group_commit import GroupCommit
 from durable.handle import first_end
@@ -31,9 +32,10 @@ _PATIENCE = 30.0
 class Live:
     """Made by `async with app:`; every client call goes through it."""
 
-    def __init__(self, storage: Storage, *, poll_interval: float, random: Random) -> None:
+    def __init__(self, storage: Storage, *, poll_interval: float, random: Random, emitter: Emitter) -> None:
         self.storage = storage
         self.random = random
+        self.emitter = emitter
         self.bus = Bus(storage)
         self.waiters = Waiters(storage, self.bus, poll_interval=poll_interval, random=random)
         self._enqueues = GroupCommit(self._write_enqueues)
@@ -63,7 +65,9 @@ class Live:
         if connection is not None:
             done = await self._enqueue_on(connection, rows)
         else:
-            done = await self._patiently(self.storage.enqueue(rows, all_or_nothing=True), "enqueueing")
+            done = await self._patiently(
+                self.storage.enqueue(rows, all_or_nothing=True, note=self.emitter.note), "enqueueing"
+            )
             self._tell_ready(rows)
         settled_ids(rows, done)
         return done
@@ -71,20 +75,22 @@ class Live:
     async def cancel(self, ids: Sequence[str], *, reason: str) -> list[CancelResult]:
         """Cancel, and close the trees below, a transaction for each level; what is left any executor closes."""
         self.check()
-        results = await self._patiently(self.storage.cancel(ids, reason=reason), "cancelling")
+        results = await self._patiently(self.storage.cancel(ids, reason=reason, note=self.emitter.note), "cancelling")
         if any(result.is_cancelled for result in results):
-            await close_levels(self.storage, rounds=_MOST_LEVELS)
+            await close_levels(self.storage, note=self.emitter.note, rounds=_MOST_LEVELS)
             # A cancelled last child makes its parent ready, whatever queue that is in.
-            self.bus.tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""))
+            self.bus.tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""), *self.emitter.hints)
         return results
 
     async def wake(self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> WakeResult:
         """End a sleeping task; its parent goes on at once if this was the last child."""
         self.check()
         result = await self._patiently(
-            self.storage.wake(task_name, sleeping_id, output=output, error=error), "waking a sleeping task"
+            self.storage.wake(task_name, sleeping_id, output=output, error=error, note=self.emitter.note),
+            "waking a sleeping task",
         )
-        self.bus.tell(Hint("finished", ""), *(Hint("ready", queue) for queue in result.ready_queues))
+        ready = (Hint("ready", queue) for queue in result.ready_queues)
+        self.bus.tell(Hint("finished", ""), *ready, *self.emitter.hints)
         return result
 
     async def play(self, script: Script[T], connection: Any = None) -> T:
@@ -118,12 +124,12 @@ class Live:
         await self.bus.close()
 
     async def _write_enqueues(self, rows: Sequence[NewExecution]) -> list[Enqueued]:
-        done = await self._patiently(self.storage.enqueue(rows), "enqueueing")
+        done = await self._patiently(self.storage.enqueue(rows, note=self.emitter.note), "enqueueing")
         self._tell_ready(rows)
         return done
 
     async def _enqueue_on(self, connection: Any, rows: Sequence[NewExecution]) -> list[Enqueued]:
-        done = await self.storage.enqueue(rows, all_or_nothing=True).await_on(connection)
+        done = await self.storage.enqueue(rows, all_or_nothing=True, note=self.emitter.note).await_on(connection)
         # Sent by the caller's transaction, so it arrives if and when that commits.
         await self.storage.hint(self._ready_hints(rows)).await_on(connection)
         return done

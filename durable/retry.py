@@ -147,18 +147,24 @@ class Retry:
         created; `random` is from 0.0 to 1.0. RetryAfter sets the delay and skips `retry_if`; both limits still hold.
         Never raises: if a user's `retry_if` or delay function fails, the execution is given up, and that is logged.
         """
+        return self.judge(attempts=attempts, error=error, elapsed=elapsed, random=random)[0]
+
+    def judge(
+        self, *, attempts: int, error: BaseException | ErrorInfo, elapsed: float, random: float
+    ) -> tuple[float | None, str | None]:
+        """As `decide`, with the limit that ended the retries: `max_attempts`, `max_duration`, or None for neither."""
         if attempts >= self.max_attempts:
-            return None
+            return None, "max_attempts"
         try:
             if not self._wants(error):
-                return None
+                return None, None
             delay = self._delay_after(error, attempts, random)
         except Exception as broken:
             # The text of the exception may hold payload, so only its type is logged.
             _log.error("a retry policy's own function raised %s; the execution is not retried", type(broken).__name__)
-            return None
+            return None, None
         too_late = self.max_duration is not None and elapsed + delay >= self.max_duration
-        return None if too_late else delay
+        return (None, "max_duration") if too_late else (delay, None)
 
     def to_json(self) -> str:
         """Return the policy as text; raises ConfigurationError if it holds a function, which no row can hold."""

@@ -45,6 +45,7 @@ from durable.job import (
     Triggered,
     TurnToTake,
 )
+from durable.notice import NewNotice, TakenNotices
 
 __all__ = [
     "Defect",
@@ -53,6 +54,7 @@ __all__ = [
     "ExecutorRow",
     "Hint",
     "Lane",
+    "Note",
     "Operation",
     "Storage",
     "open_storage",
@@ -93,9 +95,13 @@ class Hint(NamedTuple):
     """A wake-up from elsewhere. It carries no data and may be lost, repeated or late."""
 
     topic: str
-    """`ready`, `finished`, `cancelled`, or `reconnected` after a gap in which hints may have been lost."""
+    """`ready`, `finished`, `cancelled`, `noted`, or `reconnected` after a gap in which hints may have been lost."""
     queue: str
     """For `ready`: the queue, or an empty string where it could be any."""
+
+
+Note = Callable[[Sequence[Execution]], Sequence[NewNotice]]
+"""Gives the notices of executions that a verb has ended, as they are after it; called inside the verb's transaction."""
 
 
 class ExecutionFilter(NamedTuple):
@@ -174,12 +180,17 @@ class Storage(Protocol):
 
     # --- enqueue ---------------------------------------------------------------------------------------------
 
-    def enqueue(self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False) -> Operation[list[Enqueued]]:
+    def enqueue(
+        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None
+    ) -> Operation[list[Enqueued]]:
         """Store new executions, due `delay` seconds from now or at `run_at`; results stand in the order of rows.
 
         A row whose id is already there counts as stored by an earlier try. A row whose idempotency key is there
         gives the execution of that key: a conflict when the hash differs. A row whose sleeping id is taken is a
         conflict. One row never fails its neighbours, unless all_or_nothing: then one conflict stores nothing.
+
+        Here and below, `note` is asked about what the call ends, and its notices are stored in the same transaction;
+        None means that nobody wants any. A sleeping task that a kept wake-up ends at once is such an end.
         """
         ...
 
@@ -209,20 +220,21 @@ class Storage(Protocol):
 
     # --- settle ----------------------------------------------------------------------------------------------
 
-    def settle(self, settlements: Sequence[Settlement]) -> Operation[Settled]:
+    def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> Operation[Settled]:
         """Write how turns ended, each under its fence, in one transaction; a fence that is gone changes nothing.
 
         In the same transaction: children of accepted settlements are inserted and counted; the count of each
         finished execution's parent is lowered, in id order, and a parent whose count comes to zero becomes ready
         for its next phase; what finishes without active children is closed, the rest is ready to be closed.
-        A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written.
-
         A settlement with a `job` also writes that: state, counters, plan; its events consumed, kept as dead, or left;
         events for other jobs appended as by append_events. Then, unless the job is ended, the next turn is inserted,
         due now if a trigger came meanwhile, at the planned moment, or when the policy makes pending events due,
         whichever is first; a paused or failed job goes on for a trigger only, which makes a failed one active. Ending
         the job (`terminated`) throws its events away and raises its epoch. What turns send is appended after all jobs
         of the call were written. It never waits for the rows of jobs: what cannot have them at once is `busy`.
+
+        A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written. The notices
+        of accepted settlements are stored; `note` is asked about sleeping children only, which a wake-up may end.
         """
         ...
 
@@ -236,18 +248,20 @@ class Storage(Protocol):
 
     # --- wake ------------------------------------------------------------------------------------------------
 
-    def wake(self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> Operation[WakeResult]:
+    def wake(
+        self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None, note: Note | None = None
+    ) -> Operation[WakeResult]:
         """End the sleeping task of that id: completed with `output` (None: `null`), or failed with `error` if given.
 
         The first wake-up wins; later ones get what is there. One that comes before the execution is kept for it.
         """
         ...
 
-    def apply_wakeups(self, *, limit: int) -> Operation[Settled]:
+    def apply_wakeups(self, *, limit: int, note: Note | None = None) -> Operation[Settled]:
         """Bring kept wake-ups and waiting executions together, with all that a finish does."""
         ...
 
-    def expire_waits(self, *, limit: int) -> Operation[Settled]:
+    def expire_waits(self, *, limit: int, note: Note | None = None) -> Operation[Settled]:
         """End sleeping tasks whose deadline has passed as timed_out, earliest first."""
         ...
 
@@ -267,17 +281,18 @@ class Storage(Protocol):
         """
         ...
 
-    def recover(self, *, limit: int) -> Operation[list[Recovered]]:
+    def recover(self, *, limit: int, note: Note | None = None) -> Operation[list[Recovered]]:
         """Take running executions whose lease has run out from their executors, earliest first, skipping locked ones.
 
         They become ready, due at once, without the attempt; those with max_deliveries used up end as failed
-        (finalize_failed in a later phase) with reason poisoned, and their parent is told as by settle.
+        (finalize_failed in a later phase) with reason poisoned, and their parent is told as by settle. `note` is
+        asked about all of them.
         """
         ...
 
     # --- cancel ----------------------------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], *, reason: str) -> Operation[list[CancelResult]]:
+    def cancel(self, ids: Sequence[str], *, reason: str, note: Note | None = None) -> Operation[list[CancelResult]]:
         """End unfinished executions as cancelled, at once, telling their parents; results in the order of ids.
 
         A running one is marked for its executor to pick up. What has active children is ready to be closed, which
@@ -303,7 +318,9 @@ class Storage(Protocol):
         """Take finished executions that still have active children, earliest finished first: ready → closing."""
         ...
 
-    def close_trees(self, ids: Sequence[str], *, reason: str) -> Operation[list[CancelResult]]:
+    def close_trees(
+        self, ids: Sequence[str], *, reason: str, note: Note | None = None
+    ) -> Operation[list[CancelResult]]:
         """Cancel the unfinished children of `closing` executions and close those whose count comes to zero.
 
         One level of the tree in one transaction; children with active children of their own become ready to be
@@ -417,6 +434,44 @@ class Storage(Protocol):
 
     def forget_events(self, *, limit: int) -> Operation[int]:
         """Delete consumed events whose ids need not be remembered any longer; gives how many."""
+        ...
+
+    # --- notices ---------------------------------------------------------------------------------------------
+
+    def emit(self, notices: Sequence[NewNotice]) -> Operation[None]:
+        """Store notices that belong to no turn; one whose subscriber already has its id is left as it is.
+
+        Run on a caller's connection, they are stored with what that transaction commits.
+        """
+        ...
+
+    def take_notices(self, subscriber: str, *, holder: str, limit: int, lease: float) -> Operation[TakenNotices]:
+        """Give the first `limit` notices of a subscriber by time and id, and the sole right to deliver them.
+
+        The right belongs to one holder at a time, for `lease` seconds; taking again keeps it, and taking when there
+        is nothing ends it. So a later notice of a subject never overtakes an earlier one, unless a lease ran out
+        under a delivery: then both of its holders deliver the same, and a delivery may come twice.
+        """
+        ...
+
+    def renew_delivery(self, subscriber: str, *, holder: str, lease: float) -> Operation[bool]:
+        """Keep the right to deliver for `lease` seconds from now; False: another holder has it."""
+        ...
+
+    def delivered(self, subscriber: str, ids: Sequence[str], *, holder: str) -> Operation[None]:
+        """Delete notices that the subscriber has taken, whoever has the right by now, and forget earlier failures."""
+        ...
+
+    def put_off_delivery(self, subscriber: str, *, holder: str, delay: float) -> Operation[None]:
+        """Give the right to deliver back after a failure, and count that; nobody takes it for `delay` seconds."""
+        ...
+
+    def undelivered(self) -> Operation[Mapping[str, int]]:
+        """How many notices wait for each subscriber that has any, known to this app or not."""
+        ...
+
+    def discard_notices(self, subscriber: str) -> Operation[int]:
+        """Delete all notices of a subscriber, for one that is gone for good; gives how many."""
         ...
 
     # --- look ------------------------------------------------------------------------------------------------

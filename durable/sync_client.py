@@ -13,6 +13,7 @@ from durable.child import Child
 from durable.child_results import child_result, reader
 from durable.durations import Duration
 from durable.errors import ConfigurationError, ExecutionNotFound, ResultTimeout
+from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, Execution, FinishedExecution, NewExecution, WakeResult
 from durable.handle import SyncHandle, only, wait_limit
 from durable.ids import IdSource, parse_id
@@ -55,11 +56,14 @@ _CALLS: Final[tuple[tuple[type[Any], Callable[[Any, Any], Any]], ...]] = (
 class Client:
     """Made by `with app.client() as client:`. Any thread may use it; it listens to nothing and polls for results."""
 
-    def __init__(self, registry: Registry, storage: Storage, ids: IdSource, *, poll_interval: float) -> None:
+    def __init__(
+        self, registry: Registry, storage: Storage, ids: IdSource, *, poll_interval: float, emitter: Emitter
+    ) -> None:
         self._registry = registry
         self._storage = storage
         self._ids = ids
         self._poll_interval = poll_interval
+        self._emitter = emitter
         self._closing = threading.Event()
 
     @overload
@@ -120,11 +124,13 @@ class Client:
 
     def cancel(self, execution_id: str, *, reason: str = "cancelled by a client") -> CancelResult:
         """See Handle.cancel. The levels below are closed by the executors."""
-        (result,) = self._run(lambda: self._storage.cancel([parse_id(execution_id)], reason=reason))
+        (result,) = self._run(
+            lambda: self._storage.cancel([parse_id(execution_id)], reason=reason, note=self._emitter.note)
+        )
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)
         if result.is_cancelled:
-            self._hint(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""))
+            self._hint(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""), *self._emitter.hints)
         return result
 
     def wait(self, handles: Sequence[SyncHandle[Any]], *, timeout: Duration | None = None) -> tuple[set[str], set[str]]:
@@ -213,17 +219,20 @@ class Client:
     def _enqueue(self, rows: list[NewExecution], connection: Any) -> list[str]:
         hints = [Hint("ready", queue) for queue in sorted({row.queue for row in rows})]
         done: list[Enqueued]
+        note = self._emitter.note
         if connection is None:
-            done = self._run(lambda: self._storage.enqueue(rows, all_or_nothing=len(rows) > 1))
+            done = self._run(lambda: self._storage.enqueue(rows, all_or_nothing=len(rows) > 1, note=note))
             self._hint(*hints)
         else:
-            done = self._storage.enqueue(rows, all_or_nothing=True).run_on(connection)
+            done = self._storage.enqueue(rows, all_or_nothing=True, note=note).run_on(connection)
             self._storage.hint(hints).run_on(connection)
         return settled_ids(rows, done)
 
     def _wake(self, task_name: str, sleeping_id: str, output: str | None, error: str | None) -> WakeResult:
-        result = self._run(lambda: self._storage.wake(task_name, sleeping_id, output=output, error=error))
-        self._hint(Hint("finished", ""), *(Hint("ready", queue) for queue in sorted(result.ready_queues)))
+        note = self._emitter.note
+        result = self._run(lambda: self._storage.wake(task_name, sleeping_id, output=output, error=error, note=note))
+        ready = (Hint("ready", queue) for queue in sorted(result.ready_queues))
+        self._hint(Hint("finished", ""), *ready, *self._emitter.hints)
         return result
 
     def _hint(self, *hints: Hint) -> None:

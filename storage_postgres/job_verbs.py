@@ -134,8 +134,9 @@ def redrive_job(key: JobKey, *, turn: NewTurn) -> Plan[Triggered]:
     ((has_dead,),) = yield Query("has_dead_events", {"id": job.id})
     if not has_dead and job.status is not JobStatus.FAILED:
         return Triggered(None, False, None)
-    is_running = yield from _is_running(job)
-    done = yield from _run_now(job, turn, is_running, is_trigger=job.kind is not JobKind.TASK)
+    # A turn that has begun keeps its events and gets no others, also between attempts; another follows it.
+    has_begun = job.turn_cause is not None or (yield from _is_running(job))
+    done = yield from _run_now(job, turn, has_begun, is_trigger=job.kind is not JobKind.TASK)
     # Only now: an active job with pending events must have a turn.
     yield Query("return_events", {"id": job.id, "turn": None, "is_dead": True})
     return done._replace(job=(yield from _lock(key)))
@@ -145,8 +146,10 @@ def take_turns(turns: Sequence[TurnToTake]) -> Plan[list[TakenTurn]]:
     if not turns:
         return []
     pairs = {"id": plain(turn.turn_id for turn in turns), "fence": plain(turn.fence for turn in turns)}
-    held: dict[str, str] = {row[0]: row[1] for row in (yield Query("lock_turn_jobs", pairs))}
-    taken = [turn for turn in turns if turn.turn_id in held]
+    locked = yield Query("lock_turn_jobs", pairs)
+    held: dict[str, str] = {turn_id: job_id for turn_id, _, job_id in locked}
+    current = {(turn_id, fence) for turn_id, fence, _ in locked}
+    taken = [turn for turn in turns if (turn.turn_id, turn.fence) in current]
     if not taken:
         return []
     params = {

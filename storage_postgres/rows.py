@@ -18,9 +18,20 @@ from durable.execution import (
     Settlement,
     Status,
 )
+from durable.notice import NewNotice
 from storage_postgres.arrays import plain, texts
 
-__all__ = ["child_columns", "child_outcome", "claimed", "execution", "finished", "new_columns", "settlement_columns"]
+__all__ = [
+    "child_columns",
+    "child_outcome",
+    "claimed",
+    "execution",
+    "finished",
+    "new_columns",
+    "notice_columns",
+    "settled_notice_columns",
+    "settlement_columns",
+]
 
 _KINDS = {kind.value: kind for kind in Kind}
 _PHASES = {phase.value: phase for phase in Phase}
@@ -81,7 +92,7 @@ def settlement_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
     """The columns of a settle, by parameter name, in id order: rows are locked in the order they stand here."""
     ordered = sorted(settlements, key=lambda settlement: settlement.id)
     (ids, fences, statuses, phases, attempts, deliveries, iterations, delays, outputs, run_outputs, errors, reasons,
-     children, _) = zip(*ordered, strict=True)  # fmt: skip
+     children, *_) = zip(*ordered, strict=True)  # fmt: skip
     return {
         "id": plain(ids),
         "fence": plain(fences),
@@ -102,3 +113,18 @@ def settlement_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
 def child_columns(children: Sequence[NewExecution]) -> dict[str, object]:
     """The columns of the children that a settle inserts; nothing without any, because its statement has none then."""
     return new_columns(children, "child_") if children else {}
+
+
+def notice_columns(notices: Iterable[NewNotice], prefix: str = "") -> dict[str, object]:
+    """The columns of the notices to be stored, by parameter name."""
+    columns = list(zip(*notices, strict=True)) or [()] * len(NewNotice._fields)
+    return {
+        prefix + name: plain(column) if name == "id" else texts(column)
+        for name, column in zip(NewNotice._fields, columns, strict=True)
+    }
+
+
+def settled_notice_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
+    """The notices of a settle, each with the id of the turn it is stored with."""
+    pairs = [(settlement.id, notice) for settlement in settlements for notice in settlement.notices]
+    return {"note_turn": plain([id_ for id_, _ in pairs]), **notice_columns([notice for _, notice in pairs], "note_")}

@@ -17,6 +17,7 @@ from durable.execution import (
     Enqueued,
     Execution,
     FinishedExecution,
+    Kind,
     NewExecution,
     Recovered,
     Settled,
@@ -40,9 +41,10 @@ from durable.job import (
     Triggered,
     TurnToTake,
 )
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint
+from durable.notice import NewNotice, TakenNotices
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
-from storage_postgres import job_verbs, verbs
+from storage_postgres import job_verbs, outbox, verbs
 from storage_postgres.connections import Connections, PostgresLane
 from storage_postgres.failures import is_transient, translated
 from storage_postgres.listen import channel_of, hints_of, payloads_of
@@ -106,13 +108,17 @@ class PostgresStorage:
     def _do(self, make_plan: Callable[[], Plan[T]], *, transaction: bool = False) -> PostgresOperation[T]:
         return PostgresOperation(self.connections, make_plan, transaction)
 
+    def _noted(self, make_plan: Callable[..., Plan[T]], note: Note | None) -> PostgresOperation[T]:
+        """A verb that ends executions: one statement, unless their ends are to be noted with it."""
+        return self._do(partial(make_plan, note=note), transaction=note is not None)
+
     # --- verbs ---------------------------------------------------------------------------------------------
 
     def enqueue(
-        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False
+        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None
     ) -> PostgresOperation[list[Enqueued]]:
-        plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing)
-        return self._do(plan, transaction=all_or_nothing)
+        plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing, note=note)
+        return self._do(plan, transaction=all_or_nothing or (note is not None and _has_sleepers(rows)))
 
     def claim(
         self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
@@ -129,9 +135,11 @@ class PostgresStorage:
     def heartbeat(self, beats: Sequence[tuple[str, int, str]]) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.heartbeat, beats))
 
-    def settle(self, settlements: Sequence[Settlement]) -> PostgresOperation[Settled]:
+    def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> PostgresOperation[Settled]:
+        # One statement commits by itself; jobs, and sleeping children that are to be noted, need more.
+        is_noted = note is not None and any(_has_sleepers(item.children) for item in settlements)
         has_jobs = any(item.job is not None for item in settlements)
-        return self._do(partial(verbs.settle, settlements), transaction=has_jobs)
+        return self._do(partial(verbs.settle, settlements, note=note), transaction=is_noted or has_jobs)
 
     def settled(self, pairs: Sequence[tuple[str, int]]) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.settled, pairs))
@@ -140,15 +148,15 @@ class PostgresStorage:
         return self._do(partial(verbs.children, parent_ids))
 
     def wake(
-        self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None
+        self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None, note: Note | None = None
     ) -> PostgresOperation[WakeResult]:
-        return self._do(partial(verbs.wake, task_name, sleeping_id, output=output, error=error))
+        return self._noted(partial(verbs.wake, task_name, sleeping_id, output=output, error=error), note)
 
-    def apply_wakeups(self, *, limit: int) -> PostgresOperation[Settled]:
-        return self._do(partial(verbs.apply_wakeups, limit=limit))
+    def apply_wakeups(self, *, limit: int, note: Note | None = None) -> PostgresOperation[Settled]:
+        return self._noted(partial(verbs.apply_wakeups, limit=limit), note)
 
-    def expire_waits(self, *, limit: int) -> PostgresOperation[Settled]:
-        return self._do(partial(verbs.expire_waits, limit=limit, error=EXPIRED))
+    def expire_waits(self, *, limit: int, note: Note | None = None) -> PostgresOperation[Settled]:
+        return self._noted(partial(verbs.expire_waits, limit=limit, error=EXPIRED), note)
 
     def duties(self) -> PostgresOperation[Duties]:
         return self._do(verbs.duties)
@@ -156,11 +164,13 @@ class PostgresStorage:
     def next_due(self, *, queues: Sequence[str], task_names: Sequence[str]) -> PostgresOperation[datetime | None]:
         return self._do(partial(verbs.next_due, queues=queues, task_names=task_names))
 
-    def recover(self, *, limit: int) -> PostgresOperation[list[Recovered]]:
-        return self._do(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED))
+    def recover(self, *, limit: int, note: Note | None = None) -> PostgresOperation[list[Recovered]]:
+        return self._noted(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED), note)
 
-    def cancel(self, ids: Sequence[str], *, reason: str) -> PostgresOperation[list[CancelResult]]:
-        return self._do(partial(verbs.cancel, ids, reason=reason, error=cancelled(reason)))
+    def cancel(
+        self, ids: Sequence[str], *, reason: str, note: Note | None = None
+    ) -> PostgresOperation[list[CancelResult]]:
+        return self._noted(partial(verbs.cancel, ids, reason=reason, error=cancelled(reason)), note)
 
     def pick_up_cancelled(self, *, executor_id: str, limit: int) -> PostgresOperation[list[str]]:
         return self._do(partial(verbs.pick_up_cancelled, executor_id=executor_id, limit=limit))
@@ -171,8 +181,10 @@ class PostgresStorage:
     def claim_closes(self, *, limit: int, lease: float) -> PostgresOperation[list[str]]:
         return self._do(partial(verbs.claim_closes, limit=limit, lease=lease))
 
-    def close_trees(self, ids: Sequence[str], *, reason: str) -> PostgresOperation[list[CancelResult]]:
-        return self._do(partial(verbs.close_trees, ids, reason=reason, error=cancelled(reason)))
+    def close_trees(
+        self, ids: Sequence[str], *, reason: str, note: Note | None = None
+    ) -> PostgresOperation[list[CancelResult]]:
+        return self._noted(partial(verbs.close_trees, ids, reason=reason, error=cancelled(reason)), note)
 
     def recover_closes(self, *, limit: int) -> PostgresOperation[int]:
         return self._do(partial(verbs.recover_closes, limit=limit))
@@ -225,6 +237,29 @@ class PostgresStorage:
     def forget_events(self, *, limit: int) -> PostgresOperation[int]:
         return self._do(partial(job_verbs.forget_events, limit=limit))
 
+    def emit(self, notices: Sequence[NewNotice]) -> PostgresOperation[None]:
+        return self._do(partial(outbox.emit, notices))
+
+    def take_notices(
+        self, subscriber: str, *, holder: str, limit: int, lease: float
+    ) -> PostgresOperation[TakenNotices]:
+        return self._do(partial(outbox.take_notices, subscriber, holder=holder, limit=limit, lease=lease))
+
+    def renew_delivery(self, subscriber: str, *, holder: str, lease: float) -> PostgresOperation[bool]:
+        return self._do(partial(outbox.renew_delivery, subscriber, holder=holder, lease=lease))
+
+    def delivered(self, subscriber: str, ids: Sequence[str], *, holder: str) -> PostgresOperation[None]:
+        return self._do(partial(outbox.delivered, subscriber, ids, holder=holder))
+
+    def put_off_delivery(self, subscriber: str, *, holder: str, delay: float) -> PostgresOperation[None]:
+        return self._do(partial(outbox.put_off_delivery, subscriber, holder=holder, delay=delay))
+
+    def undelivered(self) -> PostgresOperation[Mapping[str, int]]:
+        return self._do(outbox.undelivered)
+
+    def discard_notices(self, subscriber: str) -> PostgresOperation[int]:
+        return self._do(partial(outbox.discard_notices, subscriber))
+
     def now(self) -> PostgresOperation[datetime]:
         return self._do(verbs.now)
 
@@ -271,3 +306,7 @@ class PostgresStorage:
             return
         async for hint in hints_of(self.connections, self._channel):
             yield hint
+
+
+def _has_sleepers(rows: Sequence[NewExecution]) -> bool:
+    return any(row.kind is Kind.SLEEPING for row in rows)

@@ -24,10 +24,11 @@ from durable.execution import (
     Status,
     WakeResult,
 )
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Note
 from storage_postgres import rows as to
 from storage_postgres.arrays import plain, texts
 from storage_postgres.job_verbs import commit_jobs, hold_jobs
+from storage_postgres.outbox import note_ends
 from storage_postgres.plan import Plan, Query, Undo
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ def _pairs(pairs: Sequence[tuple[str, int]]) -> dict[str, object]:
 # --- enqueue -------------------------------------------------------------------------------------------------
 
 
-def enqueue(rows: Sequence[NewExecution], *, all_or_nothing: bool) -> Plan[list[Enqueued]]:
+def enqueue(rows: Sequence[NewExecution], *, all_or_nothing: bool, note: Note | None = None) -> Plan[list[Enqueued]]:
     if not rows:
         return []
     stored = {row[0] for row in (yield Query("enqueue", to.new_columns(sorted(rows, key=_by_key))))}
@@ -53,7 +54,7 @@ def enqueue(rows: Sequence[NewExecution], *, all_or_nothing: bool) -> Plan[list[
     if all_or_nothing and any(result.is_conflict for result in results):
         raise Undo([result._replace(is_new=False) for result in results])
     if any(row.kind == Kind.SLEEPING for row in rows):
-        yield Query("apply_wakeups", {"task_name": None, "sleeping_id": None, "limit": 1000})
+        yield from apply_wakeups(limit=1000, note=note)
     return results
 
 
@@ -132,12 +133,12 @@ def heartbeat(beats: Sequence[tuple[str, int, str]]) -> Plan[frozenset[str]]:
 # --- settle --------------------------------------------------------------------------------------------------
 
 
-def settle(settlements: Sequence[Settlement]) -> Plan[Settled]:
+def settle(settlements: Sequence[Settlement], *, note: Note | None = None) -> Plan[Settled]:
     """One statement, unless turns of jobs end: their jobs are held first and written after what was accepted."""
     if not any(item.job for item in settlements):
-        return (yield from _settle(settlements))
+        return (yield from _settle(settlements, note))
     busy = yield from hold_jobs(settlements)
-    settled = yield from _settle([item for item in settlements if item.id not in busy])
+    settled = yield from _settle([item for item in settlements if item.id not in busy], note)
     commits = {item.id: item.job for item in settlements if item.job is not None and item.id in settled.accepted}
     if not commits:
         return settled._replace(busy=busy)
@@ -145,17 +146,25 @@ def settle(settlements: Sequence[Settlement]) -> Plan[Settled]:
     return Settled(settled.accepted, settled.ready_queues | queues, busy)
 
 
-def _settle(settlements: Sequence[Settlement]) -> Plan[Settled]:
+def _settle(settlements: Sequence[Settlement], note: Note | None) -> Plan[Settled]:
     if not settlements:
         return _NOTHING_SETTLED
     spawned = [child for item in settlements for child in item.children]
-    name = "settle_and_spawn" if spawned else "settle"
-    ((count, ids, queues),) = yield Query(name, to.settlement_columns(settlements) | to.child_columns(spawned))
+    ((count, ids, queues),) = yield _settling(settlements, spawned)
     accepted = frozenset(ids) if count < len(settlements) else frozenset(item.id for item in settlements)
     if any(child.kind == Kind.SLEEPING for child in spawned):
-        woken = yield from apply_wakeups(limit=1000)
+        woken = yield from apply_wakeups(limit=1000, note=note)
         queues = {*queues, *woken.ready_queues}
     return Settled(accepted, frozenset(queues))
+
+
+def _settling(settlements: Sequence[Settlement], spawned: Sequence[NewExecution]) -> Query:
+    """The shortest statement for what there is."""
+    columns = to.settlement_columns(settlements)
+    if any(item.notices for item in settlements):
+        notes = to.settled_notice_columns(settlements)
+        return Query("settle_and_note", columns | to.new_columns(spawned, "child_") | notes)
+    return Query("settle_and_spawn" if spawned else "settle", columns | to.child_columns(spawned))
 
 
 def settled(pairs: Sequence[tuple[str, int]]) -> Plan[frozenset[str]]:
@@ -171,25 +180,30 @@ def children(parent_ids: Sequence[str]) -> Plan[list[ChildOutcome]]:
 # --- wake ----------------------------------------------------------------------------------------------------
 
 
-def wake(task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> Plan[WakeResult]:
+def wake(
+    task_name: str, sleeping_id: str, *, output: str | None, error: str | None, note: Note | None = None
+) -> Plan[WakeResult]:
     name = {"task_name": task_name, "sleeping_id": sleeping_id}
     found = yield from get_sleeping(task_name, sleeping_id)
     ready: frozenset[str] = frozenset()
     if found is None or not found.is_finished:
         yield Query("keep_wakeup", {**name, "output": output, "error": error})
-        ((_, queues),) = yield Query("apply_wakeups", {**name, "limit": 1})
+        ((ids, queues),) = yield Query("apply_wakeups", {**name, "limit": 1})
+        yield from note_ends(ids, note)
         ready = frozenset(queues)
         found = yield from get_sleeping(task_name, sleeping_id)
     return WakeResult(None, None) if found is None else WakeResult(found.id, found.status, ready)
 
 
-def apply_wakeups(*, limit: int) -> Plan[Settled]:
+def apply_wakeups(*, limit: int, note: Note | None = None) -> Plan[Settled]:
     ((ids, queues),) = yield Query("apply_wakeups", {"task_name": None, "sleeping_id": None, "limit": limit})
+    yield from note_ends(ids, note)
     return Settled(frozenset(ids), frozenset(queues))
 
 
-def expire_waits(*, limit: int, error: str) -> Plan[Settled]:
+def expire_waits(*, limit: int, error: str, note: Note | None = None) -> Plan[Settled]:
     ((ids, queues),) = yield Query("expire_waits", {"limit": limit, "expired_error": error})
+    yield from note_ends(ids, note)
     return Settled(frozenset(ids), frozenset(queues))
 
 
@@ -216,13 +230,15 @@ def next_due(*, queues: Sequence[str], task_names: Sequence[str]) -> Plan[dateti
     return at
 
 
-def recover(*, limit: int, lost_error: str, poisoned_error: str) -> Plan[list[Recovered]]:
+def recover(*, limit: int, lost_error: str, poisoned_error: str, note: Note | None = None) -> Plan[list[Recovered]]:
     found = yield Query("recover", {"limit": limit, "lost_error": lost_error, "poisoned_error": poisoned_error})
+    yield from note_ends([id_ for id_, *_ in found], note)
     return [Recovered(id_, Status(status), queue, executor) for id_, status, queue, executor in found]
 
 
-def cancel(ids: Sequence[str], *, reason: str, error: str) -> Plan[list[CancelResult]]:
+def cancel(ids: Sequence[str], *, reason: str, error: str, note: Note | None = None) -> Plan[list[CancelResult]]:
     found = yield Query("cancel", {"ids": plain(ids), "reason": reason, "error": error})
+    yield from note_ends([id_ for id_, _, is_open in found if is_open], note)
     by_id = {id_: CancelResult(id_, Status(status), is_open) for id_, status, is_open in found}
     return [by_id.get(id_, CancelResult(id_, None, False)) for id_ in ids]
 
@@ -239,8 +255,9 @@ def claim_closes(*, limit: int, lease: float) -> Plan[list[str]]:
     return [id_ for (id_,) in (yield Query("claim_closes", {"limit": limit, "lease": lease}))]
 
 
-def close_trees(ids: Sequence[str], *, reason: str, error: str) -> Plan[list[CancelResult]]:
+def close_trees(ids: Sequence[str], *, reason: str, error: str, note: Note | None = None) -> Plan[list[CancelResult]]:
     found = yield Query("close_trees", {"ids": plain(ids), "reason": reason, "error": error})
+    yield from note_ends([id_ for id_, _, is_cancelled in found if is_cancelled], note)
     return [CancelResult(id_, Status(status), done) for id_, status, done in found]
 
 

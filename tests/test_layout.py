@@ -171,6 +171,12 @@ def test_every_command_is_in_the_documentation() -> None:
     assert [name for name in COMMANDS if f"durable {name}" not in text] == []
 
 
+def test_every_event_is_documented() -> None:
+    text = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
+
+    assert [name for name in durable.EventName if f"`{name}`" not in text] == []
+
+
 def test_every_verb_of_the_seam_is_called_by_the_contract() -> None:
     verbs = {
         name

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from durable.durations import Duration
 from durable.execution import Status
-from durable.job import Appended, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy
+from durable.job import Appended, Job, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy, events_due_at
 from durable.jobs.errors import DuplicateEventError
 from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
 from durable.jobs.results import AddResult, ClearResult, DebounceStatus, FlushResult, RedriveResult, ShownStatus
@@ -39,21 +39,19 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
         return AddResult(
             new.key.instance_id,
             done.pending_count,
-            _flush_at(done, self.spec.policy),
+            _flush_at(done, done.due_at, self.spec.policy),
             created=done.pending_count == 1 and not done.is_duplicate,
             duplicate=done.is_duplicate and event_id is not None,
         )
 
     def flush_script(self, key: str, *, wait: bool, timeout: Duration | None) -> Script[FlushResult]:
         job_key = self.spec.job_key(key)
-        before = yield from self.view(key)
         done = yield from self.triggered(job_key, only_pending=True)
-        count = 0 if before is None else before.job.pending_count
         if done.job is None or not (done.job.is_triggered or done.is_queued):
             return FlushResult(job_key.instance_id, False, False, 0, "empty")
         if wait:
             yield from self.wait_for_trigger(job_key, done, timeout)
-        return FlushResult(job_key.instance_id, wait, True, count, "manual")
+        return FlushResult(job_key.instance_id, wait, True, done.job.pending_count, "manual")
 
     def clear_script(self, key: str) -> Script[ClearResult]:
         job_key = self.spec.job_key(key)
@@ -70,12 +68,15 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
             return DebounceStatus(status=ShownStatus.NOT_FOUND)
         job = found.job
         is_waiting = found.turn_status is Status.READY and not found.turn_attempts and job.pending_count > 0
+        shown = attempted(self, found)
+        if is_waiting and not job.is_triggered:
+            shown["next_run_at"] = _flush_at(job, found.turn_due_at, self.spec.policy)
         return DebounceStatus(
             status=shown_status(job),
             event_count=job.pending_count,
             started_at=job.pending_first_at,
-            will_flush_at=found.turn_due_at if is_waiting else None,
-            **attempted(self, found),
+            will_flush_at=shown["next_run_at"] if is_waiting else None,
+            **shown,
         )
 
     def events_script(self, key: str) -> Script[list[E]]:
@@ -91,13 +92,12 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
         return state
 
 
-def _flush_at(done: Appended, policy: TurnPolicy) -> Any:
-    """When the open batch flushes, as the event found it; a sliding window has moved on beyond the turn's moment."""
-    if done.due_at is None or policy.max_wait is None or policy.window is None or done.pending_first_at is None:
-        return done.due_at
-    if policy.max_events is not None and done.pending_count >= policy.max_events:
-        return done.due_at
-    return max(done.due_at, done.pending_first_at + timedelta(seconds=min(policy.window, policy.max_wait)))
+def _flush_at(pending: Job | Appended, turn_due_at: datetime | None, policy: TurnPolicy) -> datetime | None:
+    """When the open batch flushes. A sliding window moves beyond the turn's moment, which then finds nothing to do."""
+    if turn_due_at is None or policy.max_wait is None:
+        return turn_due_at
+    events_at = events_due_at(pending, policy)
+    return turn_due_at if events_at is None else max(turn_due_at, events_at)
 
 
 class Debounce(_Calls[S, E]):

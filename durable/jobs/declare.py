@@ -9,12 +9,13 @@ from durable.checks import integer
 from durable.codec import Codec
 from durable.definition import Definition
 from durable.durations import Duration, seconds
-from durable.errors import ConfigurationError
+from durable.errors import ConfigurationError, SerializationError
 from durable.execution import DEFAULT_QUEUE
 from durable.job import JobKind, TurnPolicy
 from durable.jobs.context import ContinuousContext, DebounceContext
 from durable.jobs.continuous import Continuous
 from durable.jobs.debounce import Debounce
+from durable.jobs.handlers import checked_handler, checked_reducer
 from durable.jobs.keyed import JobHome, Keyed
 from durable.jobs.schedule import Schedule
 from durable.jobs.spec import AT_ONCE, ContinuousSpec, DebounceSpec, KeyedSpec, OnExhausted, TaskSpec
@@ -147,6 +148,12 @@ class JobDeclarations:
             raise ConfigurationError("give state and reducer together, or neither")
         dedupe = seconds(dedupe_window, "dedupe_window", maximum=LONGEST_WINDOW)
 
+        if reducer is None and initial_state is not None:
+            raise ConfigurationError("initial_state is for a reducer; without one the state is the last event")
+        if reducer is not None:
+            checked_reducer(reducer)
+            self._check_initial(initial_state, state)
+
         def declare(function: Callable[..., Any]) -> Debounce[Any, Any]:
             own = _name(function, name)
             spec = DebounceSpec(
@@ -185,6 +192,14 @@ class JobDeclarations:
         return self._keep(Task[S, E](spec, self._declare(spec, None, NO_RETRY, options), self._home_of_jobs))
 
     # --- inside --------------------------------------------------------------------------------------------
+
+    def _check_initial(self, initial_state: Any, state: Any) -> None:
+        if initial_state is None:
+            return
+        try:
+            self._codec_of_jobs().value(state, "state").dump(initial_state, "initial_state")
+        except SerializationError as error:
+            raise ConfigurationError(str(error)) from None
 
     def _common(self, kind: JobKind, name: str, state: Any, options: JobOptions) -> dict[str, Any]:
         on_exhausted = options.get("on_exhausted", "fail")
@@ -230,8 +245,7 @@ class JobDeclarations:
 
 
 def _name(function: Callable[..., Any], name: str | None) -> str:
-    if not callable(function):
-        raise ConfigurationError(f"a job is made from a function, not from {type(function).__name__}")
+    checked_handler(function, "a job", "ctx")
     return checked_name(getattr(function, "__name__", "") if name is None else name, "the job's name")
 
 

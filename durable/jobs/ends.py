@@ -35,12 +35,6 @@ class Ends:
         self.taken = taken
         self._now = now
 
-    def first_attempt_at(self) -> datetime:
-        """When the first attempt of this turn began; a turn may have been stored long before it was due."""
-        assert self.taken is not None
-        carried = self._claimed.run_output
-        return self.taken.now if self._claimed.attempts == 1 or carried is None else datetime.fromisoformat(carried)
-
     def nothing(self) -> JobCommit:
         """The turn was not due, or its slot is not run: only what is due next is asked anew."""
         return self._commit(runs=0, events=EventsEnd.KEPT)
@@ -69,12 +63,7 @@ class Ends:
         return self._commit(runs=1)._replace(status=JobStatus.TERMINATED, reason=reason)
 
     def close(self, settlement: Settlement) -> Settlement:
-        """A settlement of the turn's execution with what its job must know: nothing before its last attempt.
-
-        Before that it carries over when the first one began.
-        """
-        if settlement.status not in FINISHED and self.taken is not None:
-            return settlement._replace(run_output=self.first_attempt_at().isoformat())
+        """A settlement of the turn's execution with what its job must know: nothing before its last attempt."""
         if settlement.status not in FINISHED or settlement.job is not None:
             return settlement
         return settlement._replace(job=self._failed(settlement.error))

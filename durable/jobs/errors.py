@@ -53,7 +53,9 @@ class JobValidationError(JobError, InvalidInput):
 
     def __init__(self, instance_id: str, detail: str) -> None:
         self.instance_id = instance_id
-        InvalidInput.__init__(self, instance_id, detail)
+        self.task = instance_id
+        self.detail = detail
+        ValueError.__init__(self, f"job {instance_id}: {detail}")
 
 
 class JobExecutionError(JobError):

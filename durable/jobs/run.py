@@ -104,6 +104,9 @@ class _Handling:
         turn.state = self._spec.load_state(job)
         try:
             await self._handle()
+            if self._spec.handlers.on_error is not None and turn.state is not None:
+                # A state that does not fit is a failure of the handler too, not only of the commit.
+                self._spec.dump_state(turn.state, job.job_key.instance_id)
         except (TerminateTurn, LeaseLost):
             raise
         except Exception as error:

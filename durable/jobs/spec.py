@@ -144,9 +144,14 @@ class DebounceSpec(_EventSpec):
     reducer: Callable[[Any, Any], Any] | None
     handler: Callable[..., Any]
 
+    @cached_property
+    def _initial(self) -> str | None:
+        return None if self.initial_state is None else self.state_shape.dump(self.initial_state, "initial_state")
+
     def fold(self, events: tuple[Any, ...], instance_id: str) -> Any:
         """The state of a batch; without a reducer its last event."""
-        state = self.initial_state
+        # Read anew each time: a reducer may change what it is given.
+        state = None if self._initial is None else self.state_shape.load(self._initial, "initial_state")
         for event in events:
             state = event if self.reducer is None else self.reducer(state, event)
         # As a state it must fit its type, whatever the reducer gave.

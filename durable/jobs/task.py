@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from durable.durations import Duration
 from durable.errors import ConfigurationError
 from durable.job import JobView, NewEvent
 from durable.jobs.context import ErrorContext, EventContext, ExecuteContext, IdleContext
 from durable.jobs.errors import DuplicateEventError
+from durable.jobs.handlers import checked_handler
 from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
 from durable.jobs.results import (
     RedriveResult,
@@ -27,6 +28,10 @@ __all__ = ["SyncTask", "Task"]
 
 S = TypeVar("S")
 E = TypeVar("E")
+
+_PARAMETERS: Final = {
+    "on_event": ("ctx", "event"), "execute": ("ctx",), "on_idle": ("ctx",), "on_error": ("ctx", "error"),
+}  # fmt: skip
 
 OnEvent = Callable[[EventContext[S, E], E], Any]
 Execute = Callable[[ExecuteContext[S]], Any]
@@ -102,8 +107,7 @@ class Task(_Calls[S, E]):
         return function
 
     def _set(self, which: str, function: Callable[..., Any]) -> None:
-        if not callable(function):
-            raise ConfigurationError(f"{which} takes a function, not {type(function).__name__}")
+        checked_handler(function, which, *_PARAMETERS[which])
         if getattr(self.spec.handlers, which) is not None:
             raise ConfigurationError(f"Task job {self.name!r} has an {which} handler already")
         setattr(self.spec.handlers, which, function)

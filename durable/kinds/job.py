@@ -30,9 +30,9 @@ async def run(turn: Turn) -> JobTurned:
         raise LeaseLost(claimed.id, claimed.fence)
     began = services.clock.monotonic()
     ends.begin(taken, lambda: taken.now + timedelta(seconds=services.clock.monotonic() - began))
-    # A turn is stored when the one before it ends: a limit on its retries counts from its first attempt.
-    elapsed = (taken.now - ends.first_attempt_at()).total_seconds()
-    turn.attempt.claimed = claimed._replace(age=elapsed)
+    turn.attempt.about = taken
+    if taken.job.turn_began_at is not None:
+        turn.attempt.age = (taken.now - taken.job.turn_began_at).total_seconds()
     if claimed.deliveries > turn.definition.options.max_deliveries:
         message = _POISONED.format(count=claimed.deliveries - 1)
         raise EndedBy(ErrorInfo("poisoned", message, is_retryable=False))

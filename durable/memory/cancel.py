@@ -7,16 +7,18 @@ from collections.abc import Sequence
 
 from durable.errors import TransitionRefused
 from durable.execution import CancelResult, Execution, Kind, Status
+from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents
 from durable.memory.records import moved
 from durable.memory.store import Transaction
+from durable.storage import Note
 from durable.stored_errors import cancelled
 from durable.transitions import Event
 
 __all__ = ["cancel", "cancel_record", "pick_up_cancelled", "redrive"]
 
 
-def cancel(tx: Transaction, ids: Sequence[str], *, reason: str) -> list[CancelResult]:
+def cancel(tx: Transaction, ids: Sequence[str], *, reason: str, note: Note | None) -> list[CancelResult]:
     before = {id_: tx.executions.get(id_) for id_ in ids}
     ending = {record.id: record for record in before.values() if record is not None and _is_cancellable(record)}
     # A parent that this call ends as well must not be woken by its child: it only counts, before it ends itself.
@@ -28,6 +30,7 @@ def cancel(tx: Transaction, ids: Sequence[str], *, reason: str) -> list[CancelRe
         for record in ending.values()
     ]
     tell_parents(tx, [record for record in ended if record.parent_id not in ending])
+    note_ends(tx, note, ended)
     return [_result(id_, before[id_]) for id_ in ids]
 
 

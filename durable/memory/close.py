@@ -7,9 +7,11 @@ from datetime import timedelta
 
 from durable.execution import CancelResult, CloseStatus
 from durable.memory.cancel import cancel_record
+from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents, unfinished_children
 from durable.memory.records import changed
 from durable.memory.store import Transaction
+from durable.storage import Note
 from durable.transitions import CloseEvent, apply_close
 
 __all__ = ["claim_closes", "close_trees", "recover_closes"]
@@ -31,7 +33,7 @@ def claim_closes(tx: Transaction, *, limit: int, lease: float) -> list[str]:
     ]
 
 
-def close_trees(tx: Transaction, ids: Sequence[str], *, reason: str) -> list[CancelResult]:
+def close_trees(tx: Transaction, ids: Sequence[str], *, reason: str, note: Note | None) -> list[CancelResult]:
     results: list[CancelResult] = []
     for id_ in dict.fromkeys(ids):
         parent = tx.executions.get(id_)
@@ -39,7 +41,9 @@ def close_trees(tx: Transaction, ids: Sequence[str], *, reason: str) -> list[Can
             continue
         children = unfinished_children(tx, id_)
         results += [CancelResult(child.id, child.status, True) for child in children]
-        tell_parents(tx, [cancel_record(tx, child, reason=reason) for child in children])
+        cancelled = [cancel_record(tx, child, reason=reason) for child in children]
+        tell_parents(tx, cancelled)
+        note_ends(tx, note, cancelled)
         _close_if_empty(tx, id_)
     return results
 

@@ -8,11 +8,14 @@ from durable.execution import Enqueued, Kind, NewExecution
 from durable.memory.records import first_record
 from durable.memory.store import Transaction
 from durable.memory.wake import meet
+from durable.storage import Note
 
 __all__ = ["enqueue", "existing_for", "store_row"]
 
 
-def enqueue(tx: Transaction, rows: Sequence[NewExecution], *, all_or_nothing: bool) -> list[Enqueued]:
+def enqueue(
+    tx: Transaction, rows: Sequence[NewExecution], *, all_or_nothing: bool, note: Note | None
+) -> list[Enqueued]:
     draft: list[NewExecution] = []
     results: list[Enqueued] = []
     for row in rows:
@@ -25,7 +28,8 @@ def enqueue(tx: Transaction, rows: Sequence[NewExecution], *, all_or_nothing: bo
         for row in draft:
             _take_back(tx, row)
         return [result._replace(is_new=False) for result in results]
-    meet(tx, [(row.task_name, row.sleeping_id) for row in draft if row.kind is Kind.SLEEPING and row.sleeping_id])
+    names = [(row.task_name, row.sleeping_id) for row in draft if row.kind is Kind.SLEEPING and row.sleeping_id]
+    meet(tx, names, note)
     return results
 
 

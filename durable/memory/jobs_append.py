@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from durable.job import ENDED, Appended, Job, JobKey, JobStatus, NewEvent, NewJob, Started
-from durable.memory.jobs_inbox import counted, drop_events, events_due_at, events_of, put_events
+from durable.job import ENDED, Appended, Job, JobKey, JobStatus, NewEvent, NewJob, Started, events_due_at
+from durable.memory.jobs_inbox import counted, drop_events, events_of, put_events
 from durable.memory.jobs_turns import due_turn, insert_turn, is_untried, job_under, live_turn, put_job
 from durable.memory.store import EventStatus, InboxEvent, Transaction
 
@@ -41,6 +41,7 @@ def _incarnation(tx: Transaction, key: JobKey, job_id: str, before: Job | None) 
         turn_id=None,
         turn_cause=None,
         turn_slot=None,
+        turn_began_at=None,
         is_triggered=False,
         scheduled_at=None,
         run_count=0,
@@ -125,6 +126,7 @@ def _appended(
         is_duplicate,
         job.pending_count,
         job.pending_first_at,
+        job.pending_last_at,
         turn.due_at if turn is not None and is_untried(job, turn) else None,
         job.scheduled_at,
         ready_queue,

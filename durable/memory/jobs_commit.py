@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from durable.execution import Execution
-from durable.job import ENDED, EventsEnd, Job, JobCommit, JobStatus
-from durable.memory.jobs_inbox import drop_events, events_due_at, give_back, put_events, taken_by
+from durable.job import ENDED, EventsEnd, Job, JobCommit, JobStatus, events_due_at
+from durable.memory.jobs_inbox import drop_events, give_back, put_events, taken_by
 from durable.memory.jobs_operate import ended
 from durable.memory.jobs_turns import insert_turn, job_of, put_job
 from durable.memory.store import EventStatus, Transaction
@@ -19,7 +19,7 @@ def commit_job(tx: Transaction, turn: Execution, commit: JobCommit) -> str | Non
     job = job_of(tx, turn)
     assert job is not None, f"turn {turn.id} ran under its fence, and is the turn of no job"
     job = _end_events(tx, _written(tx, job, commit), turn.id, commit.events)
-    job = job._replace(turn_id=None, turn_cause=None, turn_slot=None)
+    job = job._replace(turn_id=None, turn_cause=None, turn_slot=None, turn_began_at=None)
     if commit.status in ENDED:
         put_job(tx, ended(tx, job, commit.status, commit.reason))
         return None

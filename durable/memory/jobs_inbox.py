@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
 
-from durable.job import Job, StoredEvent, TurnPolicy
+from durable.job import Job, StoredEvent
 from durable.memory.store import EventStatus, InboxEvent, Transaction
 
 __all__ = [
     "counted",
     "drop_events",
-    "events_due_at",
     "events_of",
     "give_back",
     "mark_events",
@@ -71,17 +69,3 @@ def counted(tx: Transaction, job: Job) -> Job:
         pending_first_at=received[0] if received else None,
         pending_last_at=received[-1] if received else None,
     )
-
-
-def events_due_at(job: Job, policy: TurnPolicy) -> datetime | None:
-    """When the pending events make a turn due; None without any."""
-    first_at, last_at = job.pending_first_at, job.pending_last_at
-    if first_at is None or last_at is None:
-        return None
-    is_full = policy.max_events is not None and job.pending_count >= policy.max_events
-    if policy.window is None or is_full:
-        return first_at
-    window = timedelta(seconds=policy.window)
-    if policy.max_wait is None:
-        return first_at + window
-    return min(last_at + window, first_at + timedelta(seconds=policy.max_wait))

@@ -70,7 +70,8 @@ def redrive_job(tx: Transaction, key: JobKey, *, turn: NewTurn) -> Triggered:
 def end_job(tx: Transaction, key: JobKey, *, reason: str | None) -> Job | None:
     job = living_job(tx, key)
     if job is not None:
-        put_job(tx, ended(tx, end_turn(tx, job, reason="job_ended"), JobStatus.TERMINATED, reason))
+        without_turn = end_turn(tx, job, reason="job_ended", message=reason or "the job was ended")
+        put_job(tx, ended(tx, without_turn, JobStatus.TERMINATED, reason))
     return job
 
 
@@ -84,6 +85,7 @@ def ended(tx: Transaction, job: Job, status: JobStatus, reason: str | None) -> J
         turn_id=None,
         turn_cause=None,
         turn_slot=None,
+        turn_began_at=None,
         is_triggered=False,
         scheduled_at=None,
         ended_at=tx.now,
@@ -98,7 +100,8 @@ def clear_job(tx: Transaction, key: JobKey) -> tuple[Job, bool] | None:
         drop_events(tx, job.id, lambda event: event.status is EventStatus.PENDING)
         put_job(tx, counted(tx, job))
         return job, True
-    put_job(tx, ended(tx, end_turn(tx, job, reason="job_cleared"), JobStatus.CLEARED, None))
+    without_turn = end_turn(tx, job, reason="job_cleared", message="the job was cleared")
+    put_job(tx, ended(tx, without_turn, JobStatus.CLEARED, None))
     return job, False
 
 
@@ -111,7 +114,7 @@ def pause_job(tx: Transaction, key: JobKey) -> Job | None:
         return job
     turn = live_turn(tx, job)
     if turn is not None and turn.status is Status.READY:
-        job = end_turn(tx, _put_back(tx, job, turn.id), reason="paused")
+        job = end_turn(tx, _put_back(tx, job, turn.id), reason="paused", message="the job was paused")
     return put_job(tx, job._replace(status=JobStatus.PAUSED))
 
 

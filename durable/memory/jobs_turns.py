@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Final
 
 from durable.execution import Execution, Kind, NewExecution, Status
-from durable.job import Job, JobKey, NewTurn, TakenTurn, TurnCause, TurnPolicy, TurnToTake
+from durable.job import Job, JobKey, NewTurn, TakenTurn, TurnCause, TurnPolicy, TurnToTake, events_due_at
 from durable.memory.cancel import cancel_record
 from durable.memory.claim import held_record
-from durable.memory.jobs_inbox import events_due_at, mark_events, stored, taken_by
+from durable.memory.jobs_inbox import mark_events, stored, taken_by
 from durable.memory.records import first_record
 from durable.memory.store import Transaction
+from durable.stored_errors import cancelled
 
 __all__ = [
     "due_turn",
@@ -78,7 +79,8 @@ def insert_turn(tx: Transaction, job: Job, turn: NewTurn, due_at: datetime) -> t
         run_at=due_at,
     )
     tx.put(first_record(row, tx.now))
-    return job._replace(turn_id=turn.id, turn_cause=None, turn_slot=None), turn.queue if due_at <= tx.now else None
+    job = job._replace(turn_id=turn.id, turn_cause=None, turn_slot=None, turn_began_at=None)
+    return job, turn.queue if due_at <= tx.now else None
 
 
 def due_turn(tx: Transaction, turn: Execution, due_at: datetime) -> str | None:
@@ -87,12 +89,12 @@ def due_turn(tx: Transaction, turn: Execution, due_at: datetime) -> str | None:
     return turn.queue if due_at <= tx.now else None
 
 
-def end_turn(tx: Transaction, job: Job, *, reason: str) -> Job:
-    """The job without its live turn, which is cancelled, running or not."""
+def end_turn(tx: Transaction, job: Job, *, reason: str, message: str) -> Job:
+    """The job without its live turn, which is cancelled, running or not; `message` is for its error."""
     turn = live_turn(tx, job)
     if turn is not None:
-        cancel_record(tx, turn, reason=reason)
-    return job._replace(turn_id=None, turn_cause=None, turn_slot=None)
+        cancel_record(tx, turn, reason=reason, error=cancelled(message))
+    return job._replace(turn_id=None, turn_cause=None, turn_slot=None, turn_began_at=None)
 
 
 def take_turns(tx: Transaction, turns: Sequence[TurnToTake]) -> list[TakenTurn]:
@@ -126,7 +128,7 @@ def _cause(tx: Transaction, job: Job, policy: TurnPolicy) -> TurnCause:
 
 
 def _begun(tx: Transaction, job: Job, turn: TurnToTake, cause: TurnCause) -> Job:
-    job = job._replace(turn_cause=cause)
+    job = job._replace(turn_cause=cause, turn_began_at=tx.now)
     if cause is TurnCause.SCHEDULE:
         return job._replace(turn_slot=job.scheduled_at, scheduled_at=None)
     if cause is TurnCause.TRIGGER:

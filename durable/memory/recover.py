@@ -6,10 +6,11 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from durable.execution import RECORD_VERSION, CloseStatus, Execution, Recovered, Status
+from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents
 from durable.memory.records import moved, state_of
 from durable.memory.store import Transaction
-from durable.storage import Duties
+from durable.storage import Duties, Note
 from durable.stored_errors import LOST, POISONED
 from durable.transitions import Event, apply
 
@@ -61,7 +62,7 @@ def _moment(record: Execution, queues: Collection[str], task_names: Collection[s
             return None
 
 
-def recover(tx: Transaction, *, limit: int) -> list[Recovered]:
+def recover(tx: Transaction, *, limit: int, note: Note | None) -> list[Recovered]:
     late = [
         (record.lease_expires_at, record.id, record)
         for record in tx.executions.values()
@@ -69,6 +70,7 @@ def recover(tx: Transaction, *, limit: int) -> list[Recovered]:
     ]
     taken = [tx.put(_taken(tx, record)) for _, _, record in sorted(late)[:limit]]
     tell_parents(tx, [record for record in taken if record.is_finished])
+    note_ends(tx, note, taken)
     return [Recovered(record.id, record.status, record.queue, record.executor_id) for record in taken]
 
 

@@ -12,10 +12,12 @@ from durable.memory.claim import held_record
 from durable.memory.enqueue import store_row
 from durable.memory.jobs_append import append_events
 from durable.memory.jobs_commit import commit_job
+from durable.memory.outbox import emit
 from durable.memory.parents import tell_parents
 from durable.memory.records import state_of, transferred
 from durable.memory.store import Transaction
 from durable.memory.wake import meet
+from durable.storage import Note
 from durable.transitions import TRANSITIONS, Event, State, apply
 
 __all__ = ["children", "settle", "settled"]
@@ -23,7 +25,7 @@ __all__ = ["children", "settle", "settled"]
 _NOT_BY_A_TURN: Final = frozenset({Event.CANCEL, Event.EXPIRE_LEASE})
 
 
-def settle(tx: Transaction, settlements: Sequence[Settlement]) -> Settled:
+def settle(tx: Transaction, settlements: Sequence[Settlement], *, note: Note | None) -> Settled:
     accepted: list[Execution] = []
     inserted: list[NewExecution] = []
     jobs: list[JobCommit] = []
@@ -33,6 +35,7 @@ def settle(tx: Transaction, settlements: Sequence[Settlement]) -> Settled:
         if record is None:
             continue
         accepted.append(tx.put(_settled(tx, record, settlement)))
+        emit(tx, settlement.notices)
         for child in settlement.children:
             _insert_child(tx, child)
             inserted.append(child)
@@ -45,7 +48,7 @@ def settle(tx: Transaction, settlements: Sequence[Settlement]) -> Settled:
     ids = [record.id for record in accepted] + [child.id for child in inserted]
     queues.update(_claimable_queues(tx, ids), (queue for queue in due if queue is not None))
     names = [(child.task_name, child.sleeping_id) for child in inserted if child.kind is Kind.SLEEPING]
-    woken = meet(tx, [(task_name, sleeping_id) for task_name, sleeping_id in names if sleeping_id is not None])
+    woken = meet(tx, [(task_name, sleeping_id) for task_name, sleeping_id in names if sleeping_id is not None], note)
     return Settled(frozenset(record.id for record in accepted), frozenset(queues | woken.ready_queues))
 
 

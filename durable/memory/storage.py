@@ -50,13 +50,15 @@ from durable.memory import (
     jobs_operate,
     jobs_turns,
     look,
+    outbox,
     recover,
     settle,
     wake,
 )
 from durable.memory.operation import MemoryLane, MemoryOperation
 from durable.memory.store import Store, Transaction
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint
+from durable.notice import NewNotice, TakenNotices
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
 
 __all__ = ["MemoryStorage", "open_memory"]
 
@@ -110,8 +112,10 @@ class MemoryStorage:
 
     # --- verbs -----------------------------------------------------------------------------------------------
 
-    def enqueue(self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False) -> MemoryOperation[list[Enqueued]]:
-        return self._do(partial(enqueue.enqueue, rows=rows, all_or_nothing=all_or_nothing))
+    def enqueue(
+        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None
+    ) -> MemoryOperation[list[Enqueued]]:
+        return self._do(partial(enqueue.enqueue, rows=rows, all_or_nothing=all_or_nothing, note=note))
 
     def claim(
         self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
@@ -128,8 +132,8 @@ class MemoryStorage:
     def heartbeat(self, beats: Sequence[tuple[str, int, str]]) -> MemoryOperation[frozenset[str]]:
         return self._do(partial(claim.heartbeat, beats=beats))
 
-    def settle(self, settlements: Sequence[Settlement]) -> MemoryOperation[Settled]:
-        return self._do(partial(settle.settle, settlements=settlements))
+    def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> MemoryOperation[Settled]:
+        return self._do(partial(settle.settle, settlements=settlements, note=note))
 
     def settled(self, pairs: Sequence[tuple[str, int]]) -> MemoryOperation[frozenset[str]]:
         return self._do(partial(settle.settled, pairs=pairs))
@@ -138,15 +142,16 @@ class MemoryStorage:
         return self._do(partial(settle.children, parent_ids=parent_ids))
 
     def wake(
-        self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None
+        self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None, note: Note | None = None
     ) -> MemoryOperation[WakeResult]:
-        return self._do(partial(wake.wake, task_name=task_name, sleeping_id=sleeping_id, output=output, error=error))
+        work = partial(wake.wake, task_name=task_name, sleeping_id=sleeping_id, output=output, error=error, note=note)
+        return self._do(work)
 
-    def apply_wakeups(self, *, limit: int) -> MemoryOperation[Settled]:
-        return self._do(partial(wake.apply_wakeups, limit=limit))
+    def apply_wakeups(self, *, limit: int, note: Note | None = None) -> MemoryOperation[Settled]:
+        return self._do(partial(wake.apply_wakeups, limit=limit, note=note))
 
-    def expire_waits(self, *, limit: int) -> MemoryOperation[Settled]:
-        return self._do(partial(wake.expire_waits, limit=limit))
+    def expire_waits(self, *, limit: int, note: Note | None = None) -> MemoryOperation[Settled]:
+        return self._do(partial(wake.expire_waits, limit=limit, note=note))
 
     def duties(self) -> MemoryOperation[Duties]:
         return self._do(recover.duties)
@@ -154,11 +159,13 @@ class MemoryStorage:
     def next_due(self, *, queues: Sequence[str], task_names: Sequence[str]) -> MemoryOperation[datetime | None]:
         return self._do(partial(recover.next_due, queues=queues, task_names=task_names))
 
-    def recover(self, *, limit: int) -> MemoryOperation[list[Recovered]]:
-        return self._do(partial(recover.recover, limit=limit))
+    def recover(self, *, limit: int, note: Note | None = None) -> MemoryOperation[list[Recovered]]:
+        return self._do(partial(recover.recover, limit=limit, note=note))
 
-    def cancel(self, ids: Sequence[str], *, reason: str) -> MemoryOperation[list[CancelResult]]:
-        return self._do(partial(cancel.cancel, ids=ids, reason=reason))
+    def cancel(
+        self, ids: Sequence[str], *, reason: str, note: Note | None = None
+    ) -> MemoryOperation[list[CancelResult]]:
+        return self._do(partial(cancel.cancel, ids=ids, reason=reason, note=note))
 
     def pick_up_cancelled(self, *, executor_id: str, limit: int) -> MemoryOperation[list[str]]:
         return self._do(partial(cancel.pick_up_cancelled, executor_id=executor_id, limit=limit))
@@ -169,8 +176,10 @@ class MemoryStorage:
     def claim_closes(self, *, limit: int, lease: float) -> MemoryOperation[list[str]]:
         return self._do(partial(close.claim_closes, limit=limit, lease=lease))
 
-    def close_trees(self, ids: Sequence[str], *, reason: str) -> MemoryOperation[list[CancelResult]]:
-        return self._do(partial(close.close_trees, ids=ids, reason=reason))
+    def close_trees(
+        self, ids: Sequence[str], *, reason: str, note: Note | None = None
+    ) -> MemoryOperation[list[CancelResult]]:
+        return self._do(partial(close.close_trees, ids=ids, reason=reason, note=note))
 
     def recover_closes(self, *, limit: int) -> MemoryOperation[int]:
         return self._do(partial(close.recover_closes, limit=limit))
@@ -219,6 +228,28 @@ class MemoryStorage:
 
     def forget_events(self, *, limit: int) -> MemoryOperation[int]:
         return self._do(partial(jobs_look.forget_events, limit=limit))
+
+    def emit(self, notices: Sequence[NewNotice]) -> MemoryOperation[None]:
+        return self._do(partial(outbox.emit, notices=notices))
+
+    def take_notices(self, subscriber: str, *, holder: str, limit: int, lease: float) -> MemoryOperation[TakenNotices]:
+        work = partial(outbox.take_notices, subscriber=subscriber, holder=holder, limit=limit, lease=lease)
+        return self._do(work)
+
+    def renew_delivery(self, subscriber: str, *, holder: str, lease: float) -> MemoryOperation[bool]:
+        return self._do(partial(outbox.renew_delivery, subscriber=subscriber, holder=holder, lease=lease))
+
+    def delivered(self, subscriber: str, ids: Sequence[str], *, holder: str) -> MemoryOperation[None]:
+        return self._do(partial(outbox.delivered, subscriber=subscriber, ids=ids, holder=holder))
+
+    def put_off_delivery(self, subscriber: str, *, holder: str, delay: float) -> MemoryOperation[None]:
+        return self._do(partial(outbox.put_off_delivery, subscriber=subscriber, holder=holder, delay=delay))
+
+    def undelivered(self) -> MemoryOperation[Mapping[str, int]]:
+        return self._do(outbox.undelivered)
+
+    def discard_notices(self, subscriber: str) -> MemoryOperation[int]:
+        return self._do(partial(outbox.discard_notices, subscriber=subscriber))
 
     def now(self) -> MemoryOperation[datetime]:
         return self._do(look.now)

@@ -10,9 +10,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 from durable.execution import Execution
 from durable.job import Job, JobKey
+from durable.notice import Notice
 from durable.storage import ExecutorRow
 
-__all__ = ["EventStatus", "InboxEvent", "Overlay", "Store", "Transaction", "Wakeup"]
+__all__ = ["DeliveryRight", "EventStatus", "InboxEvent", "Overlay", "Store", "Transaction", "Wakeup"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -44,6 +45,15 @@ class InboxEvent(NamedTuple):
     expires_at: datetime
     status: EventStatus
     turn_id: str | None
+
+
+class DeliveryRight(NamedTuple):
+    """Who delivers to a subscriber just now, and from when on anybody may."""
+
+    holder: str | None
+    lease_expires_at: datetime
+    due_at: datetime
+    failure_count: int
 
 
 class Overlay(Generic[K, V]):
@@ -97,6 +107,8 @@ class Transaction:
         self.jobs = Overlay(store.jobs)
         self.job_ids = Overlay(store.job_ids)
         self.inboxes = Overlay(store.inboxes)
+        self.notices = Overlay(store.notices)
+        self.deliveries = Overlay(store.deliveries)
 
     def put(self, record: Execution) -> Execution:
         self.executions.put(record.id, record)
@@ -111,6 +123,8 @@ class Transaction:
         self.jobs.commit()
         self.job_ids.commit()
         self.inboxes.commit()
+        self.notices.commit()
+        self.deliveries.commit()
 
 
 class Store:
@@ -129,6 +143,9 @@ class Store:
         self.job_ids: dict[JobKey, str] = {}
         self.inboxes: dict[str, tuple[InboxEvent, ...]] = {}
         """Job id → its events in the order of their numbers."""
+        self.notices: dict[tuple[str, str], Notice] = {}
+        """(subscriber, event id) → notice."""
+        self.deliveries: dict[str, DeliveryRight] = {}
         self._lock = threading.RLock()
 
     def run(self, work: Callable[[Transaction], T]) -> T:

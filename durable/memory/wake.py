@@ -5,31 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from durable.execution import Execution, Settled, Status, WakeResult
+from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents
 from durable.memory.records import moved
 from durable.memory.store import Transaction, Wakeup
+from durable.storage import Note
 from durable.stored_errors import EXPIRED
 from durable.transitions import Event
 
 __all__ = ["apply_wakeups", "expire_waits", "meet", "wake"]
 
 
-def wake(tx: Transaction, task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> WakeResult:
+def wake(
+    tx: Transaction, task_name: str, sleeping_id: str, *, output: str | None, error: str | None, note: Note | None
+) -> WakeResult:
     key = (task_name, sleeping_id)
     if tx.wakeups.get(key) is None:
         tx.wakeups.put(key, Wakeup(output, error))
-    woken = meet(tx, [key])
+    woken = meet(tx, [key], note)
     record = _sleeper(tx, key)
     return WakeResult(None, None) if record is None else WakeResult(record.id, record.status, woken.ready_queues)
 
 
-def apply_wakeups(tx: Transaction, *, limit: int) -> Settled:
+def apply_wakeups(tx: Transaction, *, limit: int, note: Note | None) -> Settled:
     sleepers = {key: _sleeper(tx, key) for key, _ in tx.wakeups.items()}
     met = sorted((record.id, key) for key, record in sleepers.items() if record is not None)
-    return meet(tx, [key for _, key in met[:limit]])
+    return meet(tx, [key for _, key in met[:limit]], note)
 
 
-def meet(tx: Transaction, keys: Iterable[tuple[str, str]]) -> Settled:
+def meet(tx: Transaction, keys: Iterable[tuple[str, str]], note: Note | None) -> Settled:
     """End the waiting executions that have a kept wake-up; one that has already finished makes it void."""
     woken: list[Execution] = []
     for key in keys:
@@ -39,6 +43,7 @@ def meet(tx: Transaction, keys: Iterable[tuple[str, str]]) -> Settled:
         tx.wakeups.remove(key)
         if record.status is Status.WAITING:
             woken.append(tx.put(_woken(tx, record, wakeup)))
+    note_ends(tx, note, woken)
     return Settled(frozenset(record.id for record in woken), frozenset(tell_parents(tx, woken)))
 
 
@@ -54,7 +59,7 @@ def _sleeper(tx: Transaction, key: tuple[str, str]) -> Execution | None:
     return tx.executions.get(id_) if id_ is not None else None
 
 
-def expire_waits(tx: Transaction, *, limit: int) -> Settled:
+def expire_waits(tx: Transaction, *, limit: int, note: Note | None) -> Settled:
     late = [
         (record.wait_expires_at, record.id, record)
         for record in tx.executions.values()
@@ -64,4 +69,5 @@ def expire_waits(tx: Transaction, *, limit: int) -> Settled:
         tx.put(moved(record, Event.EXPIRE_WAIT, tx.now, error=EXPIRED, reason="expired"))
         for _, _, record in sorted(late)[:limit]
     ]
+    note_ends(tx, note, ended)
     return Settled(frozenset(record.id for record in ended), frozenset(tell_parents(tx, ended)))

@@ -12,6 +12,7 @@ from typing import assert_never
 from durable.attempts import Attempt
 from durable.clock import Clock
 from durable.errors import ConfigurationError, ErrorInfo, LeaseLost
+from durable.events import Emitter, TurnEnd
 from durable.execution import Settlement
 from durable.kinds import RUNNERS
 from durable.kinds.turn import EndedBy, Services, Turn
@@ -39,6 +40,7 @@ class RunRoom:
         random: Random,
         clock: Clock,
         telemetry: Telemetry,
+        emitter: Emitter,
         settle: Callable[[Attempt, Settlement], None],
         drop: Callable[[Attempt], None],
         ended: Callable[[], None],
@@ -47,6 +49,7 @@ class RunRoom:
         self._random = random
         self._clock = clock
         self._telemetry = telemetry
+        self._emitter = emitter
         self._settle = settle
         self._drop = drop
         self._ended = ended
@@ -58,7 +61,8 @@ class RunRoom:
         return frozenset(self._tasks)
 
     def start(self, attempt: Attempt) -> None:
-        if self._clock.monotonic() >= attempt.deadline:
+        attempt.started_at = self._clock.monotonic()
+        if attempt.started_at >= attempt.deadline:
             attempt.is_lost = True
         task = asyncio.create_task(self._run(attempt))
         attempt.task = task
@@ -101,26 +105,41 @@ class RunRoom:
             return
         enter(attempt.claimed)
         settlement: Settlement | None
+        outcome: Outcome | None = None
         try:
-            settlement = self._settlement(attempt, await self._outcome(attempt))
+            outcome = await self._outcome(attempt)
+            settlement = self._settlement(attempt, outcome)
             if attempt.stop_reason == "timed_out":
-                settlement = self._failure(attempt, _HandlerTimedOut())
+                settlement, outcome = self._failure(attempt, _HandlerTimedOut()), None
         except LeaseLost as error:
             # Of another attempt, or made up by the handler, it is a failure like any other.
             settlement = None if attempt.is_lost or attempt.is_over else self._failure(attempt, error)
         except BaseException as error:
             # SystemExit and its like, raised by a handler, would end the event loop and everybody else's work.
-            settlement = self._after_error(attempt, error)
-        self._end(attempt, settlement)
+            settlement, outcome = self._after_error(attempt, error), None
+        self._end(attempt, settlement, outcome)
 
-    def _end(self, attempt: Attempt, settlement: Settlement | None) -> None:
+    def _end(self, attempt: Attempt, settlement: Settlement | None, outcome: Outcome | None = None) -> None:
         if attempt.is_over:
             return
         attempt.is_over = True
         if settlement is None or attempt.is_lost:
             self._drop(attempt)
         else:
-            self._settle(attempt, settlement if attempt.close is None else attempt.close(settlement))
+            closed = settlement if attempt.close is None else attempt.close(settlement)
+            self._settle(attempt, self.noted(attempt, closed, outcome))
+
+    def noted(self, attempt: Attempt, settlement: Settlement, outcome: Outcome | None = None) -> Settlement:
+        """The end of a turn with the notices of it, for those who have subscribed."""
+        if not self._emitter.is_on:
+            return settlement
+        seconds = self._clock.monotonic() - attempt.started_at
+        end = TurnEnd(attempt.claimed, settlement, outcome, seconds, attempt.exhausted, attempt.about)
+        try:
+            return settlement._replace(notices=self._emitter.of_turn(end))
+        except Exception:
+            _log.exception("the end of execution %s is not told to anybody", settlement.id)
+            return settlement  # what cannot be told must not keep the turn from ending
 
     async def _outcome(self, attempt: Attempt) -> Outcome:
         if self._telemetry.tracer is None:
@@ -182,11 +201,13 @@ class RunRoom:
         is_timeout = isinstance(error, _HandlerTimedOut)
         policy = self._policy(attempt)
         delay = None
-        if claimed.attempts < claimed.max_attempts:
-            delay = policy.decide(
+        if claimed.attempts >= claimed.max_attempts:
+            attempt.exhausted = "max_attempts" if claimed.max_attempts > 1 else None
+        else:
+            delay, attempt.exhausted = policy.judge(
                 attempts=claimed.attempts,
                 error=_TIMED_OUT if is_timeout else error,
-                elapsed=claimed.age,
+                elapsed=claimed.age if attempt.age is None else attempt.age,
                 random=self._random.random(),
             )
         stored = codec.dump_error(_TIMED_OUT if is_timeout else error, is_retryable=delay is not None)

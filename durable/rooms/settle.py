@@ -10,7 +10,7 @@ from durable.attempts import Attempt, Holdings
 from durable.errors import ErrorInfo, SleepingIdConflict
 from durable.execution import Settled, Settlement
 from durable.rooms.loop import patiently
-from durable.storage import Storage
+from durable.storage import Note, Storage
 from durable.stored_errors import store_error
 from durable.transitions import fail
 
@@ -28,9 +28,17 @@ class SettleRoom:
     """Takes the ends of turns and writes them under their fences; a refused one is dropped and reported."""
 
     def __init__(
-        self, *, storage: Storage, holdings: Holdings, on_settled: Callable[[list[Settlement], Settled, int], None]
+        self,
+        *,
+        storage: Storage,
+        holdings: Holdings,
+        on_settled: Callable[[list[Settlement], Settled, int], None],
+        noted: Callable[[Attempt, Settlement], Settlement] = lambda _, settlement: settlement,
+        note: Note | None = None,
     ) -> None:
         self._storage = storage
+        self._noted = noted
+        self._note = note
         self._holdings = holdings
         self._on_settled = on_settled
         self._pending: list[Ending] = []
@@ -93,7 +101,7 @@ class SettleRoom:
         kind = "SleepingIdConflict" if isinstance(error, SleepingIdConflict) else type(error).__name__
         stored = store_error(ErrorInfo(kind, str(error), is_retryable=False))
         try:
-            await self._write([(attempt, fail(attempt.claimed, stored, retry_delay=None))])
+            await self._write([(attempt, self._noted(attempt, fail(attempt.claimed, stored, retry_delay=None)))])
         except Exception:
             _log.exception("execution %s is left to its lease", settlement.id)
             self._holdings.remove(attempt.key)
@@ -110,7 +118,7 @@ class SettleRoom:
                 accepted_before |= await self._storage.settled([(item.id, item.fence) for item in settlements])
             is_first_try = False
             left = [item for item in settlements if item.id not in accepted_before]
-            return await self._storage.settle(left)
+            return await self._storage.settle(left, note=self._note)
 
         settled = await patiently(self._storage, write, "settling")
         if accepted_before:

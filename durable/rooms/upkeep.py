@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
+from durable.events import Emitter
 from durable.execution import Settled
-from durable.storage import Hint, Operation, Storage
+from durable.storage import Hint, Note, Operation, Storage
 
 __all__ = ["UpkeepRoom", "close_levels"]
 
@@ -18,14 +19,14 @@ _MOST_ROUNDS = 1000
 """A bound on rounds without a pause; what is left comes with the next upkeep."""
 
 
-async def close_levels(storage: Storage, *, rounds: int = _MOST_ROUNDS) -> list[str]:
+async def close_levels(storage: Storage, *, note: Note | None = None, rounds: int = _MOST_ROUNDS) -> list[str]:
     """Close what waits for it, a level of every tree at a time; gives the ids of children that were cancelled."""
     cancelled: list[str] = []
     for _ in range(rounds):
         ids = await storage.claim_closes(limit=_CLOSE_BATCH, lease=_CLOSE_LEASE)
         if not ids:
             break
-        ended = await storage.close_trees(ids, reason="parent_ended")
+        ended = await storage.close_trees(ids, reason="parent_ended", note=note)
         cancelled += [child.id for child in ended if child.is_cancelled]
     return cancelled
 
@@ -34,9 +35,15 @@ class UpkeepRoom:
     """One step does every duty until nothing is left of it."""
 
     def __init__(
-        self, *, storage: Storage, tell: Callable[..., None], on_recovered: Callable[[Iterable[str]], None]
+        self,
+        *,
+        storage: Storage,
+        tell: Callable[..., None],
+        on_recovered: Callable[[Iterable[str]], None],
+        emitter: Emitter,
     ) -> None:
         self._storage = storage
+        self._emitter = emitter
         self._tell = tell
         self._on_recovered = on_recovered
 
@@ -50,12 +57,15 @@ class UpkeepRoom:
             await self._end_waits(self._storage.apply_wakeups)
         if duties.recover_closes:
             await self._storage.recover_closes(limit=_BATCH)
-        if (duties.close or duties.recover_closes) and await close_levels(self._storage):
-            self._tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""))
+        if (duties.close or duties.recover_closes) and await self._close():
+            self._tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""), *self._emitter.hints)
+
+    async def _close(self) -> list[str]:
+        return await close_levels(self._storage, note=self._emitter.note)
 
     async def _recover(self) -> None:
         while True:
-            recovered = await self._storage.recover(limit=_BATCH)
+            recovered = await self._storage.recover(limit=_BATCH, note=self._emitter.note)
             for execution in recovered:
                 _log.warning(
                     "execution %s was recovered from executor %s: now %s",
@@ -63,16 +73,18 @@ class UpkeepRoom:
                 )  # fmt: skip
             self._on_recovered(str(execution.status) for execution in recovered)
             self._tell_ready(execution.queue for execution in recovered)
+            if recovered:
+                self._tell(*self._emitter.hints)
             if len(recovered) < _BATCH:
                 return
 
     async def _end_waits(self, end: Callable[..., Operation[Settled]]) -> None:
         while True:
-            ended = await end(limit=_BATCH)
+            ended = await end(limit=_BATCH, note=self._emitter.note)
             self._tell_ready(ended.ready_queues)
             if not ended.accepted:
                 return
-            self._tell(Hint("finished", ""))
+            self._tell(Hint("finished", ""), *self._emitter.hints)
 
     def _tell_ready(self, queues: Iterable[str]) -> None:
         self._tell(*(Hint("ready", queue) for queue in set(queues)))

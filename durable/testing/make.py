@@ -7,6 +7,7 @@ from uuid import UUID
 
 from durable.execution import DEFAULT_QUEUE, Claimed, Kind, NewExecution, Settlement, Status
 from durable.job import EventsEnd, JobCommit, JobKey, JobStatus, NewEvent, NewJob, NewTurn, TurnPolicy
+from durable.notice import NewNotice
 
 __all__ = ["Maker"]
 
@@ -141,3 +142,19 @@ class Maker:
             next_turn=fields.get("next_turn") or self.new_turn(),
         )
         return commit._replace(**fields)
+
+    def notice(self, subscriber: str = "subscriber", **fields: Any) -> NewNotice:
+        """One event for one subscriber; unless told otherwise, about a subject of its own."""
+        notice = NewNotice(
+            subscriber=subscriber,
+            id=self.id(),
+            name="execution.completed",
+            subject=self.id(),
+            kind=Kind.TASK,
+            task_name=self._task_name,
+            key=None,
+            data="{}",
+            error=None,
+            payload=None,
+        )
+        return notice._replace(**fields)

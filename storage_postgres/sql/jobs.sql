@@ -1,7 +1,7 @@
 -- fragment: job_columns
 -- The columns of a job in the order of durable.job.Job.
 j.id, j.kind, j.name, j.key, j.epoch, j.status, j.reason, j.state, j.state_version, j.turn_id, j.turn_cause,
-j.turn_slot, j.is_triggered, j.scheduled_at, j.run_count, j.execute_count, j.event_count, j.pending_count,
+j.turn_slot, j.turn_began_at, j.is_triggered, j.scheduled_at, j.run_count, j.execute_count, j.event_count, j.pending_count,
 j.pending_first_at, j.pending_last_at, j.error, j.created_at, j.updated_at, j.ended_at
 
 -- fragment: one_turn
@@ -29,7 +29,7 @@ started as (
     from at cross join due
     on conflict (kind, name, key) do update
     set status = 'active', reason = null, state = excluded.state, state_version = excluded.state_version,
-        turn_id = excluded.turn_id, turn_cause = null, turn_slot = null, scheduled_at = excluded.scheduled_at,
+        turn_id = excluded.turn_id, turn_cause = null, turn_slot = null, turn_began_at = null, scheduled_at = excluded.scheduled_at,
         run_count = 0, execute_count = 0, event_count = 0, error = null, created_at = excluded.created_at,
         updated_at = excluded.updated_at, ended_at = null
     where j.ended_at is not null
@@ -120,7 +120,7 @@ returning e.id;
 -- Index: the primary key.
 update /*schema*/jobs as j
 set status = %(status)s::text, reason = %(reason)s::text, epoch = j.epoch + 1, turn_id = null, turn_cause = null,
-    turn_slot = null, is_triggered = false, scheduled_at = null, pending_count = 0, pending_first_at = null,
+    turn_slot = null, turn_began_at = null, is_triggered = false, scheduled_at = null, pending_count = 0, pending_first_at = null,
     pending_last_at = null, ended_at = /*schema*/clock_now(), updated_at = /*schema*/clock_now()
 where j.id = %(id)s::uuid
 returning j.id;
@@ -151,6 +151,7 @@ set status = 'paused',
     is_triggered = j.is_triggered or (not %(is_running)s::boolean and j.turn_cause is not distinct from 'trigger'),
     scheduled_at = case when %(is_running)s::boolean then j.scheduled_at else coalesce(j.scheduled_at, j.turn_slot) end,
     turn_slot = case when %(is_running)s::boolean then j.turn_slot end,
+    turn_began_at = case when %(is_running)s::boolean then j.turn_began_at end,
     updated_at = /*schema*/clock_now()
 where j.id = %(id)s::uuid
 returning /*include job_columns*/;
@@ -217,7 +218,7 @@ from resumed as j;
 
 -- name: lock_turn_jobs
 -- The jobs of claimed turns, held until the transaction ends; skips what others hold. Index: the primary keys.
-select e.id, j.id
+select e.id, e.fence, j.id
 from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
     join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
         and e.lease_expires_at is not null
@@ -276,6 +277,7 @@ counted as materialized (
 update /*schema*/jobs as j
 set turn_cause = d.cause,
     turn_slot = case when d.cause = 'schedule' then j.scheduled_at else j.turn_slot end,
+    turn_began_at = at.now,
     scheduled_at = case when d.cause = 'schedule' then null else j.scheduled_at end,
     is_triggered = case when d.cause = 'trigger' then false else j.is_triggered end,
     pending_count = j.pending_count - coalesce(c.taken, 0),
@@ -423,6 +425,7 @@ written as (
         turn_id = case when n.due_at is not null then i.next_id end,
         turn_cause = null,
         turn_slot = null,
+        turn_began_at = null,
         is_triggered = n.is_triggered and not n.is_end,
         scheduled_at = case when not n.is_end then n.scheduled_at end,
         run_count = j.run_count + i.runs,
@@ -459,8 +462,8 @@ select array(select distinct d.queue from due as d where d.due_at <= (select now
 
 -- name: append_events
 -- See the function. Index: jobs_key, the primary keys, inbox_event.
-select a.job_id, a.number, a.is_new, a.is_duplicate, a.pending_count, a.pending_first_at, a.due_at, a.scheduled_at,
-    a.ready_queue
+select a.job_id, a.number, a.is_new, a.is_duplicate, a.pending_count, a.pending_first_at, a.pending_last_at,
+    a.due_at, a.scheduled_at, a.ready_queue
 from /*schema*/append_events(
     %(kind)s::text[], %(name)s::text[], %(key)s::text[], %(job_id)s::uuid[], %(event_id)s::text[], %(payload)s::text[],
     %(state_version)s::integer[], %(window)s::double precision[], %(max_wait)s::double precision[],

@@ -84,6 +84,39 @@ woken as (
 -- As `settle`; then insert and count the children of accepted turns. It is a statement of its own because the columns
 -- of the children are most of it, and few turns have any. Locks and index as `settle`. Index: the primary key.
 with /*include settle_turns*/,
+/*include spawn_children*/,
+ended as (
+    select s.parent_id from settled as s where s.is_end
+),
+/*include tell_parents*/,
+/*include spawned_woken*/
+/*include settle_result*/;
+
+-- name: settle_and_note
+-- As `settle_and_spawn`; then store the notices of accepted turns. Only where somebody has subscribed to them.
+-- Locks and index as `settle`. Index: the primary key.
+with /*include settle_turns*/,
+/*include spawn_children*/,
+noted as (
+    insert into /*schema*/outbox (subscriber, id, name, at, subject, kind, task_name, key, data, error, payload)
+    select n.subscriber, n.id, n.name, at.now, n.subject, n.kind, n.task_name, n.key, n.data, n.error, n.payload
+    from unnest(
+        %(note_turn)s::uuid[], %(note_subscriber)s::text[], %(note_id)s::uuid[], %(note_name)s::text[],
+        %(note_subject)s::text[], %(note_kind)s::text[], %(note_task_name)s::text[], %(note_key)s::text[],
+        %(note_data)s::text[], %(note_error)s::text[], %(note_payload)s::text[]
+    ) as n (turn, subscriber, id, name, subject, kind, task_name, key, data, error, payload)
+        join settled as s on s.id = n.turn
+        cross join at
+),
+ended as (
+    select s.parent_id from settled as s where s.is_end
+),
+/*include tell_parents*/,
+/*include spawned_woken*/
+/*include settle_result*/;
+
+-- fragment: spawn_children
+-- Insert the children of accepted turns. Locks nothing. Index: the primary key, and the unique ones.
 inserted as (
     insert into /*schema*/executions (
         id, root_id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
@@ -117,11 +150,10 @@ inserted as (
         join settled as s on s.id = c.parent_id
         cross join at
     returning queue, due_at, status
-),
-ended as (
-    select s.parent_id from settled as s where s.is_end
-),
-/*include tell_parents*/,
+)
+
+-- fragment: spawned_woken
+-- The queues in which something became claimable, children included.
 woken as (
     select r.queue from resumed as r where r.status = 'ready'
     union
@@ -129,7 +161,6 @@ woken as (
     union
     select s.queue from settled as s where s.status = 'ready' and s.is_due
 )
-/*include settle_result*/;
 
 -- fragment: settle_result
 -- How many were accepted, their ids unless that is all, and the queues in which something became claimable.

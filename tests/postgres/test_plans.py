@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from durable.execution import CloseStatus, Phase, Settlement, Status
+from durable.notice import NewNotice
 from durable.testing import Maker
 from storage_postgres import verbs
 from storage_postgres.migrate import migrate
@@ -94,6 +95,19 @@ def ends(pairs: Sequence[tuple[str, int]]) -> list[Settlement]:
     ]
 
 
+def noted(settlements: Sequence[Settlement]) -> list[Settlement]:
+    """The same, with an event that two subscribers want."""
+    return [
+        item._replace(
+            notices=tuple(
+                NewNotice(name, MAKE.id(), "execution.completed", item.id, "task", "task", None, "{}", None, None)
+                for name in ("one", "two")
+            )
+        )
+        for item in settlements
+    ]
+
+
 def first(plan: Plan[Any]) -> Query:
     return next(plan)
 
@@ -121,6 +135,7 @@ BY_ID: Final[Mapping[str, tuple[int, Callable[[Crowd], Query]]]] = {
     "renew": (100, lambda crowd: first(verbs.renew(turns(crowd, 100), lease=15))),
     "heartbeat": (100, lambda crowd: first(verbs.heartbeat([(*pair, "1") for pair in turns(crowd, 100)]))),
     "settle": (150, lambda crowd: first(verbs.settle(ends(turns(crowd, 100))))),
+    "settle_and_note": (150, lambda crowd: first(verbs.settle(noted(ends(turns(crowd, 100)))))),
     "settled": (100, lambda crowd: first(verbs.settled(turns(crowd, 100)))),
     "children": (1100, lambda crowd: first(verbs.children(crowd.ids("parents", 100) or some(crowd, 100)))),
     "cancel": (120, lambda crowd: first(verbs.cancel(some(crowd, 120), reason="cancelled", error=ERROR))),

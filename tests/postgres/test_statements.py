@@ -16,6 +16,7 @@ LONG_SCHEMA: Final = "s" * 32
 TOO_LONG: Final = {
     "settle_and_spawn": "it carries the columns of two statements, and beside the inserts it makes 0.1 ms is little",
     "commit_jobs": "it writes all that the ends of turns mean to their jobs, once for a batch of turns",
+    "settle_and_note": "the same, and only where somebody has subscribed to events",
 }
 SECTIONS: Final = sections()
 WRITERS: Final = [section for section in SECTIONS if section.writes]
@@ -37,7 +38,7 @@ def test_casts_every_parameter(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_every_table_and_function_of_ours_with_its_schema(name: str) -> None:
-    names = "executions|wakeups|executors|jobs|inbox|clock_now|is_payload|insert_turns|events_due_at"
+    names = "executions|wakeups|executors|jobs|inbox|outbox|deliveries|clock_now|is_payload|insert_turns|events_due_at"
     ours = rf"(?<!\*/)\b({names})\b(?= as |\(| \()"
     assert re.findall(ours, load()[name]) == []
 

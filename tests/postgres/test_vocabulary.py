@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from durable.execution import FINISHED, PRIORITIES, Claimed, CloseStatus, Execution, Kind, NewExecution, Phase, Status
+from durable.notice import NewNotice, Notice
 from storage_postgres.statements import load
 
 Control = psycopg.Connection[Any]
@@ -61,7 +62,9 @@ def test_the_check_of_priorities_has_their_bounds(postgres_control: Control, mig
     assert [int(bound) for bound in re.findall(r"-?\d+", check)] == [PRIORITIES[0], PRIORITIES[-1]]
 
 
-@pytest.mark.parametrize(("statement", "prefix"), [("enqueue", ""), ("settle_and_spawn", "child_")])
+@pytest.mark.parametrize(
+    ("statement", "prefix"), [("enqueue", ""), ("settle_and_spawn", "child_"), ("settle_and_note", "child_")]
+)
 def test_an_insert_passes_the_fields_of_a_new_execution_in_their_order(statement: str, prefix: str) -> None:
     text = load()[statement]
     passed = re.findall(r"%\((\w+)\)s", text[text.index("insert into") :] if prefix else text)
@@ -71,6 +74,19 @@ def test_an_insert_passes_the_fields_of_a_new_execution_in_their_order(statement
 
     assert [name for name in passed if name in expected] == expected
     assert ", ".join(NewExecution._fields) in named
+
+
+@pytest.mark.parametrize(("statement", "prefix"), [("emit", ""), ("settle_and_note", "note_")])
+def test_an_insert_of_notices_passes_their_fields_in_their_order(statement: str, prefix: str) -> None:
+    expected = [prefix + field for field in NewNotice._fields]
+    text = load()[statement]
+
+    assert [name for name in re.findall(r"%\((\w+)\)s", text) if name in expected][-len(expected) :] == expected
+    assert ", ".join(NewNotice._fields) in text
+
+
+def test_a_taken_notice_has_its_fields_in_their_order() -> None:
+    assert re.findall(r"o\.(\w+)", load()["first_notices"].split(" from ")[0]) == list(Notice._fields)
 
 
 def test_the_claim_gives_the_fields_of_a_turn_in_their_order() -> None:

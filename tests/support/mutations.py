@@ -11,7 +11,8 @@ from durable.execution import CloseStatus, Kind, Phase, Status
 
 __all__ = ["MUTATIONS", "Mutation", "Unmatched", "mutate_migrations", "mutate_statements"]
 
-SETTLES: Final = ("settle", "settle_and_spawn")
+SETTLES: Final = ("settle", "settle_and_spawn", "settle_and_note")
+SPAWNERS: Final = ("settle_and_spawn", "settle_and_note")
 TELLERS: Final = (*SETTLES, "cancel", "close_trees", "recover", "apply_wakeups", "expire_waits")
 """Every statement that tells parents of ended children."""
 
@@ -91,8 +92,8 @@ _HAND_MADE: Final = (
          "waiting_for_finalize') then p.status", "children or tree"),
     _one("any child wakes the parent", TELLERS, "when p.active_children_count = told.children and p.status in",
          "when p.status in", "children or tree"),
-    _one("spawned children are not counted", "settle_and_spawn", " + i.children, updated_at", ", updated_at", "spawn"),
-    _one("a refused spawn inserts its children", "settle_and_spawn", "join settled as s on s.id = c.parent_id",
+    _one("spawned children are not counted", SPAWNERS, " + i.children, updated_at", ", updated_at", "spawn"),
+    _one("a refused spawn inserts its children", SPAWNERS, "join settled as s on s.id = c.parent_id",
          "cross join (select true) as s", "spawn or settle"),
     # Closing.
     _one("an emptied parent is not closed", TELLERS, "p.close_status = 'closing' then 'closed'",
@@ -131,6 +132,27 @@ _HAND_MADE: Final = (
          "enqueue or claim"),
     _one("a time in the past stays in the past", "enqueue", "greatest(coalesce(i.run_at, ", "least(coalesce(i.run_at, ",
          "enqueue"),
+    # Notices.
+    _one("a refused turn stores its notices", "settle_and_note", "join settled as s on s.id = n.turn",
+         "cross join (select true) as s", "notice"),
+    _one("any holder takes the right to deliver", "hold_delivery", "(d.holder is null or d.holder = excluded.holder or",
+         "(true or", "notices"),
+    _one("a delivery is never taken over", "hold_delivery", " or d.lease_expires_at <= excluded.due_at)", ")",
+         "notices"),
+    _one("a delivery that was put off is taken at once", "hold_delivery", "d.due_at <= excluded.due_at and", "",
+         "delivery"),
+    _one("notices are given in any order", "first_notices", "order by o.at, o.id", "order by o.data, o.id desc",
+         "notices"),
+    _one("notices of all subscribers are given", "first_notices", "where o.subscriber = %(subscriber)s::text",
+         "where %(subscriber)s::text is not null", "notices"),
+    _one("delivered notices stay", "delivered", "delete from /*schema*/outbox as o where",
+         "delete from /*schema*/outbox as o where false and", "deliver"),
+    _one("what is delivered to one is gone for all", "delivered", "o.subscriber = %(subscriber)s::text and o.id",
+         "%(subscriber)s::text is not null and o.id", "delivered"),
+    _one("failures are never forgotten", "delivered", "set failure_count = 0", "set failure_count = d.failure_count",
+         "delivery"),
+    _one("an idle holder keeps the right", "let_delivery_go", "set holder = null", "set holder = d.holder", "notices"),
+    _one("emit fails on what is there", "emit", " on conflict do nothing", "", "emit"),
 )  # fmt: skip
 
 

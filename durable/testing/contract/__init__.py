@@ -33,6 +33,8 @@ from durable.testing.contract.jobs_trigger import JobTriggerContract
 from durable.testing.contract.jobs_turn_races import JobTurnRacesContract
 from durable.testing.contract.look import LookContract
 from durable.testing.contract.next_due import NextDueContract
+from durable.testing.contract.noted import NotedContract
+from durable.testing.contract.notices import NoticesContract
 from durable.testing.contract.operations import OperationContract
 from durable.testing.contract.parity import ParityContract
 from durable.testing.contract.recover import RecoverContract
@@ -69,6 +71,8 @@ class StorageContract(
     JobPauseContract,
     JobLookContract,
     LookContract,
+    NoticesContract,
+    NotedContract,
     ExecutorsContract,
     DoctorContract,
     OperationContract,

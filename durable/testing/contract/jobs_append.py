@@ -33,10 +33,11 @@ class JobAppendContract(JobCase):
         assert job == Job(
             id=event.job_id, kind=JobKind.DEBOUNCE, name="name", key="key", epoch=1, status=JobStatus.ACTIVE,
             reason=None, state=None, state_version=3, turn_id=event.turn.id, turn_cause=None, turn_slot=None,
+            turn_began_at=None,
             is_triggered=False, scheduled_at=None, run_count=0, execute_count=0, event_count=1, pending_count=1,
             pending_first_at=now, pending_last_at=now, error=None, created_at=now, updated_at=now, ended_at=None,
         )  # fmt: skip
-        assert appended == (event.job_id, 1, True, False, 1, now, now, None, "default")
+        assert appended == (event.job_id, 1, True, False, 1, now, now, now, None, "default")
         record = await jobs.get(event.turn.id)
         assert (record.kind, record.status, record.root_id) == (Kind.TURN, Status.READY, job.id)
         await jobs.assert_job_sound()
@@ -63,6 +64,7 @@ class JobAppendContract(JobCase):
         assert (appended.number, appended.is_new_job, appended.pending_first_at) == (3, False, first_at)
         job = await jobs.job()
         assert (job.event_count, job.pending_count) == (3, 3)
+        assert appended.pending_last_at == last_at
         assert (job.pending_first_at, job.pending_last_at) == (first_at, last_at)
 
     async def test_append_events_stores_when_each_was_received(self, jobs: JobScene) -> None:
@@ -96,7 +98,8 @@ class JobAppendContract(JobCase):
         job = await jobs.job()
         assert job == Job(
             id=first.id, kind=JobKind.DEBOUNCE, name="name", key="key", epoch=2, status=JobStatus.ACTIVE, reason=None,
-            state=None, state_version=2, turn_id=event.turn.id, turn_cause=None, turn_slot=None, is_triggered=False,
+            state=None, state_version=2, turn_id=event.turn.id, turn_cause=None, turn_slot=None,
+            turn_began_at=None, is_triggered=False,
             scheduled_at=None, run_count=0, execute_count=0, event_count=1, pending_count=1, pending_first_at=now,
             pending_last_at=now, error=None, created_at=now, updated_at=job.updated_at, ended_at=None,
         )  # fmt: skip
@@ -177,7 +180,7 @@ class JobAppendContract(JobCase):
         before = await jobs.get(turn.id)
         now = await jobs.subject.now()
         appended = await jobs.send()
-        assert appended == (turn.job.id, 2, False, False, 1, now, None, None, None)
+        assert appended == (turn.job.id, 2, False, False, 1, now, now, None, None, None)
         assert await jobs.get(turn.id) == before
         assert len(await jobs.turns_of(turn.job.id)) == 1
 

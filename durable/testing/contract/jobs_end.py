@@ -36,7 +36,8 @@ class JobEndContract(JobCase):
         assert view[1:] == (None, None, None, None)
         assert view.job == Job(
             id=job.id, kind=SUBJECT.kind, name="name", key="key", epoch=2, status=JobStatus.TERMINATED, reason=reason,
-            state='"kept"', state_version=2, turn_id=None, turn_cause=None, turn_slot=None, is_triggered=False,
+            state='"kept"', state_version=2, turn_id=None, turn_cause=None, turn_slot=None,
+            turn_began_at=None, is_triggered=False,
             scheduled_at=None, run_count=2, execute_count=1, event_count=3, pending_count=0, pending_first_at=None,
             pending_last_at=None, error=ERROR, created_at=job.created_at, updated_at=view.job.updated_at, ended_at=now,
         )  # fmt: skip

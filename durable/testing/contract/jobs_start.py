@@ -23,6 +23,7 @@ class JobStartContract(JobCase):
         assert started.job == Job(
             id=new.id, kind=JobKind.DEBOUNCE, name="name", key="key", epoch=1, status=JobStatus.ACTIVE, reason=None,
             state='{"n": 1}', state_version=3, turn_id=new.turn.id, turn_cause=None, turn_slot=None,
+            turn_began_at=None,
             is_triggered=False, scheduled_at=now + timedelta(seconds=5), run_count=0, execute_count=0, event_count=0,
             pending_count=0, pending_first_at=None, pending_last_at=None, error=None, created_at=now, updated_at=now,
             ended_at=None,
@@ -103,6 +104,7 @@ class JobStartContract(JobCase):
         assert started.job == Job(
             id=first.id, kind=JobKind.DEBOUNCE, name="name", key="key", epoch=2, status=JobStatus.ACTIVE, reason=None,
             state='"new"', state_version=2, turn_id=new.turn.id, turn_cause=None, turn_slot=None,
+            turn_began_at=None,
             is_triggered=False, scheduled_at=now, run_count=0, execute_count=0, event_count=0, pending_count=0,
             pending_first_at=None, pending_last_at=None, error=None, created_at=now, updated_at=now, ended_at=None,
         )  # fmt: skip

@@ -85,8 +85,8 @@ class JobWalk:
         """How often each is chosen, against the others."""
         return {
             self.advance: 6, self.start: 3, self.append: 9, self.claim: 3, self.begin: 12, self.take: 3,
-            self.settle: 12, self.trigger: 3, self.end: 1, self.clear: 1, self.pause: 2, self.resume: 3, self.redrive: 2,
-            self.recover: 1, self.cancel: 1, self.forget: 1,
+            self.settle: 12, self.trigger: 3, self.end: 1, self.clear: 1, self.pause: 2, self.resume: 3,
+            self.redrive: 2, self.recover: 1, self.cancel: 1, self.forget: 1,
         }  # fmt: skip
 
     async def _compare(self, what: str, call: Callable[[Storage], Operation[T]], normal: Callable[[T], object]) -> T:
@@ -138,7 +138,7 @@ class JobWalk:
         await self.take()
 
     async def take(self) -> None:
-        claimed = self._claimed[-4:]
+        claimed = list({turn.id: turn for turn in self._claimed[-4:]}.values())
         policies = {key: POLICIES[key] for key in KEYS}
         views = await self._model.get_jobs(KEYS)
         of_job = {view.job.id: policies[view.job.job_key] for view in views if view is not None}

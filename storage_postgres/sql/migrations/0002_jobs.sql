@@ -14,6 +14,7 @@ create table /*schema*/jobs (
     turn_id uuid,
     turn_cause text,
     turn_slot timestamptz,
+    turn_began_at timestamptz,
     is_triggered boolean not null default false,
     scheduled_at timestamptz,
     run_count bigint not null default 0,
@@ -109,7 +110,8 @@ create function /*schema*/append_events(
     _max_attempts integer[], _timeout double precision[]
 ) returns table (
     place bigint, job_id uuid, number bigint, is_new boolean, is_duplicate boolean, pending_count bigint,
-    pending_first_at timestamptz, due_at timestamptz, scheduled_at timestamptz, ready_queue text
+    pending_first_at timestamptz, pending_last_at timestamptz, due_at timestamptz, scheduled_at timestamptz,
+    ready_queue text
 )
 language plpgsql volatile
 as $$
@@ -225,6 +227,7 @@ begin
         end if;
         pending_count := j.pending_count;
         pending_first_at := j.pending_first_at;
+        pending_last_at := j.pending_last_at;
         scheduled_at := j.scheduled_at;
         if turn_status = 'ready' and is_untried then
             due_at := turn_due;

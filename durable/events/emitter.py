@@ -1,0 +1,134 @@
+"""Find who wants to know of what happened, and write one notice for each; read a notice back as an event."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from durable.codec import Codec
+from durable.errors import ConfigurationError, SerializationError
+from durable.events.describe import facts_of_record, facts_of_turn
+from durable.events.event import EventName, LifecycleEvent
+from durable.events.facts import Fact, TurnEnd
+from durable.execution import Execution
+from durable.ids import IdSource
+from durable.notice import NewNotice, Notice
+from durable.storage import Hint, Note
+
+__all__ = ["Emitter", "Subscriber"]
+
+_log = logging.getLogger("durable")
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """Somebody who is told of events, on any executor of the app."""
+
+    name: str
+    """Under it the storage keeps what is not yet delivered."""
+    names: frozenset[EventName]
+    payloads: bool
+    batch: int
+    """The most events of one call of `send`."""
+    send: Callable[[Sequence[LifecycleEvent]], Awaitable[None]]
+    """Returns when the events are in the subscriber's hands; raises otherwise, and is then called again with them."""
+
+
+class Emitter:
+    """The subscribers of one app, and the way from a fact to their notices. Never touches a storage."""
+
+    def __init__(self, ids: IdSource, codec: Callable[[], Codec]) -> None:
+        self._ids = ids
+        self._codec = codec
+        self._is_frozen = False
+        self.subscribers: tuple[Subscriber, ...] = ()
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Raises ConfigurationError for a name that is taken, and once an executor runs: it would not deliver."""
+        if self._is_frozen:
+            raise ConfigurationError("an executor of this app has run already; subscribe before it starts")
+        if any(known.name == subscriber.name for known in self.subscribers):
+            raise ConfigurationError(
+                f"a subscriber named {subscriber.name!r} is there already; give one of them name=…"
+            )
+        self.subscribers = (*self.subscribers, subscriber)
+
+    def freeze(self) -> tuple[Subscriber, ...]:
+        """The subscribers, to which none is added from now on."""
+        self._is_frozen = True
+        return self.subscribers
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self.subscribers)
+
+    @property
+    def note(self) -> Note | None:
+        """For verbs that end executions; None where nobody wants to know, which costs them nothing."""
+        return self._note if self.subscribers else None
+
+    @property
+    def hints(self) -> tuple[Hint, ...]:
+        """What to tell after a commit that may have stored notices."""
+        return (Hint("noted", ""),) if self.subscribers else ()
+
+    def of_turn(self, end: TurnEnd) -> tuple[NewNotice, ...]:
+        return tuple(self.notices(facts_of_turn(end)))
+
+    def _note(self, records: Sequence[Execution]) -> list[NewNotice]:
+        return self.notices(fact for record in records for fact in facts_of_record(record))
+
+    def notices(self, facts: Iterable[Fact]) -> list[NewNotice]:
+        """One notice for each fact and each subscriber who wants it; ids grow in the order of the facts."""
+        return [notice for fact in facts for notice in self._notices_of(fact)]
+
+    def _notices_of(self, fact: Fact) -> list[NewNotice]:
+        wanting = [subscriber for subscriber in self.subscribers if fact.name in subscriber.names]
+        if not wanting:
+            return []
+        id_ = self._ids.new_id()
+        data = json.dumps({name: value for name, value in fact.data.items() if value is not None})
+        short = None if fact.error is None else self._without_traceback(fact.error)
+        whole = json.dumps({name: text for name, text in fact.payload.items() if text is not None})
+        return [
+            NewNotice(
+                subscriber.name, id_, fact.name, fact.subject, fact.kind, fact.task_name, fact.key, data,
+                fact.error if subscriber.payloads else short,
+                whole if subscriber.payloads else None,
+            )
+            for subscriber in wanting
+        ]  # fmt: skip
+
+    def _without_traceback(self, error: str) -> str:
+        """A traceback may quote values, and is most of an error's size."""
+        codec = self._codec()
+        return codec.dump_error(replace(codec.load_error(error), traceback=None))
+
+    def event(self, notice: Notice) -> LifecycleEvent:
+        return LifecycleEvent(
+            id=notice.id,
+            name=notice.name,
+            at=notice.at,
+            subject=notice.subject,
+            kind=notice.kind,
+            task=notice.task_name,
+            key=notice.key,
+            data=MappingProxyType(json.loads(notice.data)),
+            error=None if notice.error is None else self._codec().load_error(notice.error),
+            payload=None if notice.payload is None else self._payload(notice.payload, notice.id),
+        )
+
+    def _payload(self, text: str, id_: str) -> Mapping[str, Any]:
+        """The payloads by name. One that cannot be read is left out: it must not hold back all events behind it."""
+        shape = self._codec().value(Any, "payload of an event")
+        payload: dict[str, Any] = {}
+        for name, stored in json.loads(text).items():
+            try:
+                payload[name] = shape.load(stored, name)
+            except SerializationError as error:
+                _log.error("event %s is delivered without its %s: %s", id_, name, error)
+        return MappingProxyType(payload)
