@@ -18,7 +18,7 @@ from storage_postgres import PostgresStorage
 from storage_postgres.testing.virtual import VirtualPostgres
 from tests.flow.place import PATIENCE
 
-__all__ = ["Door", "Elsewhere", "Failing", "Watch", "crew", "drained", "elsewhere", "reached"]
+__all__ = ["Door", "Elsewhere", "Failing", "Watch", "client_only", "crew", "drained", "elsewhere", "reached", "turned"]
 
 
 class Elsewhere:
@@ -49,6 +49,14 @@ async def crew(virtual: VirtualStorage, *apps: Durable, **settings: Any) -> Asyn
         yield [
             await stack.enter_async_context(app_under_test(app, storage=elsewhere(virtual), **settings)) for app in apps
         ]
+
+
+@asynccontextmanager
+async def client_only(virtual: VirtualStorage, app: Durable) -> AsyncGenerator[Durable]:
+    """The app on the store, without an executor."""
+    with app.override(storage=elsewhere(virtual).storage):
+        async with app:
+            yield app
 
 
 async def drained(kits: Sequence[Kit]) -> None:
@@ -98,6 +106,13 @@ class Door:
 async def reached(door: Door) -> None:
     async with asyncio.timeout(PATIENCE):
         await door.entered.wait()
+
+
+async def turned() -> None:
+    """Let every other task of the event loop go on."""
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_soon(event.set)
+    await event.wait()
 
 
 class Failing:

@@ -23,7 +23,7 @@ from durable.jobs import (
 )
 from durable.testing import VirtualStorage, app_under_test
 
-from .crew import Door, crew, drained, reached
+from .crew import Door, crew, drained, reached, turned
 
 MINUTE = timedelta(minutes=1)
 ID = "continuous:refresh:k"
@@ -399,7 +399,7 @@ async def test_con_24_a_trigger_at_the_moment_of_a_slot_never_runs_beside_it(sto
         running += 1
         most = max(most, running)
         for _ in range(5):
-            await app_turn()
+            await turned()
         runs.append(ctx.run_count)
         running -= 1
 
@@ -414,10 +414,3 @@ async def test_con_24_a_trigger_at_the_moment_of_a_slot_never_runs_beside_it(sto
         assert most == 1
         assert runs == list(range(1, len(runs) + 1))
         assert (await jobs[0].status("k")).next_run_at == storage.now() + 30 * MINUTE
-
-
-async def app_turn() -> None:
-    """Let every other task of the event loop go on."""
-    turned = asyncio.Event()
-    asyncio.get_running_loop().call_soon(turned.set)
-    await turned.wait()
