@@ -9,7 +9,17 @@ from durable.durations import Duration
 from durable.execution import Status
 from durable.job import Appended, Job, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy, events_due_at
 from durable.jobs.errors import DuplicateEventError
-from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
+from durable.jobs.keyed import (
+    BlockingPlayer,
+    Keyed,
+    OnDuplicate,
+    attempted,
+    limit_of,
+    refuse_bad_waiting,
+    refuse_waiting,
+    shown_status,
+    told,
+)
 from durable.jobs.results import AddResult, ClearResult, DebounceStatus, FlushResult, RedriveResult, ShownStatus
 from durable.jobs.spec import DebounceSpec
 from durable.script import Script, Tell, ask
@@ -27,8 +37,16 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
         return self.spec.new_event(key, event, event_id, definition=self.definition, new_id=self.home().new_id)
 
     def add_script(
-        self, key: str, event: E, event_id: str | None, on_duplicate: str, *, wait: bool, timeout: Duration | None
+        self,
+        key: str,
+        event: E,
+        event_id: str | None,
+        on_duplicate: OnDuplicate,
+        *,
+        wait: bool,
+        timeout: Duration | None,
     ) -> Script[AddResult]:
+        refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
         (done,) = yield from ask(lambda storage: storage.append_events([new]))
         yield from told(done.ready_queue)
@@ -46,6 +64,7 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
 
     def flush_script(self, key: str, *, wait: bool, timeout: Duration | None) -> Script[FlushResult]:
         job_key = self.spec.job_key(key)
+        limit_of(timeout)
         done = yield from self.triggered(job_key, only_pending=True)
         if done.job is None or not (done.job.is_triggered or done.is_queued):
             return FlushResult(job_key.instance_id, False, False, 0, "empty")
@@ -109,7 +128,7 @@ class Debounce(_Calls[S, E]):
         event: E,
         *,
         event_id: str | None = None,
-        on_duplicate: str = "return",
+        on_duplicate: OnDuplicate = "return",
         wait: bool = False,
         timeout: Duration | None = None,
         connection: Any = None,
@@ -161,7 +180,7 @@ class SyncDebounce(Generic[S, E]):
         event: E,
         *,
         event_id: str | None = None,
-        on_duplicate: str = "return",
+        on_duplicate: OnDuplicate = "return",
         wait: bool = False,
         timeout: Duration | None = None,
         connection: Any = None,
