@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from durable.execution import Status
+from durable.notice import NewNotice
 
 __all__ = [
     "ENDED",
@@ -188,6 +189,8 @@ class NewJob(NamedTuple):
     run_at: datetime | None
     """The same as a moment; wins over delay. In the past it means now."""
     turn: NewTurn
+    notices: tuple[NewNotice, ...] = ()
+    """Stored if the job is."""
 
 
 class Started(NamedTuple):
@@ -210,6 +213,8 @@ class NewEvent(NamedTuple):
     """Seconds for which an event's id is remembered."""
     turn: NewTurn
     """Inserted if the job has none; when it is due follows from the policy."""
+    notices: tuple[NewNotice, ...] = ()
+    """Stored if the event is the first that waits."""
 
 
 class Appended(NamedTuple):
@@ -305,6 +310,8 @@ class JobCommit(NamedTuple):
     """Inserted if something is due, now or later."""
     sends: tuple[NewEvent, ...] = ()
     """Events for other jobs, appended in the same transaction."""
+    planned_by: str | None = None
+    """The handler whose plan is written: event, execute, idle or error. For those who are told of it; not stored."""
 
 
 class JobFilter(NamedTuple):

@@ -8,5 +8,6 @@ from durable.events.emitter import Emitter, Subscriber
 from durable.events.event import EventName, LifecycleEvent
 from durable.events.events import Events
 from durable.events.facts import Fact, TurnEnd
+from durable.events.turns import fact_of_job
 
-__all__ = ["Emitter", "EventName", "Events", "Fact", "LifecycleEvent", "Subscriber", "TurnEnd"]
+__all__ = ["Emitter", "EventName", "Events", "Fact", "LifecycleEvent", "Subscriber", "TurnEnd", "fact_of_job"]

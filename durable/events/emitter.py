@@ -11,8 +11,9 @@ from typing import Any
 
 from durable.codec import Codec
 from durable.errors import ConfigurationError, SerializationError
+from durable.events.describe import facts_of_record, facts_of_turn
 from durable.events.event import EventName, LifecycleEvent
-from durable.events.facts import Fact, TurnEnd, facts_of_record, facts_of_turn
+from durable.events.facts import Fact, TurnEnd
 from durable.execution import Execution
 from durable.ids import IdSource
 from durable.notice import NewNotice, Notice

@@ -1,7 +1,4 @@
-"""What happened, by name: from the end of a turn, or from a record that was ended otherwise, to facts.
-
-A kind whose ends have names of their own has an entry in DESCRIBERS; the others have the execution's.
-"""
+"""What happened to an execution, by name: from the end of a turn, or from a record that was ended otherwise."""
 
 from __future__ import annotations
 
@@ -9,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from durable.events.event import EventName
-from durable.execution import Claimed, Execution, Kind, Settlement, Status
+from durable.execution import Claimed, Execution, Settlement, Status
 from durable.outcomes import Outcome
 
-__all__ = ["DESCRIBERS", "Describer", "Fact", "TurnEnd", "facts_of_record", "facts_of_turn"]
+__all__ = ["EXECUTIONS", "Describer", "Fact", "TurnEnd"]
 
 
 class Fact(NamedTuple):
@@ -57,15 +54,6 @@ class Describer(NamedTuple):
 
     of_turn: Callable[[TurnEnd], Iterator[Fact]]
     of_record: Callable[[Execution], Iterator[Fact]]
-
-
-def facts_of_turn(end: TurnEnd) -> Iterator[Fact]:
-    return DESCRIBERS.get(end.turn.kind, _EXECUTION).of_turn(end)
-
-
-def facts_of_record(record: Execution) -> Iterator[Fact]:
-    """What happened to an execution that a verb took or ended: cancelled, recovered, woken, too late."""
-    return DESCRIBERS.get(record.kind, _EXECUTION).of_record(record)
 
 
 def _execution_turn(end: TurnEnd) -> Iterator[Fact]:
@@ -129,5 +117,4 @@ _RECORD_NAMES: Final[Mapping[Status, EventName]] = {
 }
 """What leaves a record in that status, other than the end of a turn."""
 
-_EXECUTION: Final = Describer(_execution_turn, _execution_record)
-DESCRIBERS: Final[Mapping[Kind, Describer]] = {}
+EXECUTIONS: Final = Describer(_execution_turn, _execution_record)

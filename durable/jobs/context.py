@@ -68,6 +68,10 @@ class Plan:
         self.is_changed = False
         self.delay: float | None = None
         self.at: datetime | None = None
+        self.handler = "event"
+        """The handler that runs."""
+        self.planned_by: str | None = None
+        """The handler whose plan stands; None where nothing is planned."""
 
     def schedule(self, when: Duration | datetime) -> None:
         if isinstance(when, bool | int | float):
@@ -76,13 +80,13 @@ class Plan:
             )
         at = aware(when, "when") if isinstance(when, datetime) else None
         delay = None if isinstance(when, datetime) else seconds(when, "when")
-        self.is_changed, self.delay, self.at = True, delay, at
+        self.is_changed, self.delay, self.at, self.planned_by = True, delay, at, self.handler
 
     def cancel(self) -> None:
-        self.is_changed, self.delay, self.at = True, None, None
+        self.is_changed, self.delay, self.at, self.planned_by = True, None, None, None
 
     def reset(self) -> None:
-        self.is_changed, self.delay, self.at = False, None, None
+        self.is_changed, self.delay, self.at, self.planned_by = False, None, None, None
 
     @property
     def moment(self) -> datetime | None:

@@ -29,6 +29,7 @@ async def run(turn: Turn) -> JobTurned:
     if taken is None:
         raise LeaseLost(claimed.id, claimed.fence)
     ends.taken = taken
+    turn.attempt.about = taken
     began = services.clock.monotonic()
     if taken.job.turn_began_at is not None:
         turn.attempt.age = (taken.now - taken.job.turn_began_at).total_seconds()
