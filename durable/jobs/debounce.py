@@ -10,7 +10,17 @@ from durable.events import EventName, fact_of_job
 from durable.execution import Status
 from durable.job import Appended, Job, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy, events_due_at
 from durable.jobs.errors import DuplicateEventError
-from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
+from durable.jobs.keyed import (
+    BlockingPlayer,
+    Keyed,
+    OnDuplicate,
+    attempted,
+    limit_of,
+    refuse_bad_waiting,
+    refuse_waiting,
+    shown_status,
+    told,
+)
 from durable.jobs.results import AddResult, ClearResult, DebounceStatus, FlushResult, RedriveResult, ShownStatus
 from durable.jobs.spec import DebounceSpec
 from durable.script import Script, Tell, ask
@@ -31,8 +41,16 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
         return new._replace(notices=home.notices([fact_of_job(EventName.DEBOUNCE_STARTED, new.key, data)]))
 
     def add_script(
-        self, key: str, event: E, event_id: str | None, on_duplicate: str, *, wait: bool, timeout: Duration | None
+        self,
+        key: str,
+        event: E,
+        event_id: str | None,
+        on_duplicate: OnDuplicate,
+        *,
+        wait: bool,
+        timeout: Duration | None,
     ) -> Script[AddResult]:
+        refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
         (done,) = yield from ask(lambda storage: storage.append_events([new]))
         yield from told(done.ready_queue, new.notices)
@@ -50,6 +68,7 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
 
     def flush_script(self, key: str, *, wait: bool, timeout: Duration | None) -> Script[FlushResult]:
         job_key = self.spec.job_key(key)
+        limit_of(timeout)
         done = yield from self.triggered(job_key, only_pending=True)
         if done.job is None or not (done.job.is_triggered or done.is_queued):
             return FlushResult(job_key.instance_id, False, False, 0, "empty")
@@ -113,7 +132,7 @@ class Debounce(_Calls[S, E]):
         event: E,
         *,
         event_id: str | None = None,
-        on_duplicate: str = "return",
+        on_duplicate: OnDuplicate = "return",
         wait: bool = False,
         timeout: Duration | None = None,
         connection: Any = None,
@@ -165,7 +184,7 @@ class SyncDebounce(Generic[S, E]):
         event: E,
         *,
         event_id: str | None = None,
-        on_duplicate: str = "return",
+        on_duplicate: OnDuplicate = "return",
         wait: bool = False,
         timeout: Duration | None = None,
         connection: Any = None,

@@ -11,7 +11,7 @@ from durable.execution import FINISHED, Claimed, Settlement
 from durable.ids import IdSource
 from durable.job import EventsEnd, JobCommit, JobStatus, NewEvent, TakenTurn, TurnCause
 from durable.jobs.schedule import Due
-from durable.jobs.spec import ContinuousSpec, DebounceSpec, KeyedSpec
+from durable.jobs.spec import ContinuousSpec, DebounceSpec, KeyedSpec, TaskSpec
 
 __all__ = ["Ends"]
 
@@ -85,7 +85,7 @@ class Ends:
                 return commit._replace(status=JobStatus.TERMINATED, reason=_EXHAUSTED, writes_state=True, state=None)
             case ContinuousSpec():
                 return commit._replace(status=JobStatus.FAILED, reason=_EXHAUSTED)
-            case DebounceSpec() if is_purged:
+            case DebounceSpec() | TaskSpec() if is_purged:
                 return commit
             case _:
                 return commit._replace(events=EventsEnd.DEAD)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
+from durable.checks import shown
 from durable.definition import Definition
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ErrorInfo
@@ -19,7 +20,10 @@ from durable.options import checked_text
 from durable.script import EndOf, Script, Tell, ask
 from durable.storage import Hint
 
-__all__ = ["BlockingPlayer", "JobHome", "Keyed", "shown_status", "summary"]
+__all__ = ["BlockingPlayer", "JobHome", "Keyed", "OnDuplicate", "shown_status", "summary"]
+
+OnDuplicate = Literal["return", "raise"]
+"""What becomes of a call with an event id that was accepted before."""
 
 T = TypeVar("T")
 P_co = TypeVar("P_co", bound=KeyedSpec, covariant=True)
@@ -73,6 +77,7 @@ class Keyed(Generic[P_co]):
 
     def trigger_script(self, key: str, *, wait: bool, timeout: Duration | None) -> Script[TriggerResult]:
         job_key = self.spec.job_key(key)
+        limit_of(timeout)
         done = yield from self.triggered(job_key, only_pending=False)
         if done.job is not None and wait:
             yield from self.wait_for_trigger(job_key, done, timeout)
@@ -169,6 +174,13 @@ def limit_of(timeout: Duration | None) -> float | None:
 def refuse_waiting(connection: Any, wait: bool) -> None:
     if connection is not None and wait:
         raise ConfigurationError("wait=True and connection= exclude each other: the turn begins after your commit")
+
+
+def refuse_bad_waiting(on_duplicate: object, timeout: Duration | None) -> None:
+    """Raise ConfigurationError before anything is stored, not when the wait begins."""
+    if on_duplicate not in get_args(OnDuplicate):
+        raise ConfigurationError(f"on_duplicate is {shown(on_duplicate)}; give {' or '.join(get_args(OnDuplicate))}")
+    limit_of(timeout)
 
 
 def shown_status(job: Job) -> ShownStatus:

@@ -12,7 +12,16 @@ from durable.job import JobView, NewEvent
 from durable.jobs.context import ErrorContext, EventContext, ExecuteContext, IdleContext
 from durable.jobs.errors import DuplicateEventError
 from durable.jobs.handlers import checked_handler
-from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
+from durable.jobs.keyed import (
+    BlockingPlayer,
+    Keyed,
+    OnDuplicate,
+    attempted,
+    refuse_bad_waiting,
+    refuse_waiting,
+    shown_status,
+    told,
+)
 from durable.jobs.results import (
     RedriveResult,
     SendResult,
@@ -48,8 +57,16 @@ class _Calls(Keyed[TaskSpec], Generic[S, E]):
         return new._replace(notices=home.notices([fact_of_job(EventName.JOB_STARTED, new.key, {})]))
 
     def send_script(
-        self, key: str, event: E, event_id: str | None, on_duplicate: str, *, wait: bool, timeout: Duration | None
+        self,
+        key: str,
+        event: E,
+        event_id: str | None,
+        on_duplicate: OnDuplicate,
+        *,
+        wait: bool,
+        timeout: Duration | None,
     ) -> Script[SendResult]:
+        refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
         (done,) = yield from ask(lambda storage: storage.append_events([new]))
         yield from told(done.ready_queue, new.notices)
@@ -123,7 +140,7 @@ class Task(_Calls[S, E]):
         event: E,
         *,
         event_id: str | None = None,
-        on_duplicate: str = "return",
+        on_duplicate: OnDuplicate = "return",
         wait: bool = False,
         timeout: Duration | None = None,
         connection: Any = None,
@@ -173,7 +190,7 @@ class SyncTask(Generic[S, E]):
         event: E,
         *,
         event_id: str | None = None,
-        on_duplicate: str = "return",
+        on_duplicate: OnDuplicate = "return",
         wait: bool = False,
         timeout: Duration | None = None,
         connection: Any = None,

@@ -100,8 +100,10 @@ class SettleRoom:
         _log.error("execution %s could not be settled as %s: %s", settlement.id, settlement.status, error)
         kind = "SleepingIdConflict" if isinstance(error, SleepingIdConflict) else type(error).__name__
         stored = store_error(ErrorInfo(kind, str(error), is_retryable=False))
+        failed = fail(attempt.claimed, stored, retry_delay=None)
+        closed = failed if attempt.close is None else attempt.close(failed)
         try:
-            await self._write([(attempt, self._noted(attempt, fail(attempt.claimed, stored, retry_delay=None)))])
+            await self._write([(attempt, self._noted(attempt, closed))])
         except Exception:
             _log.exception("execution %s is left to its lease", settlement.id)
             self._holdings.remove(attempt.key)
