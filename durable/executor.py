@@ -85,19 +85,8 @@ class Executor:
             executor_id=self.id, storage=storage, emitter=live.emitter, clock=self._clock, random=live.random
         )
         self._beat = BeatRoom(storage=storage, codec=self._registry.codec)
-        services = Services(
-            executor_id=self.id,
-            registry=self._registry,
-            ids=ids,
-            threads=self._threads,
-            shutdown_signal=self._shutdown_signal,
-            beats=self._beat,
-            children_of=self._children_of,
-            take=TakeRoom(storage=storage, clock=self._clock).take,
-            clock=self._clock,
-        )
         self._run = RunRoom(
-            services=services,
+            services=self._services(ids),
             random=live.random,
             clock=self._clock,
             telemetry=self._telemetry,
@@ -133,6 +122,20 @@ class Executor:
         )
         self._upkeep_waker = upkeep_waker
         self._cancel_waker = cancel_waker
+
+    def _services(self, ids: IdSource) -> Services:
+        return Services(
+            executor_id=self.id,
+            registry=self._registry,
+            ids=ids,
+            threads=self._threads,
+            shutdown_signal=self._shutdown_signal,
+            beats=self._beat,
+            children_of=self._children_of,
+            take=TakeRoom(storage=self._live.storage, clock=self._clock).take,
+            limit=lambda attempt, seconds: self._run.limit(attempt, seconds),  # noqa: PLW0108 - there is no run room yet
+            clock=self._clock,
+        )
 
     # --- life ----------------------------------------------------------------------------------------------
 

@@ -43,12 +43,7 @@ async def run(turn: Turn) -> JobTurned:
             return await function(*args)
         return await turn.in_thread(function, *args)
 
-    commit = await run_turn(
-        spec,
-        ends,
-        turn.attempt,
-        taken,
-        turn.definition.load_error(claimed.error),
-        call=call,
-    )
-    return JobTurned(commit)
+    error = turn.definition.load_error(claimed.error)
+    # From here on, because a turn may have waited for the row of its job.
+    with services.limit(turn.attempt, turn.definition.options.timeout):
+        return JobTurned(await run_turn(spec, ends, turn.attempt, taken, error, call=call))
