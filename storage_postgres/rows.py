@@ -18,9 +18,19 @@ from durable.execution import (
     Settlement,
     Status,
 )
+from durable.pool_rows import PoolConfig
 from storage_postgres.arrays import plain, texts
 
-__all__ = ["child_columns", "child_outcome", "claimed", "execution", "finished", "new_columns", "settlement_columns"]
+__all__ = [
+    "child_columns",
+    "child_outcome",
+    "claimed",
+    "execution",
+    "finished",
+    "new_columns",
+    "pool_columns",
+    "settlement_columns",
+]
 
 _KINDS = {kind.value: kind for kind in Kind}
 _PHASES = {phase.value: phase for phase in Phase}
@@ -102,3 +112,9 @@ def settlement_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
 def child_columns(children: Sequence[NewExecution]) -> dict[str, object]:
     """The columns of the children that a settle inserts; nothing without any, because its statement has none then."""
     return new_columns(children, "child_") if children else {}
+
+
+def pool_columns(pools: Sequence[PoolConfig]) -> dict[str, object]:
+    """The columns of pools, by parameter name."""
+    named = dict(zip(PoolConfig._fields, zip(*pools, strict=True), strict=True))
+    return {name: texts(column) if name == "name" else plain(column) for name, column in named.items()}

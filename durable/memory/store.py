@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from durable.execution import Execution
+from durable.pool_rows import PoolConfig
 from durable.storage import ExecutorRow
 
-__all__ = ["Overlay", "Store", "Transaction", "Wakeup"]
+__all__ = ["Bucket", "Overlay", "Store", "Transaction", "Turn", "Wakeup"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -22,6 +23,20 @@ class Wakeup(NamedTuple):
 
     output: str | None
     error: str | None
+
+
+class Bucket(NamedTuple):
+    """What is left of a pool's rate, and as of when."""
+
+    tokens: float
+    at: datetime
+
+
+class Turn(NamedTuple):
+    """When a serial key was last served, and how often by then."""
+
+    at: datetime
+    served: int
 
 
 class Overlay(Generic[K, V]):
@@ -71,13 +86,20 @@ class Transaction:
         self.sleepers = Overlay(store.sleepers)
         self.wakeups = Overlay(store.wakeups)
         self.executors = Overlay(store.executors)
+        self.pools = Overlay(store.pools)
+        self.buckets = Overlay(store.buckets)
+        self.turns = Overlay(store.turns)
 
     def put(self, record: Execution) -> Execution:
         self.executions.put(record.id, record)
         return record
 
     def commit(self) -> None:
-        for table in (self.executions, self.keys, self.sleepers, self.wakeups, self.executors):
+        tables: tuple[Overlay[Any, Any], ...] = (
+            self.executions, self.keys, self.sleepers, self.wakeups, self.executors, self.pools, self.buckets,
+            self.turns,
+        )  # fmt: skip
+        for table in tables:
             table.commit()
 
 
@@ -93,6 +115,10 @@ class Store:
         """(task name, sleeping id) → id."""
         self.wakeups: dict[tuple[str, str], Wakeup] = {}
         self.executors: dict[str, ExecutorRow] = {}
+        self.pools: dict[str, PoolConfig] = {}
+        self.buckets: dict[str, Bucket] = {}
+        self.turns: dict[tuple[str, str], Turn] = {}
+        """(pool, serial key) → its last turn."""
         self._lock = threading.RLock()
 
     def run(self, work: Callable[[Transaction], T]) -> T:

@@ -52,6 +52,7 @@ def versions(control: Control, schema: str) -> list[int]:
 
 
 def set_version(control: Control, schema: str, version: int) -> None:
+    control.execute(render("delete from /*schema*/migrations where version <> 1", schema))
     control.execute(render("update /*schema*/migrations set version = %s", schema), [version])
 
 

@@ -23,6 +23,9 @@ from durable.testing.contract.executors import ExecutorsContract
 from durable.testing.contract.look import LookContract
 from durable.testing.contract.operations import OperationContract
 from durable.testing.contract.parity import ParityContract
+from durable.testing.contract.pool_keys import PoolKeysContract
+from durable.testing.contract.pool_races import PoolRacesContract
+from durable.testing.contract.pools import PoolsContract
 from durable.testing.contract.recover import RecoverContract
 from durable.testing.contract.redrive import RedriveContract
 from durable.testing.contract.renew import RenewContract
@@ -50,7 +53,10 @@ class StorageContract(
     ExecutorsContract,
     DoctorContract,
     OperationContract,
+    PoolsContract,
+    PoolKeysContract,
     ClaimRacesContract,
+    PoolRacesContract,
     TreeRacesContract,
     EnqueueRacesContract,
     ParityContract,
