@@ -38,6 +38,9 @@ from durable.errors import (
 from durable.execution import CancelResult, Execution, Status, WakeResult
 from durable.executor import Executor
 from durable.handle import Handle, SyncHandle
+from durable.pool import Pool, SyncPool
+from durable.pool_options import Rate
+from durable.pool_rows import PoolConfig
 from durable.registry import Registry
 from durable.retry import Retry, constant, exponential, linear
 from durable.returns import Again, ChildResult, Done, LoopResult, ParentResult, Spawn
@@ -79,6 +82,9 @@ __all__ = [
     "PayloadCodec",
     "PayloadTooLarge",
     "PermissionDenied",
+    "Pool",
+    "PoolConfig",
+    "Rate",
     "Registry",
     "ResultTimeout",
     "Retry",
@@ -94,6 +100,7 @@ __all__ = [
     "StorageError",
     "StorageUnavailable",
     "SyncHandle",
+    "SyncPool",
     "Task",
     "TaskContext",
     "TransitionRefused",

@@ -11,6 +11,7 @@ from durable.errors import ErrorInfo
 from durable.execution import NewExecution, WakeResult
 from durable.handle import Handle
 from durable.options import ChildOptions, EnqueueOptions, Overrides, checked_overrides, checked_text
+from durable.pool_rows import PoolConfig
 from durable.stored_errors import store_error
 
 __all__ = ["Home", "SleepingTask", "Task", "TaskFunction", "Typed"]
@@ -37,6 +38,10 @@ class Home(Protocol):
     def handle(self, task: Task[..., R], execution_id: str) -> Handle[R]: ...
 
     def new_id(self) -> str: ...
+
+    async def pool_config(self, declared: PoolConfig) -> PoolConfig: ...
+
+    async def configure_pool(self, pool: PoolConfig, fields: frozenset[str]) -> PoolConfig: ...
 
 
 class Typed(Protocol[F_co]):

@@ -26,11 +26,17 @@ class SettleRoom:
     """Takes the ends of turns and writes them under their fences; a refused one is dropped and reported."""
 
     def __init__(
-        self, *, storage: Storage, holdings: Holdings, on_settled: Callable[[list[Settlement], Settled, int], None]
+        self,
+        *,
+        storage: Storage,
+        holdings: Holdings,
+        on_settled: Callable[[list[Settlement], Settled, int], None],
+        on_freed: Callable[[set[str]], None],
     ) -> None:
         self._storage = storage
         self._holdings = holdings
         self._on_settled = on_settled
+        self._on_freed = on_freed
         self._pending: list[Ending] = []
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -126,3 +132,5 @@ class SettleRoom:
                 )  # fmt: skip
         accepted = [item for _, item in batch if item.id in settled.accepted]
         self._on_settled(accepted, settled, len(batch) - len(accepted))
+        # After the write only: until then the places in a pool's limit were taken.
+        self._on_freed({attempt.claimed.queue for attempt, _ in batch})
