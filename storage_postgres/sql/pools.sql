@@ -53,19 +53,15 @@ order by p.name;
 -- Give ready executions of pools to one executor, within the limits of each pool; see the function `claim_pools`.
 -- Locks each pool with work and what it takes, skips what is locked. Index: executions_pooled, executions_keyed,
 -- executions_keyed_again, executions_pool_running, and those of lanes and marks.
-select (c.execution).id, (c.execution).fence, (c.execution).kind, (c.execution).task_name,
-    (c.execution).task_version, (c.execution).phase, (c.execution).input, (c.execution).attempts,
-    (c.execution).deliveries, (c.execution).iteration, (c.execution).max_attempts, (c.execution).timeout,
-    (c.execution).retry, (c.execution).run_output, (c.execution).error, (c.execution).root_id,
-    (c.execution).parent_id, (c.execution).child_index, (c.execution).is_finalize, (c.execution).depth,
-    (c.execution).queue, (c.execution).priority,
-    extract(epoch from (c.execution).started_at - (c.execution).created_at)::double precision as age,
-    (c.execution).children_count, c.wait
+select c.id, c.fence, c.kind, c.task_name, c.task_version, c.phase, c.input, c.attempts, c.deliveries, c.iteration,
+    c.max_attempts, c.timeout, c.retry, c.run_output, c.error, c.root_id, c.parent_id, c.child_index, c.is_finalize,
+    c.depth, c.queue, c.priority, extract(epoch from c.started_at - c.created_at)::double precision as age,
+    c.children_count, case when c.id is null then c.delay end as wait
 from /*schema*/claim_pools(
     %(pools)s::text[], %(task_names)s::text[], %(record_version)s::smallint, %(executor_id)s::text,
     %(lease)s::double precision, %(limit)s::bigint
 ) as c
-order by c.wait nulls first, (c.execution).priority desc, (c.execution).due_at, (c.execution).id;
+order by c.id is null, c.priority desc, c.due_at, c.id;
 
 -- name: mark_busy_keys
 -- Have a claim look again at the keys of a pool that may be held back by what is running or waits for its retry: their

@@ -5,17 +5,40 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
+import psycopg
 import pytest
 
 from durable.testing.contract.pool_scene import POOL, PoolScene
 from durable.testing.contract.scene import LEASE, LIMIT, TASK, Scene
 from durable.transitions import complete
-from storage_postgres import PostgresStorage
-from storage_postgres.statements import render
+from storage_postgres import PostgresStorage, verbs
+from storage_postgres.statements import load, render
+from tests.support.plans import explain
 from tests.support.subject import PostgresSubject, open_storage
 
 CLAIMERS = 16
+_POOL = "insert into /*schema*/pools values ('emails', 50, 1, true, null, null, false, 0, now(), now())"
+_ROWS = """
+insert into /*schema*/executions (
+    id, root_id, kind, task_name, queue, input, max_attempts, max_deliveries, status, created_at, due_at, updated_at,
+    is_pooled, serial_key
+)
+select i, i, 'task', 'task', 'emails', '1', 1, 5, 'ready', now(), now() + n.later, now(), true, n.key
+from (
+    select gen_random_uuid() as i, interval '1 day' as later, 'later ' || g as key from generate_series(1, 20000) as g
+    union all
+    select gen_random_uuid(), interval '0', 'long' from generate_series(1, 5000)
+    union all
+    select gen_random_uuid(), interval '0', 'due ' || g from generate_series(1, 10) as g
+) as n
+"""
+_END_ALL = """
+update /*schema*/executions
+set status = 'completed', finished_at = now(), lease_expires_at = null, fence = fence + 1, updated_at = now()
+where status = 'running'
+"""
 
 
 @pytest.fixture
@@ -137,3 +160,26 @@ async def test_pools_are_not_claimed_in_a_transaction_that_keeps_its_snapshot(
         await connection.execute("set transaction isolation level repeatable read")
         with pytest.raises(Exception, match="read committed"):
             await claim.await_on(connection)
+
+
+@pytest.fixture
+def crowded(postgres_control: psycopg.Connection[Any], migrated_schema: str) -> str:
+    """A pool in which much waits and little is due: 20,000 keys for later, and 5,000 of one key."""
+    for statement in (_POOL, _ROWS, "analyze /*schema*/executions, /*schema*/pool_marks, /*schema*/pool_lanes"):
+        postgres_control.execute(render(statement, migrated_schema))
+    return migrated_schema
+
+
+@pytest.mark.parametrize("settings", [{}, {"plan_cache_mode": "force_custom_plan"}])
+def test_a_claim_looks_at_what_is_due_and_at_no_more(settings: dict[str, str], crowded: str, postgres_dsn: str) -> None:
+    plan = verbs.claim_pooled(executor_id="x", pools=[POOL], task_names=[TASK], limit=50, lease=15)
+    query = next(plan)
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        # The first claim takes up the marks of everything due, once.
+        first = connection.execute(render(load()[query.name], crowded), query.params).fetchall()
+        connection.execute(render(_END_ALL, crowded))
+        found = explain(connection, crowded, query, settings)
+
+    assert len(first) == 11
+    # The one that follows in the long key, and the eleven keys that ended.
+    assert found.buffers <= 400

@@ -83,7 +83,8 @@ def test_the_claim_gives_the_fields_of_a_turn_in_their_order() -> None:
 
 def test_the_claim_from_pools_gives_the_fields_of_a_turn_and_the_wait() -> None:
     text = load()["claim_pooled"]
-    given = re.findall(r"(?:\(c\.execution\)\.|as |c\.)(\w+)(?:,| from)", text[: text.index("claim_pools")])
+    columns = text[: text.index(" from /*schema*/claim_pools")].replace("extract(epoch from", "extract(")
+    given = re.findall(r"(?:^select c\.|, c\.|as )(\w+)(?=,|$)", columns)
 
     assert given == [*Claimed._fields, "wait"]
 

@@ -154,7 +154,7 @@ create function /*schema*/turn_lanes(
 language sql volatile
 as $$
     with seen as materialized (
-        select k.serial_key,
+        select k.serial_key, lane.row_id,
             coalesce(most_per_key <= (
                 select count(*)
                 from /*schema*/executions as r
@@ -177,19 +177,25 @@ as $$
                     and e.started_at is not null and e.due_at <= moment
             ) as is_due
         from unnest(looked_at) as k (serial_key)
+        cross join lateral (
+            select l.ctid as row_id
+            from /*schema*/pool_lanes as l
+            where l.pool = pool_name and l.serial_key = k.serial_key
+            offset 0
+        ) as lane
     ),
     gone as (
         delete from /*schema*/pool_lanes as l
-        using seen as s
-        where l.pool = pool_name and l.serial_key = any(array[s.serial_key]) and (s.is_full or not s.is_due)
+        where l.ctid = any(array(select s.row_id from seen as s where s.is_full or not s.is_due))
         returning l.serial_key
     ),
     turned as (
         update /*schema*/pool_lanes as l
         set turn_at = moment, served = l.served + 1
-        from seen as s
-        where l.pool = pool_name and l.serial_key = any(array[s.serial_key]) and s.is_due and not s.is_full
-            and s.serial_key = any(served_keys)
+        where l.ctid = any(array(
+            select s.row_id
+            from seen as s
+            where s.is_due and not s.is_full and s.serial_key = any(served_keys)))
     )
     insert into /*schema*/pool_marks (pool, serial_key, due_at)
     select pool_name, g.serial_key, next.due_at
@@ -221,16 +227,17 @@ $$;
 
 -- The rows that a claim takes from one pool, locked: at most `room`. Without keys by priority, due time and id; keyed
 -- work counts as priority 0 and stands at its lane's turn, in the order of its key, at most `share` of a key. Gives also
--- the keys that were looked at and those among them that are served. The caller holds the pool.
+-- the keys that are served, their lanes, and the keys whose lanes have nothing to give and no reason to stay. The caller
+-- holds the pool, so nobody else writes lanes and their ctids hold.
 create function /*schema*/pick_pooled(
     this /*schema*/pools, moment timestamptz, known_names text[], known_version smallint, room bigint, share bigint,
-    out row_ids tid[], out looked_at text[], out served_keys text[]
+    out row_ids tid[], out served_keys text[], out served_lanes tid[], out spent_keys text[]
 )
 language plpgsql volatile
 as $$
 begin
     with seen as materialized (
-        select l.serial_key, l.turn_at, l.served, head.row_id, head.place
+        select l.ctid as lane_id, l.serial_key, l.turn_at, l.served, head.row_id, head.is_new, head.due_at, head.id
         from /*schema*/pool_lanes as l
         cross join lateral (
             select case when this.max_per_key is null then 0 else (
@@ -248,7 +255,7 @@ begin
             select greatest(least(share, this.max_per_key - busy.executions), 0) as executions
         ) as free
         left join lateral (
-            select h.row_id, row_number() over (order by h.is_new, h.due_at, h.id) as place
+            select h.row_id, h.is_new, h.due_at, h.id
             from (
                 select again.*, false as is_new
                 from (
@@ -291,8 +298,8 @@ begin
                     where e.status = 'ready' and e.queue = this.name and e.serial_key = l.serial_key
                         and e.started_at is not null and e.due_at <= moment
                 )))
-        order by l.turn_at, l.served, l.serial_key, head.place
-        limit room + 64
+        order by l.turn_at, l.served, l.serial_key, head.is_new, head.due_at, head.id
+        limit room
     ),
     keyless as materialized (
         select due.*
@@ -310,33 +317,35 @@ begin
         limit room
     ),
     picked as materialized (
-        select c.row_id, c.serial_key
+        select c.row_id, c.serial_key, c.lane_id
         from (
-            select s.row_id, s.serial_key, 0 as priority, s.turn_at as rank_at, s.served, s.place, null::uuid as id
+            select s.row_id, s.serial_key, s.lane_id, 0 as priority, s.turn_at as rank_at, s.served, s.is_new, s.due_at,
+                s.id
             from seen as s
             where s.row_id is not null
             union all
-            select k.row_id, null, k.priority, k.due_at, 0, 0, k.id from keyless as k
+            select k.row_id, null, null, k.priority, k.due_at, 0, false, k.due_at, k.id from keyless as k
         ) as c
-        order by c.priority desc, c.rank_at, c.served, c.serial_key, c.place, c.id
+        order by c.priority desc, c.rank_at, c.served, c.serial_key, c.is_new, c.due_at, c.id
         limit room
     )
     select
         array(select p.row_id from picked as p),
-        array(select distinct s.serial_key from seen as s),
-        array(select distinct p.serial_key from picked as p where p.serial_key is not null)
-    into row_ids, looked_at, served_keys;
+        array(select distinct p.serial_key from picked as p where p.serial_key is not null),
+        array(select distinct p.lane_id from picked as p where p.lane_id is not null),
+        array(select s.serial_key from seen as s where s.row_id is null)
+    into row_ids, served_keys, served_lanes, spent_keys;
 end
 $$;
 
 -- Give ready executions of pools to one executor, pool by pool in the order given, at most `room_left` in all. A pool that
 -- another claim holds is skipped. Each step is a statement of its own: only one that begins when the pool's row is held
--- sees all that earlier holders have set running. `wait`, in a last row without an execution, is in seconds: after it a
--- claim may find more than what is running now holds back; no such row: nothing is held back by time.
+-- sees all that earlier holders have set running. A row without an id is no execution: its `delay` is the seconds after
+-- which a claim may find more than what is running now holds back; no such row: nothing is held back by time.
 create function /*schema*/claim_pools(
     pool_names text[], known_names text[], known_version smallint, new_executor_id text, new_lease double precision,
     room_left bigint
-) returns table (execution /*schema*/executions, wait double precision)
+) returns setof /*schema*/executions
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -355,6 +364,7 @@ declare
     picked record;
     taken_count bigint;
     soonest double precision;
+    nothing /*schema*/executions;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'pools are claimed in read committed transactions only'
@@ -409,24 +419,26 @@ begin
                 lease_expires_at = moment + new_lease * interval '1 second',
                 updated_at = moment
             where e.ctid = any(picked.row_ids)
-            returning e, null::double precision;
+            returning e.*;
         get diagnostics taken_count = row_count;
         room_left := room_left - taken_count;
-        if cardinality(picked.looked_at) > 0 then
-            if this.max_per_key = 1 then
-                -- Their one execution runs now; its end will mark them.
-                delete from /*schema*/pool_lanes as l
-                where l.pool = pool_name and l.serial_key = any(picked.served_keys);
-            end if;
-            if this.max_per_key is distinct from 1 or cardinality(picked.looked_at) > cardinality(picked.served_keys)
-            then
-                perform /*schema*/turn_lanes(
-                    pool_name, moment, picked.looked_at, picked.served_keys, this.max_per_key, this.keep_order);
-            end if;
-            is_more := is_more or taken_count < room and (
-                cardinality(picked.looked_at) >= 64
-                or taken_count > 0 and exists (select 1 from /*schema*/pool_lanes as l where l.pool = pool_name));
+        if this.max_per_key = 1 then
+            -- Their one execution runs now; its end will mark them.
+            delete from /*schema*/pool_lanes as l where l.ctid = any(picked.served_lanes);
+        elsif cardinality(picked.served_keys) > 0 then
+            perform /*schema*/turn_lanes(
+                pool_name, moment, picked.served_keys, picked.served_keys, this.max_per_key, this.keep_order);
         end if;
+        if cardinality(picked.spent_keys) > 0 then
+            perform /*schema*/turn_lanes(
+                pool_name, moment, picked.spent_keys, '{}', this.max_per_key, this.keep_order);
+        end if;
+        -- More lanes than were looked at, or more in a key than its share: at once again. Each such claim has taken
+        -- something or cleared lanes away, so this comes to an end.
+        is_more := is_more or taken_count < room and (
+            cardinality(picked.spent_keys) > 0 and cardinality(picked.spent_keys) + taken_count >= room
+            or cardinality(picked.served_keys) > 0 and this.max_per_key is distinct from 1
+                and exists (select 1 from /*schema*/pool_lanes as l where l.pool = pool_name));
         if this.rate_tokens is not null then
             available := available - taken_count;
             update /*schema*/pools as p set tokens = available, tokens_at = moment where p.name = pool_name;
@@ -439,9 +451,8 @@ begin
         end if;
     end loop;
     if soonest is not null then
-        execution := null;
-        wait := soonest;
-        return next;
+        nothing.delay := soonest;
+        return next nothing;
     end if;
 end
 $$;
