@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
 from itertools import product
 from typing import Any
 
@@ -383,12 +382,6 @@ async def test_a_place_that_becomes_free_here_is_taken_without_a_poll(app: Durab
         assert [await handle.result(PATIENCE) for handle in handles] == list(range(50))
 
 
-@pytest.fixture
-async def two(postgres: PostgresPlace) -> AsyncIterator[tuple[Durable, Durable]]:
-    async with postgres.app() as first, postgres.app() as second:
-        yield first, second
-
-
 async def test_a_place_that_becomes_free_elsewhere_is_taken_without_a_poll(postgres: PostgresPlace) -> None:
     first, second = postgres.app(), postgres.app()
     gate = Gate()
@@ -401,10 +394,14 @@ async def test_a_place_that_becomes_free_elsewhere_is_taken_without_a_poll(postg
     async def follows() -> int:
         return 1
 
+    other = second.task(name="other")(_answer)
     async with running(first, **FAR), running(second, **FAR):
         await holds.enqueue()
         await gate.entered_by(1)
         handle = await follows.enqueue()
+        for _ in range(3):
+            # With each of these the second executor has asked the pool as well, and was refused.
+            assert await (await other.enqueue()).result(PATIENCE) == 42
         await gate.open()
         assert await handle.result(PATIENCE) == 1
 
