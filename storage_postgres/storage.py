@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -42,6 +42,7 @@ from durable.job import (
     TurnToTake,
 )
 from durable.notice import NewNotice, TakenNotices
+from durable.pool_rows import PoolConfig, PooledClaim
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
 from storage_postgres import job_verbs, outbox, verbs
@@ -126,6 +127,20 @@ class PostgresStorage:
         return self._do(
             partial(
                 verbs.claim, executor_id=executor_id, queues=queues, task_names=task_names, limit=limit, lease=lease
+            )
+        )
+
+    def claim_pooled(
+        self, *, executor_id: str, pools: Sequence[str], task_names: Sequence[str], limit: int, lease: float
+    ) -> PostgresOperation[PooledClaim]:
+        return self._do(
+            partial(
+                verbs.claim_pooled,
+                executor_id=executor_id,
+                pools=pools,
+                task_names=task_names,
+                limit=limit,
+                lease=lease,
             )
         )
 
@@ -262,6 +277,15 @@ class PostgresStorage:
 
     def discard_notices(self, subscriber: str) -> PostgresOperation[int]:
         return self._do(partial(outbox.discard_notices, subscriber))
+
+    def ensure_pools(self, pools: Sequence[PoolConfig]) -> PostgresOperation[list[PoolConfig]]:
+        return self._do(partial(verbs.ensure_pools, pools), transaction=True)
+
+    def configure_pool(self, pool: PoolConfig, *, fields: Collection[str]) -> PostgresOperation[PoolConfig]:
+        return self._do(partial(verbs.configure_pool, pool, fields=fields), transaction=True)
+
+    def pools(self, names: Sequence[str] | None = None) -> PostgresOperation[list[PoolConfig]]:
+        return self._do(partial(verbs.pools, names))
 
     def now(self) -> PostgresOperation[datetime]:
         return self._do(verbs.now)
