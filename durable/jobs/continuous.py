@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from durable.durations import Duration
 from durable.job import Job, JobView, NewJob
 from durable.jobs.errors import InvalidJobState
-from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
+from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, limit_of, refuse_waiting, shown_status, told
 from durable.jobs.results import (
     ContinuousStatus,
     PauseResult,
@@ -29,6 +29,7 @@ S = TypeVar("S")
 class _Calls(Keyed[ContinuousSpec], Generic[S]):
     def start_script(self, key: str, state: S, *, wait: bool, timeout: Duration | None) -> Script[StartResult]:
         spec, job_key = self.spec, self.spec.job_key(key)
+        limit_of(timeout)
         text = spec.dump_state(state, job_key.instance_id)
         due = Due(delay=0.0)
         if not spec.start_immediately:

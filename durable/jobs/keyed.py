@@ -67,6 +67,7 @@ class Keyed(Generic[P_co]):
 
     def trigger_script(self, key: str, *, wait: bool, timeout: Duration | None) -> Script[TriggerResult]:
         job_key = self.spec.job_key(key)
+        limit_of(timeout)
         done = yield from self.triggered(job_key, only_pending=False)
         if done.job is not None and wait:
             yield from self.wait_for_trigger(job_key, done, timeout)
