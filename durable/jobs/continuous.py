@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from durable.durations import Duration
+from durable.events import EventName, fact_of_job
 from durable.job import Job, JobView, NewJob
 from durable.jobs.errors import InvalidJobState
-from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, limit_of, refuse_waiting, shown_status, told
+from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, limit_of, noted, refuse_waiting, shown_status, told
 from durable.jobs.results import (
     ContinuousStatus,
     PauseResult,
@@ -19,7 +20,7 @@ from durable.jobs.results import (
 )
 from durable.jobs.schedule import Due
 from durable.jobs.spec import ContinuousSpec
-from durable.script import Script, ask
+from durable.script import Script, Tell, ask
 
 __all__ = ["Continuous", "SyncContinuous"]
 
@@ -36,12 +37,15 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
             now = yield from ask(lambda storage: storage.now())
             due = spec.schedule.first(now)
         turn = self.new_turn()
-        new = NewJob(self.home().new_id(), job_key, text, spec.state_version, due.delay or 0.0, due.at, turn)
+        notices = self.home().notices([fact_of_job(EventName.JOB_STARTED, job_key, {}, state=text)])
+        new = NewJob(self.home().new_id(), job_key, text, spec.state_version, due.delay or 0.0, due.at, turn, notices)
         done = yield from ask(lambda storage: storage.start_job(new))
         # A repeated call after a lost answer meets its own job.
         created = done.is_new or done.job.turn_id == turn.id
         if created and spec.start_immediately:
             yield from told(turn.queue)
+        if created and notices:
+            yield Tell(noted(notices))
         if created and wait and spec.start_immediately:
             yield from self.wait_for(job_key, turn.id, timeout)
             found = yield from self.view(key)

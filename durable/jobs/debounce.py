@@ -6,10 +6,21 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from durable.durations import Duration
+from durable.events import EventName, fact_of_job
 from durable.execution import Status
 from durable.job import Appended, Job, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy, events_due_at
 from durable.jobs.errors import DuplicateEventError
-from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
+from durable.jobs.keyed import (
+    BlockingPlayer,
+    Keyed,
+    OnDuplicate,
+    attempted,
+    limit_of,
+    refuse_bad_waiting,
+    refuse_waiting,
+    shown_status,
+    told,
+)
 from durable.jobs.results import AddResult, ClearResult, DebounceStatus, FlushResult, RedriveResult, ShownStatus
 from durable.jobs.spec import DebounceSpec
 from durable.script import Script, Tell, ask
@@ -24,14 +35,25 @@ E = TypeVar("E")
 class _Calls(Keyed[DebounceSpec], Generic[S, E]):
     def new_event(self, key: str, event: E, event_id: str | None) -> NewEvent:
         """For `ctx.send`."""
-        return self.spec.new_event(key, event, event_id, definition=self.definition, new_id=self.home().new_id)
+        home = self.home()
+        new = self.spec.new_event(key, event, event_id, definition=self.definition, new_id=home.new_id)
+        data = {"flush_after_s": self.spec.policy.window, "max_events": self.spec.policy.max_events}
+        return new._replace(notices=home.notices([fact_of_job(EventName.DEBOUNCE_STARTED, new.key, data)]))
 
     def add_script(
-        self, key: str, event: E, event_id: str | None, on_duplicate: str, *, wait: bool, timeout: Duration | None
+        self,
+        key: str,
+        event: E,
+        event_id: str | None,
+        on_duplicate: OnDuplicate,
+        *,
+        wait: bool,
+        timeout: Duration | None,
     ) -> Script[AddResult]:
+        refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
         (done,) = yield from ask(lambda storage: storage.append_events([new]))
-        yield from told(done.ready_queue)
+        yield from told(done.ready_queue, new.notices)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)
         if wait and new.event_id is not None:
@@ -46,6 +68,7 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
 
     def flush_script(self, key: str, *, wait: bool, timeout: Duration | None) -> Script[FlushResult]:
         job_key = self.spec.job_key(key)
+        limit_of(timeout)
         done = yield from self.triggered(job_key, only_pending=True)
         if done.job is None or not (done.job.is_triggered or done.is_queued):
             return FlushResult(job_key.instance_id, False, False, 0, "empty")
@@ -109,7 +132,7 @@ class Debounce(_Calls[S, E]):
         event: E,
         *,
         event_id: str | None = None,
-        on_duplicate: str = "return",
+        on_duplicate: OnDuplicate = "return",
         wait: bool = False,
         timeout: Duration | None = None,
         connection: Any = None,
@@ -161,7 +184,7 @@ class SyncDebounce(Generic[S, E]):
         event: E,
         *,
         event_id: str | None = None,
-        on_duplicate: str = "return",
+        on_duplicate: OnDuplicate = "return",
         wait: bool = False,
         timeout: Duration | None = None,
         connection: Any = None,

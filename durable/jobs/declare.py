@@ -48,6 +48,7 @@ class JobOptions(TypedDict, total=False):
     max_deliveries: int
     """Claims of one turn without an end, after which it counts as failed."""
     on_exhausted: OnExhausted
+    """After the last attempt: "fail" keeps what failed, for a redrive; "purge" throws it away; "continue" goes on."""
     state_version: int
     """Raise it when the state's type changes in a way that old states do not fit."""
     migrate: Callable[[Any, int], Any] | None
@@ -183,7 +184,9 @@ class JobDeclarations:
     ) -> Task[S, E]:
         """Declare a Task job: its handlers are set by `@job.on_event`, `@job.execute`, `@job.on_idle`, `@job.on_error`.
 
-        Without `retry`, an event whose handler fails is kept as failed, for `redrive`, and the next is handled.
+        Without `retry`, an event whose handler fails is kept as failed, for `redrive`, and the next is handled; with
+        on_exhausted="purge" it is thrown away. A turn is one whole: what any of its handlers raises fails it, and none
+        of what they did is kept.
         """
         spec = TaskSpec(
             **self._common(JobKind.TASK, checked_name(name, "the job's name"), state, options),
@@ -209,13 +212,21 @@ class JobDeclarations:
             raise ConfigurationError(
                 f"on_exhausted is {on_exhausted!r}; give one of {', '.join(get_args(OnExhausted))}"
             )
+        if on_exhausted == "continue" and kind is not JobKind.CONTINUOUS:
+            raise ConfigurationError('on_exhausted="continue" is for a Continuous; give "fail" or "purge"')
+        if ":" in name:
+            # The readable id of a job is kind:name:key, and a key may hold anything.
+            raise ConfigurationError(f"the job's name {name!r} contains a colon")
+        migrate = options.get("migrate")
+        if migrate is not None:
+            checked_handler(migrate, "migrate", "state", "version")
         return {
             "kind": kind,
             "name": name,
             "codec": self._codec_of_jobs,
             "state_type": state,
             "state_version": integer(options.get("state_version", 1), "state_version", 1, 2**31 - 1),
-            "migrate": options.get("migrate"),
+            "migrate": migrate,
             "on_exhausted": on_exhausted,
         }
 

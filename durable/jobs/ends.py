@@ -11,7 +11,7 @@ from durable.execution import FINISHED, Claimed, Settlement
 from durable.ids import IdSource
 from durable.job import EventsEnd, JobCommit, JobStatus, NewEvent, TakenTurn, TurnCause
 from durable.jobs.schedule import Due
-from durable.jobs.spec import ContinuousSpec, DebounceSpec, KeyedSpec
+from durable.jobs.spec import ContinuousSpec, DebounceSpec, KeyedSpec, TaskSpec
 
 __all__ = ["Ends"]
 
@@ -50,11 +50,16 @@ class Ends:
         executes: int = 0,
         sends: tuple[NewEvent, ...] = (),
         due: Due | None = None,
+        planned_by: str | None = None,
     ) -> JobCommit:
         """The handler returned: its state, its messages, its plan if it made one; raises JobValidationError."""
         text = None if state is None else self._spec.dump_state(state, instance_id)
         commit = self._commit(runs=1, executes=executes)._replace(
-            writes_state=True, state=text, state_version=self._spec.state_version, sends=sends
+            writes_state=True,
+            state=text,
+            state_version=self._spec.state_version,
+            sends=sends,
+            planned_by=planned_by,
         )
         return commit if due is None else self._planned(commit, due)
 
@@ -80,7 +85,7 @@ class Ends:
                 return commit._replace(status=JobStatus.TERMINATED, reason=_EXHAUSTED, writes_state=True, state=None)
             case ContinuousSpec():
                 return commit._replace(status=JobStatus.FAILED, reason=_EXHAUSTED)
-            case DebounceSpec() if is_purged:
+            case DebounceSpec() | TaskSpec() if is_purged:
                 return commit
             case _:
                 return commit._replace(events=EventsEnd.DEAD)

@@ -114,6 +114,7 @@ class _Handling:
                 raise
             await self._recover(error)
         if self._spec.handlers.on_idle is not None and turn.plan.moment is None and job.pending_count == 0:
+            turn.plan.handler = "idle"
             await self._call(self._spec.handlers.on_idle, IdleContext(turn, self._source))
         return self._ends.accepted(
             state=turn.state,
@@ -121,10 +122,12 @@ class _Handling:
             executes=1 if self._source == "execute" else 0,
             sends=tuple(turn.sends),
             due=Due(turn.plan.delay, turn.plan.at) if turn.plan.is_changed else None,
+            planned_by=turn.plan.planned_by,
         )
 
     async def _handle(self) -> None:
         turn, handlers = self._turn, self._spec.handlers
+        turn.plan.handler = "event" if self._source == "on_event" else "execute"
         if self._source == "execute":
             await self._call(handlers.get("execute"), ExecuteContext(turn))
             return
@@ -137,5 +140,6 @@ class _Handling:
         turn.state = self._spec.load_state(turn.taken.job)
         turn.sends.clear()
         turn.plan.reset()
+        turn.plan.handler = "error"
         assert self._spec.handlers.on_error is not None
         await self._call(self._spec.handlers.on_error, ErrorContext(turn, self._source, attempted), error)

@@ -7,11 +7,21 @@ from typing import Any, Final, Generic, TypeVar
 
 from durable.durations import Duration
 from durable.errors import ConfigurationError
+from durable.events import EventName, fact_of_job
 from durable.job import JobView, NewEvent
 from durable.jobs.context import ErrorContext, EventContext, ExecuteContext, IdleContext
 from durable.jobs.errors import DuplicateEventError
 from durable.jobs.handlers import checked_handler
-from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
+from durable.jobs.keyed import (
+    BlockingPlayer,
+    Keyed,
+    OnDuplicate,
+    attempted,
+    refuse_bad_waiting,
+    refuse_waiting,
+    shown_status,
+    told,
+)
 from durable.jobs.results import (
     RedriveResult,
     SendResult,
@@ -42,14 +52,24 @@ OnError = Callable[[ErrorContext[S], Exception], Any]
 class _Calls(Keyed[TaskSpec], Generic[S, E]):
     def new_event(self, key: str, event: E, event_id: str | None) -> NewEvent:
         """For `ctx.send`."""
-        return self.spec.new_event(key, event, event_id, definition=self.definition, new_id=self.home().new_id)
+        home = self.home()
+        new = self.spec.new_event(key, event, event_id, definition=self.definition, new_id=home.new_id)
+        return new._replace(notices=home.notices([fact_of_job(EventName.JOB_STARTED, new.key, {})]))
 
     def send_script(
-        self, key: str, event: E, event_id: str | None, on_duplicate: str, *, wait: bool, timeout: Duration | None
+        self,
+        key: str,
+        event: E,
+        event_id: str | None,
+        on_duplicate: OnDuplicate,
+        *,
+        wait: bool,
+        timeout: Duration | None,
     ) -> Script[SendResult]:
+        refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
         (done,) = yield from ask(lambda storage: storage.append_events([new]))
-        yield from told(done.ready_queue)
+        yield from told(done.ready_queue, new.notices)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)
         if wait and new.event_id is not None:
@@ -120,7 +140,7 @@ class Task(_Calls[S, E]):
         event: E,
         *,
         event_id: str | None = None,
-        on_duplicate: str = "return",
+        on_duplicate: OnDuplicate = "return",
         wait: bool = False,
         timeout: Duration | None = None,
         connection: Any = None,
@@ -170,7 +190,7 @@ class SyncTask(Generic[S, E]):
         event: E,
         *,
         event_id: str | None = None,
-        on_duplicate: str = "return",
+        on_duplicate: OnDuplicate = "return",
         wait: bool = False,
         timeout: Duration | None = None,
         connection: Any = None,

@@ -35,12 +35,14 @@ class SettleRoom:
         on_settled: Callable[[list[Settlement], Settled, int], None],
         noted: Callable[[Attempt, Settlement], Settlement] = lambda _, settlement: settlement,
         note: Note | None = None,
+        on_freed: Callable[[set[str]], None],
     ) -> None:
         self._storage = storage
         self._noted = noted
         self._note = note
         self._holdings = holdings
         self._on_settled = on_settled
+        self._on_freed = on_freed
         self._pending: list[Ending] = []
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -100,8 +102,10 @@ class SettleRoom:
         _log.error("execution %s could not be settled as %s: %s", settlement.id, settlement.status, error)
         kind = "SleepingIdConflict" if isinstance(error, SleepingIdConflict) else type(error).__name__
         stored = store_error(ErrorInfo(kind, str(error), is_retryable=False))
+        failed = fail(attempt.claimed, stored, retry_delay=None)
+        closed = failed if attempt.close is None else attempt.close(failed)
         try:
-            await self._write([(attempt, self._noted(attempt, fail(attempt.claimed, stored, retry_delay=None)))])
+            await self._write([(attempt, self._noted(attempt, closed))])
         except Exception:
             _log.exception("execution %s is left to its lease", settlement.id)
             self._holdings.remove(attempt.key)
@@ -147,3 +151,5 @@ class SettleRoom:
                 )  # fmt: skip
         accepted = [item for _, item in batch if item.id in settled.accepted]
         self._on_settled(accepted, settled, len(batch) - len(accepted))
+        # After the write only: until then the places in a pool's limit were taken.
+        self._on_freed({attempt.claimed.queue for attempt, _ in batch})

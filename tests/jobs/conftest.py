@@ -1,4 +1,4 @@
-"""Fixtures of the tests of jobs: virtual time by the kit on either storage; places for several executors at once."""
+"""Fixtures of the tests of jobs: virtual time on either storage, and places for several executors at once."""
 
 from __future__ import annotations
 
