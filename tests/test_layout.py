@@ -13,6 +13,7 @@ from types import FunctionType
 from typing import Final
 
 import durable
+import durable.jobs
 import durable.storage
 import durable.testing
 from durable.cli import COMMANDS
@@ -21,7 +22,7 @@ from tests.support.sources import PACKAGES, ROOT, functions, parsed, python_file
 
 LONGEST_FILE: Final = 600
 LONGEST_FUNCTION: Final = 60
-PUBLIC_MODULES: Final = (durable, durable.storage, durable.testing)
+PUBLIC_MODULES: Final = (durable, durable.jobs, durable.storage, durable.testing)
 SQL: Final = re.compile(
     r"\b(select\s.+\sfrom|insert\s+into|update\s.+\sset|delete\s+from|truncate\s|listen\s|notify\s"
     r"|(create|alter|drop)\s+(table|schema|index|function|database|type|role))\b",

@@ -8,7 +8,7 @@ from durable.durations import Duration
 from durable.events import EventName, fact_of_job
 from durable.job import Job, JobView, NewJob
 from durable.jobs.errors import InvalidJobState
-from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, noted, refuse_waiting, shown_status, told
+from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, limit_of, noted, refuse_waiting, shown_status, told
 from durable.jobs.results import (
     ContinuousStatus,
     PauseResult,
@@ -30,6 +30,7 @@ S = TypeVar("S")
 class _Calls(Keyed[ContinuousSpec], Generic[S]):
     def start_script(self, key: str, state: S, *, wait: bool, timeout: Duration | None) -> Script[StartResult]:
         spec, job_key = self.spec, self.spec.job_key(key)
+        limit_of(timeout)
         text = spec.dump_state(state, job_key.instance_id)
         due = Due(delay=0.0)
         if not spec.start_immediately:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args, overload
 
-from durable.checks import integer
+from durable.checks import integer, shown
 from durable.codec import Codec
 from durable.definition import Definition
 from durable.durations import Duration, seconds
@@ -78,6 +78,8 @@ class JobDeclarations:
         ends the job and forgets its state.
         """
         _schedule(schedule)
+        if not isinstance(start_immediately, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"start_immediately is {shown(start_immediately)}; give True or False")
 
         def declare(function: Callable[[ContinuousContext[S]], Any]) -> Continuous[S]:
             own = _name(function, name)

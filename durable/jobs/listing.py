@@ -11,6 +11,7 @@ from durable.job import JobFilter, JobKey, JobKind, JobStatus
 from durable.jobs.errors import JobNotFound
 from durable.jobs.keyed import BlockingPlayer, JobHome, Keyed, summary
 from durable.jobs.results import JobSummary
+from durable.options import checked_text
 from durable.script import Script, ask
 
 __all__ = ["Jobs", "SyncJobs"]
@@ -37,17 +38,20 @@ def filter_of(kind: str | None, name: str | None, status: str | None, key_prefix
         raise ConfigurationError(f"kind is {kind!r}; give one of {', '.join(JobKind)}")
     if status is not None and status not in _SHOWN:
         raise ConfigurationError(f"status is {status!r}; give one of {', '.join(_SHOWN)}")
+    for field, value in (("name", name), ("key_prefix", key_prefix)):
+        if value is not None:
+            checked_text(value, field)
     return JobFilter(
         None if kind is None else JobKind(kind), name, None if status is None else (JobStatus(status),), key_prefix
     )
 
 
 def _key_of(instance_id: str) -> JobKey:
-    kind, _, rest = instance_id.partition(":")
+    kind, _, rest = str(instance_id).partition(":")
     name, _, key = rest.partition(":")
     if kind not in list(JobKind) or not name or not key:
         raise ConfigurationError(f"after is {instance_id!r}; give the instance_id of the last job of the page before")
-    return JobKey(JobKind(kind), name, key)
+    return JobKey(JobKind(kind), checked_text(name, "after"), checked_text(key, "after"))
 
 
 class Jobs:

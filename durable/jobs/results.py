@@ -49,6 +49,8 @@ class ShownStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StartResult:
+    """What a start came to."""
+
     instance_id: str
     created: bool
     """False: the key lives already, and the state given was not used."""
@@ -57,6 +59,8 @@ class StartResult:
 
 @dataclass(frozen=True, slots=True)
 class TriggerResult:
+    """What a trigger met."""
+
     instance_id: str
     triggered: bool
     """False: the key does not live."""
@@ -66,6 +70,8 @@ class TriggerResult:
 
 @dataclass(frozen=True, slots=True)
 class TerminateResult:
+    """Whether there was a job to end."""
+
     instance_id: str
     terminated: bool
     reason: str | None = None
@@ -74,6 +80,8 @@ class TerminateResult:
 
 @dataclass(frozen=True, slots=True)
 class PauseResult:
+    """How a pause or a resume left the job."""
+
     instance_id: str
     changed: bool
     """False: the key does not live, or was paused or running before."""
@@ -82,6 +90,8 @@ class PauseResult:
 
 @dataclass(frozen=True, slots=True)
 class RedriveResult:
+    """Whether there was something to run again."""
+
     instance_id: str
     redriven: bool
     """False: nothing had failed for good."""
@@ -100,6 +110,8 @@ class _Attempted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContinuousStatus(_Attempted):
+    """How a Continuous stands."""
+
     status: ShownStatus
     run_count: int = 0
     reason: str | None = None
@@ -108,6 +120,8 @@ class ContinuousStatus(_Attempted):
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
+    """What became of an event for a Debounce, and of the batch that it joined."""
+
     instance_id: str
     event_count: int
     """Events of the open batch, this one included."""
@@ -121,6 +135,8 @@ class AddResult:
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
+    """What a flush that was asked for came to."""
+
     instance_id: str
     flushed: bool
     """The handler has returned; with wait=False this is not known, and False."""
@@ -133,6 +149,8 @@ class FlushResult:
 
 @dataclass(frozen=True, slots=True)
 class ClearResult:
+    """What a clear has thrown away."""
+
     instance_id: str
     cleared: bool
     discarded_events: int
@@ -142,6 +160,8 @@ class ClearResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebounceStatus(_Attempted):
+    """How a Debounce stands."""
+
     status: ShownStatus
     event_count: int = 0
     """Events of the open batch."""
@@ -152,6 +172,8 @@ class DebounceStatus(_Attempted):
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
+    """What became of an event for a Task job."""
+
     instance_id: str
     created: bool
     scheduled_at: datetime | None
@@ -161,6 +183,8 @@ class SendResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskJobStatus(_Attempted):
+    """How a Task job stands."""
+
     status: ShownStatus
     scheduled_at: datetime | None = None
     created_at: datetime | None = None
