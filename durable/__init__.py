@@ -40,6 +40,9 @@ from durable.execution import CancelResult, Execution, Status, WakeResult
 from durable.executor import Executor
 from durable.handle import Handle, SyncHandle
 from durable.jobs.schedule import Schedule, cron, every
+from durable.pool import Pool, SyncPool
+from durable.pool_options import Rate
+from durable.pool_rows import PoolConfig
 from durable.registry import Registry
 from durable.retry import Retry, constant, exponential, linear
 from durable.returns import Again, ChildResult, Done, LoopResult, ParentResult, Spawn
@@ -84,6 +87,9 @@ __all__ = [
     "PayloadCodec",
     "PayloadTooLarge",
     "PermissionDenied",
+    "Pool",
+    "PoolConfig",
+    "Rate",
     "Registry",
     "ResultTimeout",
     "Retry",
@@ -100,6 +106,7 @@ __all__ = [
     "StorageError",
     "StorageUnavailable",
     "SyncHandle",
+    "SyncPool",
     "Task",
     "TaskContext",
     "TransitionRefused",

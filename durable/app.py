@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from random import Random
 from typing import Any, TypeVar, Unpack
@@ -15,13 +15,15 @@ from durable.clock import Clock, SystemClock
 from durable.codec import Codec, Limits, PayloadCodec
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ExecutionNotFound, NotOpen
-from durable.events import Emitter, Events
+from durable.events import Emitter, Events, Fact
 from durable.execution import CancelResult, Execution, FinishedExecution, NewExecution, WakeResult
 from durable.executor import Executor
 from durable.handle import Handle, first_end, only, wait_limit
 from durable.ids import IdSource, parse_id
 from durable.jobs.listing import Jobs
 from durable.live import Live
+from durable.notice import NewNotice
+from durable.pool_rows import PoolConfig
 from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.running import refuse_own_end
@@ -95,6 +97,7 @@ class Durable(Registry):
             await asyncio.to_thread(storage.migrate)
         await storage.open()
         self._live = Live(storage, poll_interval=self._poll_interval, random=self._random, emitter=self._emitter)
+        await self._live.ensure_pools(list(self.pools.values()))
 
     async def close(self) -> None:
         """Write what was accepted, and disconnect. Handles of this app answer no more until it is opened again."""
@@ -132,7 +135,9 @@ class Durable(Registry):
             storage.migrate()
         storage.open_blocking()
         try:
-            yield Client(self, storage, self._ids, poll_interval=self._poll_interval, emitter=self._emitter)
+            client = Client(self, storage, self._ids, poll_interval=self._poll_interval, emitter=self._emitter)
+            client.ensure_pools(list(self.pools.values()))
+            yield client
         finally:
             storage.close_blocking()
 
@@ -173,6 +178,7 @@ class Durable(Registry):
     async def enqueue_calls(self, calls: Sequence[Child[R]], *, connection: Any = None) -> list[Handle[R]]:
         """Store one root execution for each `task.child(…)`, of any tasks, all or none; handles in the same order."""
         rows = [call.new._replace(id=(new_id := self.new_id()), root_id=new_id) for call in calls]
+        await self._ensure_pools(rows)
         done = await self.live.enqueue_many(rows, connection)
         return [self._handle(row.task_name, result.id) for row, result in zip(rows, done, strict=True)]
 
@@ -249,15 +255,32 @@ class Durable(Registry):
         return self._handle(task.name, parse_id(execution_id))
 
     async def enqueue_new(self, task: Task[..., R], new: NewExecution, connection: Any) -> Handle[R]:
+        if new.is_pooled:
+            await self._ensure_pools([new])
         done = await self.live.enqueue(new, connection)
         return self._handle(task.name, done.id)
 
     async def enqueue_all(self, task: Task[..., R], rows: list[NewExecution], connection: Any) -> list[Handle[R]]:
+        await self._ensure_pools(rows)
         done = await self.live.enqueue_many(rows, connection)
         return [self._handle(task.name, result.id) for result in done]
 
+    def notices(self, facts: Iterable[Fact]) -> tuple[NewNotice, ...]:
+        return tuple(self._emitter.notices(facts))
+
     async def play(self, script: Script[T], connection: Any = None) -> T:
         return await self.live.play(script, connection)
+
+    async def pool_config(self, declared: PoolConfig) -> PoolConfig:
+        return await self.live.pool_config(declared)
+
+    async def configure_pool(self, pool: PoolConfig, fields: frozenset[str]) -> PoolConfig:
+        return await self.live.configure_pool(pool, fields)
+
+    async def _ensure_pools(self, rows: Sequence[NewExecution]) -> None:
+        """A pool that was declared after the app was opened is stored before anything waits in it."""
+        if any(row.is_pooled for row in rows):
+            await self.live.ensure_pools(self.pools_of(rows))
 
     async def wake(self, task_name: str, sleeping_id: str, output: str | None, error: str | None) -> WakeResult:
         return await self.live.wake(task_name, sleeping_id, output=output, error=error)

@@ -164,6 +164,8 @@ def new_execution(definition: Definition, stored_input: str, overrides: Override
         timeout=options.timeout,
         delay=options.delay,
         run_at=overrides.run_at,
+        is_pooled=options.is_pooled,
+        serial_key=overrides.serial_key,
     )
 
 

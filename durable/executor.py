@@ -30,6 +30,7 @@ from durable.rooms.run import RunRoom
 from durable.rooms.settle import SettleRoom
 from durable.rooms.take import TakeRoom
 from durable.rooms.upkeep import UpkeepRoom
+from durable.served_pools import ServedPools
 from durable.settings import ExecutorSettings
 from durable.storage import ExecutorRow, Hint
 from durable.telemetry import Telemetry
@@ -62,6 +63,7 @@ class Executor:
         self._started_at = datetime.now(UTC)
         self._task_names = tuple(sorted(name for name in registry if registry[name].kind != Kind.SLEEPING))
         self._shutdown_signal = Signal()
+        self._pools = ServedPools(settings, lambda: registry.pools)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="durable-task")
         self._holdings = Holdings()
         self._wakers = [Waker(live.random) for _ in range(3)]
@@ -80,24 +82,14 @@ class Executor:
             on_settled=self._on_settled,
             noted=self._noted,
             note=live.emitter.note,
+            on_freed=self._on_freed,
         )
         self._deliver = DeliverRoom(
             executor_id=self.id, storage=storage, emitter=live.emitter, clock=self._clock, random=live.random
         )
         self._beat = BeatRoom(storage=storage, codec=self._registry.codec)
-        services = Services(
-            executor_id=self.id,
-            registry=self._registry,
-            ids=ids,
-            threads=self._threads,
-            shutdown_signal=self._shutdown_signal,
-            beats=self._beat,
-            children_of=self._children_of,
-            take=TakeRoom(storage=storage, clock=self._clock).take,
-            clock=self._clock,
-        )
         self._run = RunRoom(
-            services=services,
+            services=self._services(ids),
             random=live.random,
             clock=self._clock,
             telemetry=self._telemetry,
@@ -111,6 +103,7 @@ class Executor:
             storage=storage,
             settings=settings,
             task_names=self._task_names,
+            pools=self._pools,
             holdings=self._holdings,
             clock=self._clock,
             waker=claim_waker,
@@ -133,6 +126,20 @@ class Executor:
         )
         self._upkeep_waker = upkeep_waker
         self._cancel_waker = cancel_waker
+
+    def _services(self, ids: IdSource) -> Services:
+        return Services(
+            executor_id=self.id,
+            registry=self._registry,
+            ids=ids,
+            threads=self._threads,
+            shutdown_signal=self._shutdown_signal,
+            beats=self._beat,
+            children_of=self._children_of,
+            take=TakeRoom(storage=self._live.storage, clock=self._clock).take,
+            limit=lambda attempt, seconds: self._run.limit(attempt, seconds),  # noqa: PLW0108 - there is no run room yet
+            clock=self._clock,
+        )
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -254,7 +261,8 @@ class Executor:
 
     async def next_due(self) -> datetime | None:
         """The earliest moment, by the storage's clock, at which there is something for this executor to do."""
-        return await self._live.storage.next_due(queues=self._settings.queues, task_names=self._task_names)
+        queues = tuple(dict.fromkeys((*self._settings.queues, *self._pools())))
+        return await self._live.storage.next_due(queues=queues, task_names=self._task_names)
 
     def _spawn(self, room: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(room, name=f"durable-{name}"))
@@ -296,6 +304,13 @@ class Executor:
     def _noted(self, attempt: Attempt, settlement: Settlement) -> Settlement:
         return self._run.noted(attempt, settlement)
 
+    def _on_freed(self, queues: set[str]) -> None:
+        """Places in pools are free again: here or elsewhere something may have waited for them."""
+        pools = queues.intersection(self._pools())
+        if pools:
+            self._claim.pools_freed()
+            self._live.bus.tell_others(*(Hint("ready", pool) for pool in pools))
+
     def _on_lost(self, attempt: Attempt) -> None:
         _log.warning("execution %s lost its lease here; its attempt is stopped", attempt.claimed.id)
         self._stop_attempt(attempt, "lost")
@@ -324,9 +339,12 @@ class Executor:
 
     async def _upkeep_step(self) -> None:
         await self._upkeep.step()
+        await self._live.ensure_pools(list(self._registry.pools.values()))
         now = self._clock.monotonic()
         if now - self._announced_at >= _ANNOUNCE_EVERY:
             self._announced_at = now
+            if await self._pools.look(self._live.storage):
+                self._wakers[0].ring()
             await self._live.storage.announce(self._row())
 
     async def _withdraw(self) -> None:
@@ -336,7 +354,8 @@ class Executor:
             _log.debug("the executor could not say that it leaves: %s", error)
 
     def _row(self) -> ExecutorRow:
+        queues = tuple(dict.fromkeys((*self._settings.queues, *self._pools())))
         return ExecutorRow(
-            self.id, self._settings.queues, self._task_names, self.running, self._settings.concurrency,
+            self.id, queues, self._task_names, self.running, self._settings.concurrency,
             self._started_at, self._started_at,
         )  # fmt: skip

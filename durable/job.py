@@ -214,7 +214,13 @@ class NewEvent(NamedTuple):
     turn: NewTurn
     """Inserted if the job has none; when it is due follows from the policy."""
     notices: tuple[NewNotice, ...] = ()
-    """Stored if the event is the first that waits."""
+    """Stored if the event opens a batch, or without a window if it makes the job."""
+
+    def is_told(self, done: Appended) -> bool:
+        """Whether what became of the event makes its notices true."""
+        if done.is_duplicate:
+            return False
+        return done.is_new_job if self.policy.window is None else done.pending_count == 1
 
 
 class Appended(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Sequence
 from random import Random
@@ -14,6 +15,7 @@ from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, NewExecution, WakeResult
 from durable.group_commit import GroupCommit
 from durable.handle import first_end
+from durable.pool_rows import PoolConfig
 from durable.rooms.loop import patiently
 from durable.rooms.upkeep import close_levels
 from durable.running import refuse_own_end
@@ -21,9 +23,10 @@ from durable.script import Ask, EndOf, Script, Tell
 from durable.storage import Hint, Operation, Storage
 from durable.waiters import Waiters
 
-__all__ = ["Live", "settled_ids"]
+__all__ = ["Live", "report_differences", "settled_ids"]
 
 T = TypeVar("T")
+_log = logging.getLogger("durable")
 _MOST_LEVELS = 200
 _PATIENCE = 30.0
 """Seconds a client call waits for a storage that cannot serve, before it raises StorageUnavailable."""
@@ -39,6 +42,7 @@ class Live:
         self.bus = Bus(storage)
         self.waiters = Waiters(storage, self.bus, poll_interval=poll_interval, random=random)
         self._enqueues = GroupCommit(self._write_enqueues)
+        self._stored_pools: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
 
@@ -118,6 +122,27 @@ class Live:
                 (future,) = self.waiters.futures([execution_id])
                 return await first_end(future, execution_id, timeout)
 
+    async def ensure_pools(self, pools: Sequence[PoolConfig]) -> None:
+        """Store those of the pools that are not there; costs nothing for those this app has asked for before."""
+        wanted = [pool for pool in pools if pool.name not in self._stored_pools]
+        if not wanted:
+            return
+        stored = await self._patiently(self.storage.ensure_pools(wanted), "storing pools")
+        self._stored_pools |= {pool.name for pool in stored}
+        report_differences(wanted, stored)
+
+    async def configure_pool(self, pool: PoolConfig, fields: frozenset[str]) -> PoolConfig:
+        """Change a pool, and let every executor look at it at once."""
+        self.check()
+        after = await self._patiently(self.storage.configure_pool(pool, fields=fields), "configuring a pool")
+        self.bus.tell(Hint("ready", pool.name))
+        return after
+
+    async def pool_config(self, declared: PoolConfig) -> PoolConfig:
+        self.check()
+        (stored,) = await self._patiently(self.storage.ensure_pools([declared]), "reading a pool")
+        return stored
+
     async def close(self) -> None:
         await self._enqueues.close()
         await self.waiters.close()
@@ -145,6 +170,13 @@ class Live:
 
     def _tell_ready(self, rows: Sequence[NewExecution]) -> None:
         self.bus.tell(*self._ready_hints(rows))
+
+
+def report_differences(declared: Sequence[PoolConfig], stored: Sequence[PoolConfig]) -> None:
+    """Say where a pool was configured to something else than its declaration; it stays so."""
+    for wanted, found in zip(declared, stored, strict=True):
+        if found != wanted:
+            _log.info("pool %s goes by its stored configuration, not by its declaration: %s", found.name, found)
 
 
 def settled_ids(rows: Sequence[NewExecution], done: Sequence[Enqueued]) -> list[str]:

@@ -10,6 +10,7 @@ from durable.checks import integer
 from durable.durations import Duration, aware, seconds
 from durable.errors import ConfigurationError
 from durable.execution import DEFAULT_QUEUE, PRIORITIES
+from durable.pool_options import DeclaredPool
 from durable.retry import NO_RETRY, Retry
 from durable.settings import checked_name
 
@@ -21,6 +22,7 @@ __all__ = [
     "SleepingOptions",
     "TaskOptions",
     "checked_overrides",
+    "checked_pool",
     "checked_task_options",
     "checked_text",
 ]
@@ -39,6 +41,7 @@ class DefinitionOptions(TypedDict, total=False):
     priority: int
     version: int
     max_deliveries: int
+    pool: DeclaredPool
 
 
 class SleepingOptions(TypedDict, total=False):
@@ -60,6 +63,11 @@ class ChildOptions(TypedDict, total=False):
     priority: int
     """-4 to 4; higher is claimed first."""
     queue: str
+    """Instead of the definition's queue or pool."""
+    pool: DeclaredPool
+    """Run it in this pool instead of the definition's queue or pool. Not together with queue."""
+    serial_key: str
+    """In a pool: executions of one key run in order and within max_per_key, and keys take turns."""
     retry: Retry
     """Instead of the definition's policy; without functions, because it is stored."""
     timeout: Duration | None
@@ -86,6 +94,8 @@ class TaskOptions:
     priority: int = 0
     version: int = 1
     max_deliveries: int = 5
+    is_pooled: bool = False
+    """The queue is the name of a pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,7 @@ class Overrides:
     run_at: datetime | None = None
     retry_json: str | None = None
     idempotency_key: str | None = None
+    serial_key: str | None = None
     connection: Any = field(default=None, repr=False)
 
 
@@ -108,6 +119,7 @@ def checked_task_options(
     priority: int,
     version: int,
     max_deliveries: int,
+    is_pooled: bool = False,
 ) -> TaskOptions:
     """Raise ConfigurationError, naming the field and its limits, for a value that cannot be meant."""
     if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -120,6 +132,7 @@ def checked_task_options(
         priority=integer(priority, "priority", PRIORITIES[0], PRIORITIES[-1]),
         version=integer(version, "version", 1, 2**31 - 1),
         max_deliveries=integer(max_deliveries, "max_deliveries", 1, 1000),
+        is_pooled=is_pooled,
     )
 
 
@@ -135,14 +148,19 @@ def checked_overrides(defined: TaskOptions, given: EnqueueOptions | ChildOptions
         raise ConfigurationError("give delay or run_at, not both")
     retry: Retry | None = options.get("retry")
     timeout = options.get("timeout", defined.timeout)
+    pool = checked_pool(options)
+    if pool is not None and retry is None and defined.retry is NO_RETRY:
+        retry = pool.retry
+    is_pooled = pool is not None or (defined.is_pooled and "queue" not in options)
     merged = checked_task_options(
         retry=defined.retry if retry is None else retry,
         timeout=timeout,
         delay=options.get("delay", defined.delay),
-        queue=options.get("queue", defined.queue),
+        queue=options.get("queue", defined.queue) if pool is None else pool.name,
         priority=options.get("priority", defined.priority),
         version=defined.version,
         max_deliveries=options.get("max_deliveries", defined.max_deliveries),
+        is_pooled=is_pooled,
     )
     key = options.get("idempotency_key")
     return Overrides(
@@ -150,8 +168,27 @@ def checked_overrides(defined: TaskOptions, given: EnqueueOptions | ChildOptions
         run_at=aware(options["run_at"], "run_at") if "run_at" in options else None,
         retry_json=None if retry is None else retry.to_json(),
         idempotency_key=None if key is None else checked_text(key, "idempotency_key"),
+        serial_key=_serial_key(options.get("serial_key"), is_pooled=is_pooled),
         connection=options.get("connection"),
     )
+
+
+def checked_pool(options: dict[str, Any]) -> DeclaredPool | None:
+    """The pool among options; raises ConfigurationError for what is none, and beside a queue."""
+    pool = options.get("pool")
+    if pool is not None and not isinstance(pool, DeclaredPool):
+        raise ConfigurationError(f"pool is a {type(pool).__name__}; give what app.pool(…) gave")
+    if pool is not None and "queue" in options:
+        raise ConfigurationError("give pool or queue, not both: a pool is a queue of its own")
+    return pool
+
+
+def _serial_key(key: object, *, is_pooled: bool) -> str | None:
+    if key is None:
+        return None
+    if not is_pooled:
+        raise ConfigurationError("serial_key needs a pool: declare the task with pool.task, or give pool= as well")
+    return checked_text(key, "serial_key")
 
 
 def checked_text(value: object, field_name: str) -> str:

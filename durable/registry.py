@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from durable.checks import integer
@@ -13,11 +13,14 @@ from durable.decorators import Anything, FinalizedDecorator, LoopDecorator, Pare
 from durable.definition import Definition, LoopSpec, ParentSpec, SequenceSpec
 from durable.durations import Duration, seconds
 from durable.errors import AlreadyRegistered, ConfigurationError, NotOpen, UnknownTask
-from durable.execution import DEFAULT_QUEUE, Kind
+from durable.execution import DEFAULT_QUEUE, Kind, NewExecution
 from durable.jobs.declare import JobDeclarations
 from durable.jobs.keyed import JobHome, Keyed
 from durable.jobs.spec import KeyedSpec
-from durable.options import DefinitionOptions, SleepingOptions, TaskOptions, checked_task_options
+from durable.options import DefinitionOptions, SleepingOptions, TaskOptions, checked_pool, checked_task_options
+from durable.pool import Pool
+from durable.pool_options import DeclaredPool, Rate, declared_pool
+from durable.pool_rows import PoolConfig
 from durable.retry import Retry
 from durable.settings import checked_name
 from durable.task import Home, SleepingTask, Task, TaskFunction, Typed
@@ -41,6 +44,7 @@ class Registry(JobDeclarations):
     def __init__(self, *, codec: Codec | None = None) -> None:
         self._definitions: dict[str, Definition] = {}
         self._jobs: dict[str, Keyed[Any]] = {}
+        self._pools: dict[str, Pool] = {}
         self._owner: Registry | None = None
         self._codec = codec or Codec()
 
@@ -71,6 +75,8 @@ class Registry(JobDeclarations):
                 self._add(definition)
             for job in registry._jobs.values():
                 self._keep(job)
+            for pool in registry._pools.values():
+                self._add_pool(pool)
             registry._owner = self
 
     # --- decorators ----------------------------------------------------------------------------------------
@@ -110,6 +116,7 @@ class Registry(JobDeclarations):
         priority: int = 0,
         version: int = 1,
         max_deliveries: int = 5,
+        pool: DeclaredPool | None = None,
     ) -> TaskDecorator: ...
     def task(self, function: Any = None, /, **options: Any) -> Any:
         """Register a function, `def` or `async def`; bare, or with options.
@@ -239,6 +246,42 @@ class Registry(JobDeclarations):
         definition = self._define(name, Kind.SLEEPING, None, None, {**options, "timeout": timeout}, output=output)
         return SleepingTask(definition, self.home)
 
+    def pool(
+        self,
+        name: str,
+        *,
+        max_parallelism: int | None = 10,
+        max_per_key: int | None = 1,
+        keep_order: bool = True,
+        rate: Rate | None = None,
+        retry: Retry | None = None,
+    ) -> Pool:
+        """Declare a queue with limits over all executors, at any time, also while the app is open.
+
+        `max_parallelism` executions run at once: 0 starts none, None means no limit. Of one `serial_key` it is
+        `max_per_key`, in order; with `keep_order` one that waits for its next attempt holds up those behind it. `rate`
+        limits starts. `retry` is the policy of the pool's tasks that have none of their own. These are what the pool
+        begins with: it is changed by `Pool.configure`. Declaring it twice gives the same Pool; raises
+        ConfigurationError where the two differ.
+        """
+        declared = declared_pool(
+            name, max_parallelism=max_parallelism, max_per_key=max_per_key, keep_order=keep_order, rate=rate
+        )
+        return self._add_pool(Pool(declared, retry, self.task, self.home))
+
+    @property
+    def pools(self) -> Mapping[str, PoolConfig]:
+        """The declared pools by name."""
+        return {name: pool.declared for name, pool in self._pools.items()}
+
+    def pools_of(self, rows: Sequence[NewExecution]) -> list[PoolConfig]:
+        """The declared pools that rows go to; raises ConfigurationError for one of another app."""
+        names = {row.queue for row in rows if row.is_pooled}
+        unknown = sorted(names - self._pools.keys())
+        if unknown:
+            raise ConfigurationError(f"pool {unknown[0]!r} is declared on another app; declare it on this one as well")
+        return [self._pools[name].declared for name in sorted(names)]
+
     # --- inside --------------------------------------------------------------------------------------------
 
     def _registrar(
@@ -305,6 +348,14 @@ class Registry(JobDeclarations):
     def _home_of_jobs(self) -> JobHome:
         return self.home()
 
+    def _add_pool(self, pool: Pool) -> Pool:
+        known = self._pools.setdefault(pool.name, pool)
+        if (known.declared, known.retry) != (pool.declared, pool.retry):
+            raise ConfigurationError(f"pool {pool.name!r} is declared twice, and differently; change it by configure()")
+        if self._owner is not None:
+            self._owner._add_pool(pool)
+        return known
+
     @property
     def codec(self) -> Codec:
         """How payloads are stored: the app's codec, also for the registries it includes."""
@@ -346,7 +397,7 @@ def _wants_context(function: Callable[..., Any]) -> bool:
 
 
 def _options(given: dict[str, Any]) -> TaskOptions:
-    allowed = {"retry", "timeout", "delay", "queue", "priority", "version", "max_deliveries"}
+    allowed = {"retry", "timeout", "delay", "queue", "priority", "version", "max_deliveries", "pool"}
     unknown = sorted(given.keys() - allowed)
     if unknown:
         raise ConfigurationError(f"unknown option {unknown[0]!r}; a task takes {', '.join(sorted(allowed))}")
@@ -354,4 +405,9 @@ def _options(given: dict[str, Any]) -> TaskOptions:
         "retry": None, "timeout": None, "delay": 0, "queue": DEFAULT_QUEUE, "priority": 0, "version": 1,
         "max_deliveries": 5,
     }  # fmt: skip
+    pool = checked_pool(given)
+    given = {name: value for name, value in given.items() if name != "pool"}
+    if pool is not None:
+        retry = given.get("retry")
+        given |= {"queue": pool.name, "is_pooled": True, "retry": pool.retry if retry is None else retry}
     return checked_task_options(**{**defaults, **given})

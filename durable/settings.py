@@ -37,6 +37,7 @@ class ExecutorOptions(TypedDict, total=False):
     """What `app.executor(…)` takes; see ExecutorSettings for meanings and defaults."""
 
     queues: Sequence[str]
+    pools: Sequence[str] | None
     concurrency: int
     threads: int
     lease: Duration
@@ -50,6 +51,9 @@ class ExecutorSettings:
     """Settings of one executor; times are seconds."""
 
     queues: tuple[str, ...]
+    """Queues and pools, by name."""
+    pools: tuple[str, ...] | None
+    """Pools; None means those that the app declares, and those among `queues`. Empty: none."""
     concurrency: int
     """Handlers that run at once."""
     threads: int
@@ -66,6 +70,7 @@ class ExecutorSettings:
         self,
         *,
         queues: Sequence[str] = (DEFAULT_QUEUE,),
+        pools: Sequence[str] | None = None,
         concurrency: int = 100,
         threads: int = 32,
         lease: Duration = 15.0,
@@ -78,6 +83,10 @@ class ExecutorSettings:
             raise ConfigurationError("queues must be a list of at least one queue name")
         put = object.__setattr__
         put(self, "queues", tuple(dict.fromkeys(checked_name(queue, "queue") for queue in queues)))
+        if isinstance(pools, str):
+            raise ConfigurationError("pools must be a list of names, or None")
+        named = None if pools is None else tuple(dict.fromkeys(checked_name(pool, "pool") for pool in pools))
+        put(self, "pools", named)
         put(self, "concurrency", integer(concurrency, "concurrency", 1, 10_000))
         put(self, "threads", integer(threads, "threads", 1, 1_000))
         put(self, "lease", seconds(lease, "lease", minimum=0.5, maximum=3600.0))

@@ -9,7 +9,7 @@ Only the storage's clock decides what is due, expired or late.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -46,6 +46,7 @@ from durable.job import (
     TurnToTake,
 )
 from durable.notice import NewNotice, TakenNotices
+from durable.pool_rows import PoolConfig, PooledClaim
 
 __all__ = [
     "Defect",
@@ -202,8 +203,20 @@ class Storage(Protocol):
         """Give at most `limit` ready and due executions to one executor, for `lease` seconds.
 
         Highest priority first, then the queues as listed, then earliest due, within the queues and names given and of
-        a record version this library knows. Each claim raises fence, attempts and deliveries. Rows that another claim
-        holds are skipped, never waited for: two claims never return the same execution.
+        a record version this library knows; never what is in a pool. Each claim raises fence, attempts and deliveries.
+        Rows that another claim holds are skipped, never waited for: two claims never return the same execution.
+        """
+        ...
+
+    def claim_pooled(
+        self, *, executor_id: str, pools: Sequence[str], task_names: Sequence[str], limit: int, lease: float
+    ) -> Operation[PooledClaim]:
+        """As claim, from pools and within the limits of each, which hold over all executors at every moment.
+
+        From the pools as listed. In one of them: by priority, then earliest due; a keyed execution counts as priority
+        0. Those of one key go in order of due time, at most max_per_key at once; with keep_order, one that has
+        started before goes first, and holds its place while it waits. Keys with due work take turns. A start takes a
+        token of the pool's rate. A pool that another claim holds is skipped, and `wait` says when to come again.
         """
         ...
 
@@ -362,11 +375,11 @@ class Storage(Protocol):
         """
         ...
 
-    def end_job(self, key: JobKey, *, reason: str | None) -> Operation[Job | None]:
+    def end_job(self, key: JobKey, *, reason: str | None, notices: Sequence[NewNotice] = ()) -> Operation[Job | None]:
         """Make a job terminated, raise its epoch, throw its events away and cancel its live turn, running or not.
 
         Gives the job as it was before; None where none lives. Its state stays to be read, its events are not even known
-        by their ids. The reason of the turn is `job_ended`.
+        by their ids. The reason of the turn is `job_ended`. `notices` are stored if a job was ended.
         """
         ...
 
@@ -472,6 +485,25 @@ class Storage(Protocol):
 
     def discard_notices(self, subscriber: str) -> Operation[int]:
         """Delete all notices of a subscriber, for one that is gone for good; gives how many."""
+
+    # --- pools -----------------------------------------------------------------------------------------------
+
+    def ensure_pools(self, pools: Sequence[PoolConfig]) -> Operation[list[PoolConfig]]:
+        """Store the pools that are not there; gives all of them as they are stored, in the order given.
+
+        One that is there keeps its configuration: what was configured at run time outlives a declaration.
+        """
+        ...
+
+    def configure_pool(self, pool: PoolConfig, *, fields: Collection[str]) -> Operation[PoolConfig]:
+        """Set these fields of a pool for all executors, from the next claim on; gives the pool as it is then.
+
+        One that is not there is stored as given. Running work goes on, whatever the limits become.
+        """
+        ...
+
+    def pools(self, names: Sequence[str] | None = None) -> Operation[list[PoolConfig]]:
+        """The stored ones among names, by name; None means all."""
         ...
 
     # --- look ------------------------------------------------------------------------------------------------

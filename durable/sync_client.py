@@ -22,8 +22,11 @@ from durable.jobs.debounce import Debounce, SyncDebounce
 from durable.jobs.listing import SyncJobs
 from durable.jobs.task import SyncTask
 from durable.jobs.task import Task as TaskJob
-from durable.live import settled_ids
+from durable.live import report_differences, settled_ids
 from durable.options import EnqueueOptions, checked_overrides, checked_text
+from durable.pool import SyncPool
+from durable.pool_options import DeclaredPool
+from durable.pool_rows import PoolConfig
 from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.running import refuse_own_end
@@ -65,6 +68,7 @@ class Client:
         self._poll_interval = poll_interval
         self._emitter = emitter
         self._closing = threading.Event()
+        self._stored_pools: set[str] = set()
 
     @overload
     def enqueue(self, task: Typed[Callable[[], R]], /, **options: Unpack[EnqueueOptions]) -> SyncHandle[R]: ...
@@ -185,6 +189,27 @@ class Client:
             case EndOf(execution_id, timeout):
                 return self.end(execution_id, timeout)
 
+    def pool(self, pool: DeclaredPool) -> SyncPool:
+        """The pool with calls that block."""
+        return SyncPool(pool, self)
+
+    def pool_config(self, declared: PoolConfig) -> PoolConfig:
+        (stored,) = self._run(lambda: self._storage.ensure_pools([declared]))
+        return stored
+
+    def configure_pool(self, pool: PoolConfig, fields: frozenset[str]) -> PoolConfig:
+        after = self._run(lambda: self._storage.configure_pool(pool, fields=fields))
+        self._hint(Hint("ready", pool.name))
+        return after
+
+    def ensure_pools(self, pools: Sequence[PoolConfig]) -> None:
+        """Store those of the pools that are not there; costs nothing for those this client has asked for before."""
+        wanted = [pool for pool in pools if pool.name not in self._stored_pools]
+        if wanted:
+            stored = self._run(lambda: self._storage.ensure_pools(wanted))
+            self._stored_pools |= {pool.name for pool in stored}
+            report_differences(wanted, stored)
+
     # --- inside --------------------------------------------------------------------------------------------
 
     def _poll(self, ids: set[str], timeout: float | None) -> list[FinishedExecution]:
@@ -217,6 +242,8 @@ class Client:
         return [self._handle(task.name, execution_id) for execution_id in self._enqueue(rows, connection)]
 
     def _enqueue(self, rows: list[NewExecution], connection: Any) -> list[str]:
+        if any(row.is_pooled for row in rows):
+            self.ensure_pools(self._registry.pools_of(rows))
         hints = [Hint("ready", queue) for queue in sorted({row.queue for row in rows})]
         done: list[Enqueued]
         note = self._emitter.note

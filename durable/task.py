@@ -8,9 +8,12 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, ove
 from durable.child import Child
 from durable.definition import Definition, new_execution
 from durable.errors import ErrorInfo
+from durable.events import Fact
 from durable.execution import NewExecution, WakeResult
 from durable.handle import Handle
+from durable.notice import NewNotice
 from durable.options import ChildOptions, EnqueueOptions, Overrides, checked_overrides, checked_text
+from durable.pool_rows import PoolConfig
 from durable.script import Script
 from durable.stored_errors import store_error
 
@@ -40,6 +43,11 @@ class Home(Protocol):
     def new_id(self) -> str: ...
 
     async def play(self, script: Script[T], connection: Any = None) -> T: ...
+
+    def notices(self, facts: Iterable[Fact]) -> tuple[NewNotice, ...]: ...
+    async def pool_config(self, declared: PoolConfig) -> PoolConfig: ...
+
+    async def configure_pool(self, pool: PoolConfig, fields: frozenset[str]) -> PoolConfig: ...
 
 
 class Typed(Protocol[F_co]):

@@ -28,8 +28,10 @@ from durable.job import (
     Triggered,
     TurnToTake,
 )
+from durable.notice import NewNotice
 from storage_postgres import job_rows as to
 from storage_postgres.arrays import plain
+from storage_postgres.outbox import emit
 from storage_postgres.plan import Plan, Query
 
 
@@ -46,6 +48,7 @@ def start_job(new: NewJob) -> Plan[Started]:
     while True:
         started = yield Query("start_job", params)
         if started:
+            yield from emit(new.notices)
             return Started(to.job(started[0]), True)
         found = yield from get_jobs([new.key])
         # Not there and not inserted: it was ended, and its row not seen, between the two statements.
@@ -56,7 +59,10 @@ def start_job(new: NewJob) -> Plan[Started]:
 def append_events(events: Sequence[NewEvent]) -> Plan[list[Appended]]:
     if not events:
         return []
-    return [Appended._make(row) for row in (yield Query("append_events", to.event_columns(events)))]
+    done = [Appended._make(row) for row in (yield Query("append_events", to.event_columns(events)))]
+    told = [event for event, each in zip(events, done, strict=True) if event.is_told(each)]
+    yield from emit([notice for event in told for notice in event.notices])
+    return done
 
 
 def trigger_job(key: JobKey, *, turn: NewTurn, only_pending: bool) -> Plan[Triggered]:
@@ -83,13 +89,14 @@ def _run_now(job: Job, turn: NewTurn, is_running: bool, *, is_trigger: bool) -> 
     return Triggered(to.job(row), is_running, queue or row[-1])
 
 
-def end_job(key: JobKey, *, reason: str | None, error: str) -> Plan[Job | None]:
+def end_job(key: JobKey, *, reason: str | None, error: str, notices: Sequence[NewNotice] = ()) -> Plan[Job | None]:
     job = yield from _lock(key)
     if job is None:
         return None
     yield from _cancel_turn(job, error, "job_ended")
     yield Query("empty_inbox", {"id": job.id, "is_all": True})
     yield Query("end_job", {"id": job.id, "status": JobStatus.TERMINATED.value, "reason": reason})
+    yield from emit(notices)
     return job
 
 

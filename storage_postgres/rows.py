@@ -19,6 +19,7 @@ from durable.execution import (
     Status,
 )
 from durable.notice import NewNotice
+from durable.pool_rows import PoolConfig
 from storage_postgres.arrays import plain, texts
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "finished",
     "new_columns",
     "notice_columns",
+    "pool_columns",
     "settled_notice_columns",
     "settlement_columns",
 ]
@@ -128,3 +130,9 @@ def settled_notice_columns(settlements: Sequence[Settlement]) -> dict[str, objec
     """The notices of a settle, each with the id of the turn it is stored with."""
     pairs = [(settlement.id, notice) for settlement in settlements for notice in settlement.notices]
     return {"note_turn": plain([id_ for id_, _ in pairs]), **notice_columns([notice for _, notice in pairs], "note_")}
+
+
+def pool_columns(pools: Sequence[PoolConfig]) -> dict[str, object]:
+    """The columns of pools, by parameter name."""
+    named = dict(zip(PoolConfig._fields, zip(*pools, strict=True), strict=True))
+    return {name: texts(column) if name == "name" else plain(column) for name, column in named.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -42,6 +42,7 @@ from durable.job import (
     TurnToTake,
 )
 from durable.notice import NewNotice, TakenNotices
+from durable.pool_rows import PoolConfig, PooledClaim
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
 from storage_postgres import job_verbs, outbox, verbs
@@ -129,6 +130,20 @@ class PostgresStorage:
             )
         )
 
+    def claim_pooled(
+        self, *, executor_id: str, pools: Sequence[str], task_names: Sequence[str], limit: int, lease: float
+    ) -> PostgresOperation[PooledClaim]:
+        return self._do(
+            partial(
+                verbs.claim_pooled,
+                executor_id=executor_id,
+                pools=pools,
+                task_names=task_names,
+                limit=limit,
+                lease=lease,
+            )
+        )
+
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.renew, held, lease=lease))
 
@@ -190,17 +205,20 @@ class PostgresStorage:
         return self._do(partial(verbs.recover_closes, limit=limit))
 
     def start_job(self, new: NewJob) -> PostgresOperation[Started]:
-        return self._do(partial(job_verbs.start_job, new))
+        return self._do(partial(job_verbs.start_job, new), transaction=bool(new.notices))
 
     def append_events(self, events: Sequence[NewEvent]) -> PostgresOperation[list[Appended]]:
-        return self._do(partial(job_verbs.append_events, events))
+        return self._do(partial(job_verbs.append_events, events), transaction=any(event.notices for event in events))
 
     def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> PostgresOperation[Triggered]:
         return self._do(partial(job_verbs.trigger_job, key, turn=turn, only_pending=only_pending), transaction=True)
 
-    def end_job(self, key: JobKey, *, reason: str | None) -> PostgresOperation[Job | None]:
+    def end_job(
+        self, key: JobKey, *, reason: str | None, notices: Sequence[NewNotice] = ()
+    ) -> PostgresOperation[Job | None]:
         error = cancelled(reason or "the job was ended")
-        return self._do(partial(job_verbs.end_job, key, reason=reason, error=error), transaction=True)
+        plan = partial(job_verbs.end_job, key, reason=reason, error=error, notices=notices)
+        return self._do(plan, transaction=True)
 
     def clear_job(self, key: JobKey) -> PostgresOperation[tuple[Job, bool] | None]:
         return self._do(partial(job_verbs.clear_job, key, error=cancelled("the job was cleared")), transaction=True)
@@ -259,6 +277,15 @@ class PostgresStorage:
 
     def discard_notices(self, subscriber: str) -> PostgresOperation[int]:
         return self._do(partial(outbox.discard_notices, subscriber))
+
+    def ensure_pools(self, pools: Sequence[PoolConfig]) -> PostgresOperation[list[PoolConfig]]:
+        return self._do(partial(verbs.ensure_pools, pools), transaction=True)
+
+    def configure_pool(self, pool: PoolConfig, *, fields: Collection[str]) -> PostgresOperation[PoolConfig]:
+        return self._do(partial(verbs.configure_pool, pool, fields=fields), transaction=True)
+
+    def pools(self, names: Sequence[str] | None = None) -> PostgresOperation[list[PoolConfig]]:
+        return self._do(partial(verbs.pools, names))
 
     def now(self) -> PostgresOperation[datetime]:
         return self._do(verbs.now)

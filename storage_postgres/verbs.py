@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from durable.execution import (
     Status,
     WakeResult,
 )
+from durable.pool_rows import PoolConfig, PooledClaim
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Note
 from storage_postgres import rows as to
 from storage_postgres.arrays import plain, texts
@@ -113,6 +114,27 @@ def claim(
         },
     )
     return [to.claimed(row) for row in found]
+
+
+def claim_pooled(
+    *, executor_id: str, pools: Sequence[str], task_names: Sequence[str], limit: int, lease: float
+) -> Plan[PooledClaim]:
+    if limit <= 0 or not pools or not task_names:
+        return PooledClaim([], None)
+    found = yield Query(
+        "claim_pooled",
+        {
+            "pools": texts(pools),
+            "task_names": texts(task_names),
+            "record_version": RECORD_VERSION,
+            "executor_id": executor_id,
+            "lease": lease,
+            "limit": limit,
+        },
+    )
+    wait = found[-1][-1] if found else None
+    turns = found if wait is None else found[:-1]
+    return PooledClaim([to.claimed(row[:-1]) for row in turns], wait)
 
 
 def renew(held: Sequence[tuple[str, int]], *, lease: float) -> Plan[frozenset[str]]:
@@ -263,6 +285,30 @@ def close_trees(ids: Sequence[str], *, reason: str, error: str, note: Note | Non
 
 def recover_closes(*, limit: int) -> Plan[int]:
     return len((yield Query("recover_closes", {"limit": limit})))
+
+
+# --- pools ---------------------------------------------------------------------------------------------------
+
+
+def ensure_pools(wanted: Sequence[PoolConfig]) -> Plan[list[PoolConfig]]:
+    if not wanted:
+        return []
+    yield Query("ensure_pools", to.pool_columns(wanted))
+    stored = {pool.name: pool for pool in (yield from pools([pool.name for pool in wanted]))}
+    return [stored[pool.name] for pool in wanted]
+
+
+def configure_pool(pool: PoolConfig, *, fields: Collection[str]) -> Plan[PoolConfig]:
+    yield Query("ensure_pools", to.pool_columns([pool]))
+    (row,) = yield Query("configure_pool", {**pool._asdict(), "fields": texts(sorted(fields))})
+    if not {"max_per_key", "keep_order"}.isdisjoint(fields):
+        yield Query("mark_busy_keys", {"name": pool.name})
+    return PoolConfig._make(row)
+
+
+def pools(names: Sequence[str] | None) -> Plan[list[PoolConfig]]:
+    found = yield Query("pools", {"names": None if names is None else texts(names)})
+    return [PoolConfig._make(row) for row in found]
 
 
 # --- look ----------------------------------------------------------------------------------------------------

@@ -9,15 +9,15 @@ from durable.events.facts import EXECUTIONS, Describer, Fact, TurnEnd
 from durable.events.turns import TURNS
 from durable.execution import Execution, Kind
 
-__all__ = ["facts_of_record", "facts_of_turn"]
+__all__ = ["DESCRIBERS", "facts_of_record", "facts_of_turn"]
 
-_DESCRIBERS: Final[Mapping[Kind, Describer]] = {Kind.TURN: TURNS}
+DESCRIBERS: Final[Mapping[Kind, Describer]] = {Kind.TURN: TURNS}
 
 
 def facts_of_turn(end: TurnEnd) -> Iterator[Fact]:
-    return _DESCRIBERS.get(end.turn.kind, EXECUTIONS).of_turn(end)
+    return DESCRIBERS.get(end.turn.kind, EXECUTIONS).of_turn(end)
 
 
 def facts_of_record(record: Execution) -> Iterator[Fact]:
     """What happened to an execution that a verb took or ended: cancelled, recovered, woken, too late."""
-    return _DESCRIBERS.get(record.kind, EXECUTIONS).of_record(record)
+    return DESCRIBERS.get(record.kind, EXECUTIONS).of_record(record)

@@ -27,7 +27,7 @@ def _of_turn(end: TurnEnd) -> Iterator[Fact]:
         return
     job, commit = end.about.job, end.settlement.job
     if end.settlement.status is Status.COMPLETED and commit is not None:
-        if commit.runs:
+        if commit.runs and commit.status is not JobStatus.TERMINATED:
             yield from _accepted(end, end.about, commit)
     elif end.is_failure:
         yield from _failed(end, job)

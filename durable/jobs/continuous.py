@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from durable.durations import Duration
+from durable.events import EventName, fact_of_job
 from durable.job import Job, JobView, NewJob
 from durable.jobs.errors import InvalidJobState
-from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
+from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, noted, refuse_waiting, shown_status, told
 from durable.jobs.results import (
     ContinuousStatus,
     PauseResult,
@@ -19,7 +20,7 @@ from durable.jobs.results import (
 )
 from durable.jobs.schedule import Due
 from durable.jobs.spec import ContinuousSpec
-from durable.script import Script, ask
+from durable.script import Script, Tell, ask
 
 __all__ = ["Continuous", "SyncContinuous"]
 
@@ -35,12 +36,15 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
             now = yield from ask(lambda storage: storage.now())
             due = spec.schedule.first(now)
         turn = self.new_turn()
-        new = NewJob(self.home().new_id(), job_key, text, spec.state_version, due.delay or 0.0, due.at, turn)
+        notices = self.home().notices([fact_of_job(EventName.JOB_STARTED, job_key, {}, state=text)])
+        new = NewJob(self.home().new_id(), job_key, text, spec.state_version, due.delay or 0.0, due.at, turn, notices)
         done = yield from ask(lambda storage: storage.start_job(new))
         # A repeated call after a lost answer meets its own job.
         created = done.is_new or done.job.turn_id == turn.id
         if created and spec.start_immediately:
             yield from told(turn.queue)
+        if created and notices:
+            yield Tell(noted(notices))
         if created and wait and spec.start_immediately:
             yield from self.wait_for(job_key, turn.id, timeout)
             found = yield from self.view(key)
@@ -50,24 +54,29 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
 
     def pause_script(self, key: str) -> Script[PauseResult]:
         job_key = self.spec.job_key(key)
+        before = yield from self.view(key)
         job = yield from ask(lambda storage: storage.pause_job(job_key))
-        return self._paused(key, job, "pause", ShownStatus.PAUSED)
+        return self._paused(key, before, job, "pause", ShownStatus.PAUSED)
 
     def resume_script(self, key: str) -> Script[PauseResult]:
         job_key = self.spec.job_key(key)
         turn = self.new_turn()
+        before = yield from self.view(key)
         job = yield from ask(lambda storage: storage.resume_job(job_key, turn=turn))
         yield from told(turn.queue)
-        return self._paused(key, job, "resume", ShownStatus.RUNNING)
+        return self._paused(key, before, job, "resume", ShownStatus.RUNNING)
 
-    def _paused(self, key: str, job: Job | None, operation: str, wanted: ShownStatus) -> PauseResult:
+    def _paused(
+        self, key: str, before: JobView | None, job: Job | None, operation: str, wanted: ShownStatus
+    ) -> PauseResult:
         instance_id = self.spec.job_key(key).instance_id
         if job is None:
             return PauseResult(instance_id, False, ShownStatus.NOT_FOUND)
         status = shown_status(job)
         if status is not wanted:
             raise InvalidJobState(instance_id, operation, expected="running or paused", actual=status)
-        return PauseResult(instance_id, True, status)
+        is_changed = before is None or shown_status(before.job) is not status
+        return PauseResult(instance_id, is_changed, status)
 
     def status_script(self, key: str) -> Script[ContinuousStatus]:
         found: JobView | None = yield from self.view(key)

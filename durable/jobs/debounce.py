@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from durable.durations import Duration
+from durable.events import EventName, fact_of_job
 from durable.execution import Status
 from durable.job import Appended, Job, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy, events_due_at
 from durable.jobs.errors import DuplicateEventError
@@ -34,7 +35,10 @@ E = TypeVar("E")
 class _Calls(Keyed[DebounceSpec], Generic[S, E]):
     def new_event(self, key: str, event: E, event_id: str | None) -> NewEvent:
         """For `ctx.send`."""
-        return self.spec.new_event(key, event, event_id, definition=self.definition, new_id=self.home().new_id)
+        home = self.home()
+        new = self.spec.new_event(key, event, event_id, definition=self.definition, new_id=home.new_id)
+        data = {"flush_after_s": self.spec.policy.window, "max_events": self.spec.policy.max_events}
+        return new._replace(notices=home.notices([fact_of_job(EventName.DEBOUNCE_STARTED, new.key, data)]))
 
     def add_script(
         self,
@@ -49,7 +53,7 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
         refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
         (done,) = yield from ask(lambda storage: storage.append_events([new]))
-        yield from told(done.ready_queue)
+        yield from told(done.ready_queue, new.notices)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)
         if wait and new.event_id is not None:

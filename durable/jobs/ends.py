@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +27,13 @@ class Ends:
         self._claimed = claimed
         self._ids = ids
         self.taken: TakenTurn | None = None
+        self._now: Callable[[], datetime] | None = None
         self.max_attempts = claimed.max_attempts
+
+    def begin(self, taken: TakenTurn, now: Callable[[], datetime]) -> None:
+        """The turn was taken; `now` is the storage's clock."""
+        self.taken = taken
+        self._now = now
 
     def nothing(self) -> JobCommit:
         """The turn was not due, or its slot is not run: only what is due next is asked anew."""
@@ -43,11 +50,16 @@ class Ends:
         executes: int = 0,
         sends: tuple[NewEvent, ...] = (),
         due: Due | None = None,
+        planned_by: str | None = None,
     ) -> JobCommit:
         """The handler returned: its state, its messages, its plan if it made one; raises JobValidationError."""
         text = None if state is None else self._spec.dump_state(state, instance_id)
         commit = self._commit(runs=1, executes=executes)._replace(
-            writes_state=True, state=text, state_version=self._spec.state_version, sends=sends
+            writes_state=True,
+            state=text,
+            state_version=self._spec.state_version,
+            sends=sends,
+            planned_by=planned_by,
         )
         return commit if due is None else self._planned(commit, due)
 
@@ -68,7 +80,7 @@ class Ends:
             case _ if self.taken is None:
                 return commit._replace(events=EventsEnd.KEPT)
             case ContinuousSpec() if self.max_attempts == 1 or self._spec.on_exhausted == "continue":
-                return self._planned(commit, self.next_due(self.taken.now))
+                return self._planned(commit, self.next_due())
             case ContinuousSpec() if is_purged:
                 return commit._replace(status=JobStatus.TERMINATED, reason=_EXHAUSTED, writes_state=True, state=None)
             case ContinuousSpec():
@@ -78,11 +90,12 @@ class Ends:
             case _:
                 return commit._replace(events=EventsEnd.DEAD)
 
-    def next_due(self, now: datetime) -> Due | None:
-        """When a Continuous runs next; None leaves what is planned."""
+    def next_due(self) -> Due | None:
+        """When a Continuous runs next, as the turn ends now; None leaves what is planned."""
         assert isinstance(self._spec, ContinuousSpec)
         assert self.taken is not None
-        job = self.taken.job
+        assert self._now is not None
+        job, now = self.taken.job, self._now()
         is_triggered = job.turn_cause is TurnCause.TRIGGER
         due = self._spec.schedule.next(job.turn_slot, now)
         if is_triggered and due.at is not None and job.scheduled_at is not None and job.scheduled_at > now:

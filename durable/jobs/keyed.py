@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
 from durable.checks import shown
 from durable.definition import Definition
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ErrorInfo
+from durable.events import EventName, Fact, fact_of_job
 from durable.execution import FinishedExecution, Status
 from durable.job import Job, JobKey, JobStatus, JobView, NewTurn, Triggered
 from durable.jobs.errors import InstanceNotFound, InvalidJobState, JobExecutionError
 from durable.jobs.results import JobSummary, RedriveResult, ShownStatus, TerminateResult, TriggerResult
 from durable.jobs.spec import KeyedSpec
+from durable.notice import NewNotice
 from durable.options import checked_text
 from durable.script import EndOf, Script, Tell, ask
 from durable.storage import Hint
@@ -33,6 +35,10 @@ class JobHome(Protocol):
     async def play(self, script: Script[T], connection: Any = None) -> T: ...
 
     def new_id(self) -> str: ...
+
+    def notices(self, facts: Iterable[Fact]) -> tuple[NewNotice, ...]:
+        """For those who have subscribed to such events; usually for nobody."""
+        ...
 
 
 class BlockingPlayer(Protocol):
@@ -132,10 +138,11 @@ class Keyed(Generic[P_co]):
     def terminate_script(self, key: str, reason: str | None) -> Script[TerminateResult]:
         job_key = self.spec.job_key(key)
         words = None if reason is None else checked_text(reason, "reason")
-        job = yield from ask(lambda storage: storage.end_job(job_key, reason=words))
+        notices = self.home().notices([fact_of_job(EventName.JOB_TERMINATED, job_key, {"reason": words})])
+        job = yield from ask(lambda storage: storage.end_job(job_key, reason=words, notices=notices))
         if job is None:
             return TerminateResult(job_key.instance_id, False, "not_found")
-        yield Tell((Hint("cancelled", ""), Hint("finished", "")))
+        yield Tell((Hint("cancelled", ""), Hint("finished", ""), *noted(notices)))
         return TerminateResult(job_key.instance_id, True, words)
 
     def redrive_script(self, key: str) -> Script[RedriveResult]:
@@ -150,9 +157,14 @@ class Keyed(Generic[P_co]):
         return self.definition.load_error(found.turn_error or found.job.error)
 
 
-def told(queue: str | None) -> Script[None]:
-    if queue is not None:
-        yield Tell((Hint("ready", queue),))
+def told(queue: str | None, notices: Sequence[NewNotice] = ()) -> Script[None]:
+    hints = noted(notices) if queue is None else (Hint("ready", queue), *noted(notices))
+    if hints:
+        yield Tell(hints)
+
+
+def noted(notices: Sequence[NewNotice]) -> tuple[Hint, ...]:
+    return (Hint("noted", ""),) if notices else ()
 
 
 def limit_of(timeout: Duration | None) -> float | None:

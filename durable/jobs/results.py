@@ -76,6 +76,7 @@ class TerminateResult:
 class PauseResult:
     instance_id: str
     changed: bool
+    """False: the key does not live, or was paused or running before."""
     status: ShownStatus
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any
 
 from durable.attempts import Attempt
@@ -37,16 +36,15 @@ async def run_turn(
     previous_error: ErrorInfo | None,
     *,
     call: Call,
-    now: Callable[[], datetime],
 ) -> JobCommit:
-    """The commit of a turn that its handlers accepted; what they raise passes through. `now` is the storage's clock."""
+    """The commit of a turn that its handlers accepted; what they raise passes through."""
     if taken.job.turn_cause is TurnCause.NOTHING:
         return ends.nothing()
     turn: Turn[Any] = Turn(attempt, taken, None, previous_error)
     try:
         match spec:
             case ContinuousSpec():
-                return await _continuous(spec, ends, turn, call, now)
+                return await _continuous(spec, ends, turn, call)
             case DebounceSpec():
                 return await _debounce(spec, ends, turn, call)
             case TaskSpec():
@@ -57,9 +55,7 @@ async def run_turn(
         return ends.terminated(end.reason)
 
 
-async def _continuous(
-    spec: ContinuousSpec, ends: Ends, turn: Turn[Any], call: Call, now: Callable[[], datetime]
-) -> JobCommit:
+async def _continuous(spec: ContinuousSpec, ends: Ends, turn: Turn[Any], call: Call) -> JobCommit:
     job = turn.taken.job
     if job.turn_cause is TurnCause.SCHEDULE:
         due = spec.schedule.postponed(job.turn_slot, turn.taken.now)
@@ -71,7 +67,7 @@ async def _continuous(
         state=turn.state,
         instance_id=job.job_key.instance_id,
         sends=tuple(turn.sends),
-        due=ends.next_due(now()),
+        due=ends.next_due(),
     )
 
 
@@ -118,6 +114,7 @@ class _Handling:
                 raise
             await self._recover(error)
         if self._spec.handlers.on_idle is not None and turn.plan.moment is None and job.pending_count == 0:
+            turn.plan.handler = "idle"
             await self._call(self._spec.handlers.on_idle, IdleContext(turn, self._source))
         return self._ends.accepted(
             state=turn.state,
@@ -125,10 +122,12 @@ class _Handling:
             executes=1 if self._source == "execute" else 0,
             sends=tuple(turn.sends),
             due=Due(turn.plan.delay, turn.plan.at) if turn.plan.is_changed else None,
+            planned_by=turn.plan.planned_by,
         )
 
     async def _handle(self) -> None:
         turn, handlers = self._turn, self._spec.handlers
+        turn.plan.handler = "event" if self._source == "on_event" else "execute"
         if self._source == "execute":
             await self._call(handlers.get("execute"), ExecuteContext(turn))
             return
@@ -141,5 +140,6 @@ class _Handling:
         turn.state = self._spec.load_state(turn.taken.job)
         turn.sends.clear()
         turn.plan.reset()
+        turn.plan.handler = "error"
         assert self._spec.handlers.on_error is not None
         await self._call(self._spec.handlers.on_error, ErrorContext(turn, self._source, attempted), error)

@@ -62,7 +62,7 @@ class KeyedSpec(JobSpec):
         options = definition.options
         return NewTurn(
             turn_id, self.task_name, options.version, options.queue, options.priority, options.retry.max_attempts,
-            options.timeout,
+            None,  # the timeout is for the handlers, and counts from when they begin
         )  # fmt: skip
 
     def next_turn(self, definition: Definition, claimed: Claimed, ids: IdSource) -> NewTurn:

@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from durable.durations import Duration
 from durable.errors import ConfigurationError
+from durable.events import EventName, fact_of_job
 from durable.job import JobView, NewEvent
 from durable.jobs.context import ErrorContext, EventContext, ExecuteContext, IdleContext
 from durable.jobs.errors import DuplicateEventError
@@ -51,7 +52,9 @@ OnError = Callable[[ErrorContext[S], Exception], Any]
 class _Calls(Keyed[TaskSpec], Generic[S, E]):
     def new_event(self, key: str, event: E, event_id: str | None) -> NewEvent:
         """For `ctx.send`."""
-        return self.spec.new_event(key, event, event_id, definition=self.definition, new_id=self.home().new_id)
+        home = self.home()
+        new = self.spec.new_event(key, event, event_id, definition=self.definition, new_id=home.new_id)
+        return new._replace(notices=home.notices([fact_of_job(EventName.JOB_STARTED, new.key, {})]))
 
     def send_script(
         self,
@@ -66,7 +69,7 @@ class _Calls(Keyed[TaskSpec], Generic[S, E]):
         refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
         (done,) = yield from ask(lambda storage: storage.append_events([new]))
-        yield from told(done.ready_queue)
+        yield from told(done.ready_queue, new.notices)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)
         if wait and new.event_id is not None:

@@ -28,10 +28,11 @@ async def run(turn: Turn) -> JobTurned:
     taken = await services.take(turn.attempt, TurnToTake(claimed.id, claimed.fence, spec.policy))
     if taken is None:
         raise LeaseLost(claimed.id, claimed.fence)
-    ends.taken = taken
-    turn.attempt.about = taken
     began = services.clock.monotonic()
+    ends.begin(taken, lambda: taken.now + timedelta(seconds=services.clock.monotonic() - began))
+    turn.attempt.about = taken
     if taken.job.turn_began_at is not None:
+        # A turn is stored when the one before it ends: a limit on its retries counts from its first attempt.
         turn.attempt.age = (taken.now - taken.job.turn_began_at).total_seconds()
     if claimed.deliveries > turn.definition.options.max_deliveries:
         message = _POISONED.format(count=claimed.deliveries - 1)
@@ -42,13 +43,7 @@ async def run(turn: Turn) -> JobTurned:
             return await function(*args)
         return await turn.in_thread(function, *args)
 
-    commit = await run_turn(
-        spec,
-        ends,
-        turn.attempt,
-        taken,
-        turn.definition.load_error(claimed.error),
-        call=call,
-        now=lambda: taken.now + timedelta(seconds=services.clock.monotonic() - began),
-    )
-    return JobTurned(commit)
+    error = turn.definition.load_error(claimed.error)
+    # From here on, because a turn may have waited for the row of its job.
+    with services.limit(turn.attempt, turn.definition.options.timeout):
+        return JobTurned(await run_turn(spec, ends, turn.attempt, taken, error, call=call))

@@ -8,6 +8,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor as Threads
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -51,6 +52,8 @@ class Services:
     children_of: Callable[[str], Awaitable[list[ChildOutcome]]]
     take: Callable[[Attempt, TurnToTake], Awaitable[TakenTurn | None]]
     """What a turn of a job runs on; None: the attempt has lost its lease."""
+    limit: Callable[[Attempt, float | None], AbstractContextManager[None]]
+    """Stops an attempt as timed out whose block takes longer than so many seconds."""
     clock: Clock
 
 

@@ -10,7 +10,7 @@ from durable.memory.records import moved
 from durable.memory.store import Transaction
 from durable.transitions import Event
 
-__all__ = ["claim", "heartbeat", "held_record", "renew"]
+__all__ = ["claim", "heartbeat", "held_record", "renew", "take"]
 
 
 def claim(
@@ -21,15 +21,21 @@ def claim(
         for record in tx.executions.values()
         if record.status is Status.READY
         and record.due_at <= tx.now
+        and not record.is_pooled
         and record.queue in queues
         and record.task_name in task_names
         and record.record_version <= RECORD_VERSION
     ]
     due.sort(key=lambda record: (-record.priority, queues.index(record.queue), record.due_at, record.id))
+    return take(tx, due[: max(limit, 0)], executor_id=executor_id, lease=lease)
+
+
+def take(tx: Transaction, records: Sequence[Execution], *, executor_id: str, lease: float) -> list[Claimed]:
+    """Set these running, for the claims of queues and of pools alike."""
     lease_expires_at = tx.now + timedelta(seconds=lease)
     claimed = [
         tx.put(moved(record, Event.CLAIM, tx.now, executor_id=executor_id, lease_expires_at=lease_expires_at))
-        for record in due[: max(limit, 0)]
+        for record in records
     ]
     claimed.sort(key=lambda record: (-record.priority, record.due_at, record.id))
     return [_as_claimed(tx, record) for record in claimed]

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from durable.job import ENDED, Appended, Job, JobKey, JobStatus, NewEvent, NewJob, Started, events_due_at
 from durable.memory.jobs_inbox import counted, drop_events, events_of, put_events
 from durable.memory.jobs_turns import due_turn, insert_turn, is_untried, job_under, live_turn, put_job
+from durable.memory.outbox import emit
 from durable.memory.store import EventStatus, InboxEvent, Transaction
 
 __all__ = ["append_events", "start_job"]
@@ -23,6 +24,7 @@ def start_job(tx: Transaction, new: NewJob) -> Started:
         state=new.state, state_version=new.state_version, scheduled_at=scheduled_at
     )
     job, _ = insert_turn(tx, job, new.turn, scheduled_at)
+    emit(tx, new.notices)
     return Started(put_job(tx, job), True)
 
 
@@ -58,7 +60,10 @@ def _incarnation(tx: Transaction, key: JobKey, job_id: str, before: Job | None) 
 
 
 def append_events(tx: Transaction, events: Sequence[NewEvent]) -> list[Appended]:
-    return [_append(tx, event) for event in events]
+    done = [_append(tx, event) for event in events]
+    told = [event for event, each in zip(events, done, strict=True) if event.is_told(each)]
+    emit(tx, [notice for event in told for notice in event.notices])
+    return done
 
 
 def _append(tx: Transaction, event: NewEvent) -> Appended:

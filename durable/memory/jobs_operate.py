@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from durable.execution import Status
 from durable.job import ENDED, Job, JobKey, JobKind, JobStatus, NewTurn, Triggered, TurnCause
 from durable.memory.jobs_inbox import counted, drop_events, events_of, give_back, taken_by
 from durable.memory.jobs_turns import due_turn, end_turn, insert_turn, is_untried, job_under, live_turn, put_job
+from durable.memory.outbox import emit
 from durable.memory.store import EventStatus, Transaction
+from durable.notice import NewNotice
 
 __all__ = ["clear_job", "end_job", "ended", "living_job", "pause_job", "redrive_job", "resume_job", "trigger_job"]
 
@@ -67,11 +71,12 @@ def redrive_job(tx: Transaction, key: JobKey, *, turn: NewTurn) -> Triggered:
 # --- ends --------------------------------------------------------------------------------------------------------
 
 
-def end_job(tx: Transaction, key: JobKey, *, reason: str | None) -> Job | None:
+def end_job(tx: Transaction, key: JobKey, *, reason: str | None, notices: Sequence[NewNotice]) -> Job | None:
     job = living_job(tx, key)
     if job is not None:
         without_turn = end_turn(tx, job, reason="job_ended", message=reason or "the job was ended")
         put_job(tx, ended(tx, without_turn, JobStatus.TERMINATED, reason))
+        emit(tx, notices)
     return job
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from durable.execution import RECORD_VERSION, CloseStatus, Execution, Recovered, Status
 from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents
+from durable.memory.pools import token_moment
 from durable.memory.records import moved, state_of
 from durable.memory.store import Transaction
 from durable.storage import Duties, Note
@@ -40,13 +41,19 @@ def _is_over(deadline: datetime | None, tx: Transaction) -> bool:
 def next_due(tx: Transaction, *, queues: Sequence[str], task_names: Sequence[str]) -> datetime | None:
     """Records of another table that wait for a moment add theirs here."""
     known_queues, known_names = frozenset(queues), frozenset(task_names)
-    moments = [_moment(record, known_queues, known_names) for record in tx.executions.values()]
+    moments = [_moment(record, known_queues, known_names, tx.now) for record in tx.executions.values()]
+    moments += [token_moment(tx, name) for name in queues]
     return min((moment for moment in moments if moment is not None), default=None)
 
 
-def _moment(record: Execution, queues: Collection[str], task_names: Collection[str]) -> datetime | None:
-    """When time alone makes something of a record; a status and a close status never wait at once."""
+def _moment(record: Execution, queues: Collection[str], task_names: Collection[str], now: datetime) -> datetime | None:
+    """When time alone makes something of a record; a status and a close status never wait at once.
+
+    What is due in a pool and was not claimed waits for a place there, not for time.
+    """
     match record.status:
+        case Status.READY if record.is_pooled and record.due_at <= now:
+            return None
         case Status.READY:
             is_known = record.queue in queues and record.task_name in task_names
             return record.due_at if is_known and record.record_version <= RECORD_VERSION else None

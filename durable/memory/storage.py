@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -56,8 +56,10 @@ from durable.memory import (
     wake,
 )
 from durable.memory.operation import MemoryLane, MemoryOperation
+from durable.memory.pools import claim_pooled, configure_pool, ensure_pools, stored_pools
 from durable.memory.store import Store, Transaction
 from durable.notice import NewNotice, TakenNotices
+from durable.pool_rows import PoolConfig, PooledClaim
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
 
 __all__ = ["MemoryStorage", "open_memory"]
@@ -124,6 +126,13 @@ class MemoryStorage:
             partial(
                 claim.claim, executor_id=executor_id, queues=queues, task_names=task_names, limit=limit, lease=lease
             )
+        )
+
+    def claim_pooled(
+        self, *, executor_id: str, pools: Sequence[str], task_names: Sequence[str], limit: int, lease: float
+    ) -> MemoryOperation[PooledClaim]:
+        return self._do(
+            partial(claim_pooled, executor_id=executor_id, pools=pools, task_names=task_names, limit=limit, lease=lease)
         )
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> MemoryOperation[frozenset[str]]:
@@ -193,8 +202,10 @@ class MemoryStorage:
     def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> MemoryOperation[Triggered]:
         return self._do(partial(jobs_operate.trigger_job, key=key, turn=turn, only_pending=only_pending))
 
-    def end_job(self, key: JobKey, *, reason: str | None) -> MemoryOperation[Job | None]:
-        return self._do(partial(jobs_operate.end_job, key=key, reason=reason))
+    def end_job(
+        self, key: JobKey, *, reason: str | None, notices: Sequence[NewNotice] = ()
+    ) -> MemoryOperation[Job | None]:
+        return self._do(partial(jobs_operate.end_job, key=key, reason=reason, notices=notices))
 
     def clear_job(self, key: JobKey) -> MemoryOperation[tuple[Job, bool] | None]:
         return self._do(partial(jobs_operate.clear_job, key=key))
@@ -250,6 +261,15 @@ class MemoryStorage:
 
     def discard_notices(self, subscriber: str) -> MemoryOperation[int]:
         return self._do(partial(outbox.discard_notices, subscriber=subscriber))
+
+    def ensure_pools(self, pools: Sequence[PoolConfig]) -> MemoryOperation[list[PoolConfig]]:
+        return self._do(partial(ensure_pools, wanted=pools))
+
+    def configure_pool(self, pool: PoolConfig, *, fields: Collection[str]) -> MemoryOperation[PoolConfig]:
+        return self._do(partial(configure_pool, pool=pool, fields=fields))
+
+    def pools(self, names: Sequence[str] | None = None) -> MemoryOperation[list[PoolConfig]]:
+        return self._do(partial(stored_pools, names=names))
 
     def now(self) -> MemoryOperation[datetime]:
         return self._do(look.now)

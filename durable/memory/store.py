@@ -6,14 +6,15 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from durable.execution import Execution
 from durable.job import Job, JobKey
 from durable.notice import Notice
+from durable.pool_rows import PoolConfig
 from durable.storage import ExecutorRow
 
-__all__ = ["DeliveryRight", "EventStatus", "InboxEvent", "Overlay", "Store", "Transaction", "Wakeup"]
+__all__ = ["Bucket", "DeliveryRight", "EventStatus", "InboxEvent", "Overlay", "Store", "Transaction", "Turn", "Wakeup"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -54,6 +55,20 @@ class DeliveryRight(NamedTuple):
     lease_expires_at: datetime
     due_at: datetime
     failure_count: int
+
+
+class Bucket(NamedTuple):
+    """What is left of a pool's rate, and as of when."""
+
+    tokens: float
+    at: datetime
+
+
+class Turn(NamedTuple):
+    """When a serial key was last served, and how often by then."""
+
+    at: datetime
+    served: int
 
 
 class Overlay(Generic[K, V]):
@@ -109,22 +124,21 @@ class Transaction:
         self.inboxes = Overlay(store.inboxes)
         self.notices = Overlay(store.notices)
         self.deliveries = Overlay(store.deliveries)
+        self.pools = Overlay(store.pools)
+        self.buckets = Overlay(store.buckets)
+        self.turns = Overlay(store.turns)
 
     def put(self, record: Execution) -> Execution:
         self.executions.put(record.id, record)
         return record
 
     def commit(self) -> None:
-        self.executions.commit()
-        self.keys.commit()
-        self.sleepers.commit()
-        self.wakeups.commit()
-        self.executors.commit()
-        self.jobs.commit()
-        self.job_ids.commit()
-        self.inboxes.commit()
-        self.notices.commit()
-        self.deliveries.commit()
+        tables: tuple[Overlay[Any, Any], ...] = (
+            self.executions, self.keys, self.sleepers, self.wakeups, self.executors, self.pools, self.buckets,
+            self.turns, self.jobs, self.job_ids, self.inboxes, self.notices, self.deliveries,
+        )  # fmt: skip
+        for table in tables:
+            table.commit()
 
 
 class Store:
@@ -146,6 +160,10 @@ class Store:
         self.notices: dict[tuple[str, str], Notice] = {}
         """(subscriber, event id) → notice."""
         self.deliveries: dict[str, DeliveryRight] = {}
+        self.pools: dict[str, PoolConfig] = {}
+        self.buckets: dict[str, Bucket] = {}
+        self.turns: dict[tuple[str, str], Turn] = {}
+        """(pool, serial key) → its last turn."""
         self._lock = threading.RLock()
 
     def run(self, work: Callable[[Transaction], T]) -> T:

@@ -21,6 +21,8 @@ _LOOK_AHEAD = 0.05
 """Seconds of work to claim ahead of the free slots: about what a claim takes on a busy server. An executor whose
 handlers take long claims next to nothing ahead, so work it cannot start stays free for others."""
 _MOST_AHEAD = 1000
+_LEAST_WAIT = 0.01
+"""Seconds between claims that wait for a pool's next tokens: a fast rate gives several at once."""
 _MARGIN = 0.1
 """Part of the lease that this process gives up at its end, for clocks that run at different rates."""
 
@@ -35,6 +37,7 @@ class ClaimRoom:
         storage: Storage,
         settings: ExecutorSettings,
         task_names: Sequence[str],
+        pools: Callable[[], tuple[str, ...]],
         holdings: Holdings,
         clock: Clock,
         waker: Waker,
@@ -46,6 +49,7 @@ class ClaimRoom:
         self._storage = storage
         self._settings = settings
         self._task_names = task_names
+        self._pools = pools
         self._holdings = holdings
         self._clock = clock
         self._waker = waker
@@ -55,6 +59,8 @@ class ClaimRoom:
         self._slot_freed = asyncio.Event()
         self._ahead: deque[Attempt] = deque()
         self._queues = settings.queues
+        self._rounds = 0
+        self._wait = settings.poll_interval
         self._running = 0
         self._is_stopping = False
         self._rate = 0.0
@@ -66,7 +72,8 @@ class ClaimRoom:
         return self._running
 
     def on_hint(self, hint: Hint) -> None:
-        if hint.topic == "reconnected" or (hint.topic == "ready" and hint.queue in ("", *self._settings.queues)):
+        mine = ("", *self._settings.queues, *self._pools())
+        if hint.topic == "reconnected" or (hint.topic == "ready" and hint.queue in mine):
             self._waker.ring()
 
     def attempt_ended(self) -> None:
@@ -80,6 +87,10 @@ class ClaimRoom:
         """Ends that waited to be written are gone: what had stopped the claims on their account may be over."""
         self._slot_freed.set()
 
+    def pools_freed(self) -> None:
+        """Ends in pools were written: what their limits held back may start. A claim made before saw them running."""
+        self._waker.ring()
+
     async def run(self) -> None:
         """Claim until `stop`; a claim that is on its way is finished, so that what it took can be given back."""
         while not self._is_stopping:
@@ -88,9 +99,9 @@ class ClaimRoom:
                 self._slot_freed.clear()
                 await self._slot_freed.wait()
                 continue
-            claimed = await patiently(self._storage, lambda limit=limit: self._claim(limit), "claiming")  # type: ignore[misc]
-            if len(claimed) < limit:
-                await self._waker.sleep(self._settings.poll_interval)
+            self._wait = self._settings.poll_interval
+            if await self._round(limit) < limit:
+                await self._waker.sleep(self._wait)
 
     def stop(self) -> None:
         """Start nothing from now on, and let `run` end."""
@@ -107,7 +118,34 @@ class ClaimRoom:
         """Forget what was claimed ahead and lost before it could start."""
         self._ahead = deque(attempt for attempt in self._ahead if not attempt.is_lost)
 
-    async def _claim(self, limit: int) -> list[Claimed]:
+    async def _round(self, limit: int) -> int:
+        """Ask queues and pools, turn about in which of them is first; gives how many were claimed."""
+        if not self._pools():
+            return await patiently(self._storage, lambda: self._claim(limit), "claiming")
+        self._rounds += 1
+        count = 0
+        for ask in (self._claim, self._claim_pooled) if self._rounds % 2 else (self._claim_pooled, self._claim):
+            if count < limit and not self._is_stopping:
+                left = limit - count
+                count += await patiently(self._storage, lambda ask=ask, left=left: ask(left), "claiming")  # type: ignore[misc]
+        return count
+
+    async def _claim_pooled(self, limit: int) -> int:
+        sent_at = self._clock.monotonic()
+        pools = self._pools()
+        first = self._rounds // 2 % len(pools)
+        found = await self._storage.claim_pooled(
+            executor_id=self._executor_id,
+            pools=(*pools[first:], *pools[:first]),
+            task_names=self._task_names,
+            limit=limit,
+            lease=self._settings.lease,
+        )
+        if found.wait is not None:
+            self._wait = min(self._wait, max(found.wait, _LEAST_WAIT) if found.wait else 0.0)
+        return self._take(found.claimed, sent_at)
+
+    async def _claim(self, limit: int) -> int:
         sent_at = self._clock.monotonic()
         claimed = await self._storage.claim(
             executor_id=self._executor_id,
@@ -116,6 +154,9 @@ class ClaimRoom:
             limit=limit,
             lease=self._settings.lease,
         )
+        return self._take(claimed, sent_at)
+
+    def _take(self, claimed: Sequence[Claimed], sent_at: float) -> int:
         self._on_claimed(len(claimed))
         deadline = sent_at + self._settings.lease * (1 - _MARGIN)
         for turn in claimed:
@@ -126,7 +167,7 @@ class ClaimRoom:
                 self._on_lost(before)
             self._ahead.append(attempt)
         self._fill()
-        return claimed
+        return len(claimed)
 
     def _next_queues(self) -> tuple[str, ...]:
         """The queues, each time beginning with the next one: of equal priority, none starves behind a busy one."""

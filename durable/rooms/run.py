@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from random import Random
 from typing import assert_never
@@ -154,9 +155,18 @@ class RunRoom:
         runner = RUNNERS[claimed.kind]
         if claimed.timeout is None:
             return await runner(turn)
-        timer = asyncio.get_running_loop().call_later(claimed.timeout, self.stop, attempt, "timed_out")
-        try:
+        with self.limit(attempt, claimed.timeout):
             return await runner(turn)
+
+    @contextmanager
+    def limit(self, attempt: Attempt, seconds: float | None) -> Generator[None]:
+        """Stop the attempt as timed out if the block takes longer; None: it may."""
+        if seconds is None:
+            yield
+            return
+        timer = asyncio.get_running_loop().call_later(seconds, self.stop, attempt, "timed_out")
+        try:
+            yield
         finally:
             timer.cancel()
 

@@ -35,12 +35,14 @@ class SettleRoom:
         on_settled: Callable[[list[Settlement], Settled, int], None],
         noted: Callable[[Attempt, Settlement], Settlement] = lambda _, settlement: settlement,
         note: Note | None = None,
+        on_freed: Callable[[set[str]], None],
     ) -> None:
         self._storage = storage
         self._noted = noted
         self._note = note
         self._holdings = holdings
         self._on_settled = on_settled
+        self._on_freed = on_freed
         self._pending: list[Ending] = []
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -149,3 +151,5 @@ class SettleRoom:
                 )  # fmt: skip
         accepted = [item for _, item in batch if item.id in settled.accepted]
         self._on_settled(accepted, settled, len(batch) - len(accepted))
+        # After the write only: until then the places in a pool's limit were taken.
+        self._on_freed({attempt.claimed.queue for attempt, _ in batch})

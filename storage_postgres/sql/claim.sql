@@ -11,6 +11,7 @@ picked as materialized (
         select e.ctid as row_id
         from /*schema*/executions as e
         where e.status = 'ready'
+            and not e.is_pooled
             and e.queue = lane.queue
             and e.priority = lane.priority
             and e.due_at <= (select now from at)

@@ -20,8 +20,10 @@ select
 
 -- name: next_due
 -- The earliest moment at which time alone gives something to do: one probe of each index, and of each level and queue
--- of what is ready, as `claim` makes them. Another table of things that wait for a moment adds a probe of its own.
--- Index: executions_ready, executions_lease, executions_wait, executions_close, executions_closing.
+-- of what is ready, as `claim` makes them. Another table of things that wait for a moment adds a probe of its own. What is
+-- due in a pool and was not claimed waits for a place there, not for time; for a rate it waits until the next token.
+-- Index: executions_ready, executions_pooled, pool_marks_due, executions_lease, executions_wait, executions_close,
+-- executions_closing.
 select least(
     (select min(due.due_at)
         from unnest(%(queues)s::text[], %(priorities)s::smallint[]) as lane (queue, priority)
@@ -29,6 +31,7 @@ select least(
             select e.due_at
             from /*schema*/executions as e
             where e.status = 'ready'
+                and not e.is_pooled
                 and e.queue = lane.queue
                 and e.priority = lane.priority
                 and e.task_name = any(%(task_names)s::text[])
@@ -36,6 +39,29 @@ select least(
             order by e.due_at, e.id
             limit 1
         ) as due),
+    (select min(due.due_at)
+        from unnest(%(queues)s::text[], %(priorities)s::smallint[]) as lane (queue, priority)
+        cross join lateral (
+            select e.due_at
+            from /*schema*/executions as e
+            where e.status = 'ready' and e.is_pooled and e.serial_key is null
+                and e.queue = lane.queue
+                and e.priority = lane.priority
+                and e.due_at > /*schema*/clock_now()
+            order by e.due_at, e.id
+            limit 1
+        ) as due),
+    (select m.due_at from /*schema*/pool_marks as m
+        where m.pool = any(%(queues)s::text[]) and m.due_at > /*schema*/clock_now()
+        order by m.due_at limit 1),
+    (select min(p.tokens_at + (1 - p.tokens) * p.rate_period / p.rate_tokens * interval '1 second')
+        from /*schema*/pools as p
+        where p.name = any(%(queues)s::text[]) and p.tokens < 1 and not p.is_paused
+            and p.tokens_at + (1 - p.tokens) * p.rate_period / p.rate_tokens * interval '1 second'
+                > /*schema*/clock_now()
+            and exists (
+                select 1 from /*schema*/executions as e
+                where e.status = 'ready' and e.is_pooled and e.queue = p.name)),
     (select e.lease_expires_at from /*schema*/executions as e
         where e.status = 'running'
         order by e.lease_expires_at limit 1),

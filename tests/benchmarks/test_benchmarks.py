@@ -20,8 +20,10 @@ FIGURES = {
     "latency": {f"{prefix}p{part}_ms" for prefix in ("", "other_", "tree_") for part in (50, 95, 99)},
     "enqueue": {"rate_per_s", "limit_per_s", "ratio"},
     "bulk": {"rate_per_s", "limit_per_s", "ratio"},
+    "pool": {f"{name}_rate_per_s" for name in ("queue", "pool", "tight_pool", "keyed_pool", "few_keys_pool")}
+    | {f"{name}_ratio" for name in ("pool", "tight_pool", "keyed_pool", "few_keys_pool")},
 }  # fmt: skip
-COUNTS = {"drain": 60, "reference": 2, "latency": 3, "enqueue": 5, "bulk": 60}
+COUNTS = {"drain": 60, "reference": 2, "latency": 3, "enqueue": 5, "bulk": 60, "pool": 60}
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from durable import (
     constant,
 )
 from durable.codecs import ZlibCodec
-from durable.events import Fact, TurnEnd, facts
+from durable.events import Fact, TurnEnd, describe
 from durable.events.facts import Describer
 from durable.execution import Execution, Kind
 from durable.kinds import RUNNERS
@@ -332,7 +332,7 @@ async def test_a_kind_may_tell_of_its_turns_in_names_of_its_own(app: Durable, mo
     def of_record(record: Execution) -> Iterator[Fact]:
         yield Fact(EventName.JOB_TERMINATED, "job", "debounce", "mail", {"id": record.id}, key="k")
 
-    monkeypatch.setattr(facts, "DESCRIBERS", {Kind.TASK: Describer(of_turn, of_record)})
+    monkeypatch.setattr(describe, "DESCRIBERS", {Kind.TASK: Describer(of_turn, of_record)})
     monkeypatch.setattr(run, "RUNNERS", {**RUNNERS, Kind.TASK: runner})
 
     @app.task
@@ -363,7 +363,7 @@ async def test_an_end_that_cannot_be_told_is_an_end_all_the_same(app: Durable, m
     def of_turn(end: TurnEnd) -> Iterator[Fact]:
         raise LookupError(end.turn.id)
 
-    monkeypatch.setattr(facts, "DESCRIBERS", {Kind.TASK: Describer(of_turn, facts.facts_of_record)})
+    monkeypatch.setattr(describe, "DESCRIBERS", {Kind.TASK: Describer(of_turn, describe.facts_of_record)})
     app.events.subscribe(Seen(), name="seen")
 
     @app.task

@@ -11,6 +11,7 @@ import pytest
 
 from durable.execution import FINISHED, PRIORITIES, Claimed, CloseStatus, Execution, Kind, NewExecution, Phase, Status
 from durable.notice import NewNotice, Notice
+from durable.pool_rows import PoolConfig
 from storage_postgres.statements import load
 
 Control = psycopg.Connection[Any]
@@ -94,3 +95,17 @@ def test_the_claim_gives_the_fields_of_a_turn_in_their_order() -> None:
     last = text[text.rindex("select ") : text.rindex(" from claimed")]
 
     assert re.findall(r"c\.(\w+)", last) == list(Claimed._fields)
+
+
+def test_the_claim_from_pools_gives_the_fields_of_a_turn_and_the_wait() -> None:
+    text = load()["claim_pooled"]
+    columns = text[: text.index(" from /*schema*/claim_pools")].replace("extract(epoch from", "extract(")
+    given = re.findall(r"(?:^select c\.|, c\.|as )(\w+)(?=,|$)", columns)
+
+    assert given == [*Claimed._fields, "wait"]
+
+
+def test_the_columns_of_a_pool_are_the_fields_of_its_configuration(
+    postgres_control: Control, migrated_schema: str
+) -> None:
+    assert columns_of(postgres_control, migrated_schema, "pools")[: len(PoolConfig._fields)] == list(PoolConfig._fields)

@@ -23,11 +23,15 @@ from durable import (
     Handle,
     LoopResult,
     ParentResult,
+    Pool,
+    PoolConfig,
+    Rate,
     Registry,
     Retry,
     Spawn,
     Status,
     SyncHandle,
+    SyncPool,
     TaskContext,
     WakeResult,
     constant,
@@ -299,3 +303,45 @@ async def in_tests() -> None:
         assert_type(kit.assert_enqueued(charge, Order("1"), queue="money"), EnqueuedCall)
         assert_type(kit.enqueued(add, a=1), list[EnqueuedCall])
         kit.assert_enqueued("charge")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+# --- pools -----------------------------------------------------------------------------------------------------------
+
+emails = app.pool("emails", max_parallelism=10, max_per_key=1, rate=Rate(100, per="1m"), retry=Retry(max_attempts=3))
+assert_type(emails, Pool)
+
+
+@emails.task
+async def send(address: str) -> int:
+    return len(address)
+
+
+@emails.task(timeout="30s", priority=2)
+def send_later(ctx: TaskContext, address: str, times: int = 1) -> bool:
+    return ctx.attempt > times
+
+
+@app.parent(pool=emails)
+async def newsletter(addresses: list[str]) -> Spawn[None]:
+    return Spawn(None, [send.child(address, serial_key=address) for address in addresses])
+
+
+async def in_a_pool() -> None:
+    assert_type(await send("a"), int)
+    assert_type(await send.enqueue("a", serial_key="customer 7"), Handle[int])
+    assert_type(await send.with_options(serial_key="customer 7").enqueue("a"), Handle[int])
+    assert_type(await send_later.enqueue("a", 2), Handle[bool])
+    assert_type(await add.enqueue(1, pool=emails), Handle[int])
+    assert_type(await emails.configure(max_parallelism=5, rate=None), PoolConfig)
+    assert_type(await emails.pause(), PoolConfig)
+    await send.enqueue(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await send.enqueue("a", serial_key=7)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    await emails.configure(max_parallel=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    app.pool("other", rate=100)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def in_a_pool_without_an_event_loop() -> None:
+    with app.client() as client:
+        assert_type(client.pool(emails), SyncPool)
+        assert_type(client.pool(emails).configure(max_per_key=None), PoolConfig)
+        assert_type(client.enqueue(send, "a", serial_key="k"), SyncHandle[int])

@@ -37,6 +37,9 @@ from durable.testing.contract.noted import NotedContract
 from durable.testing.contract.notices import NoticesContract
 from durable.testing.contract.operations import OperationContract
 from durable.testing.contract.parity import ParityContract
+from durable.testing.contract.pool_keys import PoolKeysContract
+from durable.testing.contract.pool_races import PoolRacesContract
+from durable.testing.contract.pools import PoolsContract
 from durable.testing.contract.recover import RecoverContract
 from durable.testing.contract.redrive import RedriveContract
 from durable.testing.contract.renew import RenewContract
@@ -76,7 +79,10 @@ class StorageContract(
     ExecutorsContract,
     DoctorContract,
     OperationContract,
+    PoolsContract,
+    PoolKeysContract,
     ClaimRacesContract,
+    PoolRacesContract,
     TreeRacesContract,
     EnqueueRacesContract,
     JobRacesContract,

@@ -1,0 +1,151 @@
+"""Pools in memory: their rows, and the claim within their limits."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime, timedelta
+
+from durable.execution import RECORD_VERSION, Execution, Status
+from durable.memory.claim import take
+from durable.memory.store import Bucket, Transaction, Turn
+from durable.pool_rows import PoolConfig, PooledClaim
+
+__all__ = ["claim_pooled", "configure_pool", "ensure_pools", "stored_pools", "token_moment"]
+
+_TOLERANCE = 1e-6
+"""For sums of parts that should come to a whole token."""
+
+
+def ensure_pools(tx: Transaction, wanted: Sequence[PoolConfig]) -> list[PoolConfig]:
+    return [tx.pools.get(pool.name) or _store(tx, pool) for pool in wanted]
+
+
+def _store(tx: Transaction, pool: PoolConfig) -> PoolConfig:
+    tx.pools.put(pool.name, pool)
+    tx.buckets.put(pool.name, Bucket(pool.rate_tokens or 0, tx.now))
+    return pool
+
+
+def configure_pool(tx: Transaction, pool: PoolConfig, *, fields: Collection[str]) -> PoolConfig:
+    before = tx.pools.get(pool.name) or _store(tx, pool)
+    after = before._replace(**{name: getattr(pool, name) for name in fields})
+    if "rate_tokens" in fields:
+        capacity = float(after.rate_tokens or 0)
+        left = capacity if before.rate_tokens is None else min(capacity, _tokens(tx, before))
+        tx.buckets.put(pool.name, Bucket(left, tx.now))
+    tx.pools.put(pool.name, after)
+    return after
+
+
+def stored_pools(tx: Transaction, names: Sequence[str] | None) -> list[PoolConfig]:
+    return sorted(pool for pool in tx.pools.values() if names is None or pool.name in names)
+
+
+def token_moment(tx: Transaction, name: str) -> datetime | None:
+    """When the rate of a pool lets something start that waits in it; None: it does so now, or nothing waits."""
+    pool = tx.pools.get(name)
+    if pool is None or pool.is_paused or pool.rate_tokens is None or pool.rate_period is None:
+        return None
+    missing = 1 - _tokens(tx, pool)
+    is_waiting = any(each.status is Status.READY for each in _members(tx, pool))
+    if missing <= _TOLERANCE or not is_waiting:
+        return None
+    return tx.now + timedelta(seconds=missing * pool.rate_period / pool.rate_tokens)
+
+
+def claim_pooled(
+    tx: Transaction, *, executor_id: str, pools: Sequence[str], task_names: Sequence[str], limit: int, lease: float
+) -> PooledClaim:
+    picked: list[Execution] = []
+    waits: list[float] = []
+    for name in pools:
+        pool = tx.pools.get(name)
+        if pool is not None:
+            found, wait = _from_pool(tx, pool, task_names, limit - len(picked))
+            picked += found
+            waits += [] if wait is None else [wait]
+    claimed = take(tx, picked, executor_id=executor_id, lease=lease)
+    return PooledClaim(claimed, min(waits, default=None))
+
+
+def _from_pool(
+    tx: Transaction, pool: PoolConfig, task_names: Sequence[str], room: int
+) -> tuple[list[Execution], float | None]:
+    """What is taken from one pool, and the wait that its rate asks for."""
+    running = [each for each in _members(tx, pool) if each.status is Status.RUNNING]
+    if pool.max_parallelism is not None:
+        room = min(room, pool.max_parallelism - len(running))
+    if pool.is_paused or room <= 0:
+        return [], None
+    found = _in_order(tx, pool, running, task_names)
+    if pool.rate_tokens is None or pool.rate_period is None:
+        return _served(tx, pool, found[:room]), None
+    tokens = _tokens(tx, pool)
+    taken = _served(tx, pool, found[: min(room, int(tokens + _TOLERANCE))])
+    left = tokens - len(taken)
+    tx.buckets.put(pool.name, Bucket(left, tx.now))
+    is_held = len(taken) < min(room, len(found))
+    return taken, max(1 - left, 0.0) * pool.rate_period / pool.rate_tokens if is_held else None
+
+
+def _members(tx: Transaction, pool: PoolConfig) -> Iterator[Execution]:
+    return (record for record in tx.executions.values() if record.is_pooled and record.queue == pool.name)
+
+
+def _in_order(
+    tx: Transaction, pool: PoolConfig, running: Sequence[Execution], task_names: Sequence[str]
+) -> list[Execution]:
+    """What may start, those without a key by priority and due time, the heads of the keys at their turns."""
+    ready = [record for record in _members(tx, pool) if record.status is Status.READY]
+    due = [
+        record
+        for record in ready
+        if record.due_at <= tx.now and record.task_name in task_names and record.record_version <= RECORD_VERSION
+    ]
+    ranked = [((-each.priority, each.due_at, 0, "", 0, each.id), each) for each in due if each.serial_key is None]
+    by_key: defaultdict[str, list[Execution]] = defaultdict(list)
+    for record in due:
+        if record.serial_key is not None:
+            by_key[record.serial_key].append(record)
+    for key, records in by_key.items():
+        records.sort(key=lambda each: (pool.keep_order and each.started_at is None, each.due_at, each.id))
+        turn = _turn(tx, pool, key, records[0].due_at)
+        heads = records[: _free(tx, pool, key, running, ready)]
+        # The first of every key before the second of any: keys without a limit take turns too.
+        ranked += [((0, turn.at, turn.served + place, key, place, ""), each) for place, each in enumerate(heads)]
+    return [record for _, record in sorted(ranked)]
+
+
+def _turn(tx: Transaction, pool: PoolConfig, key: str, due_at: datetime) -> Turn:
+    last = tx.turns.get((pool.name, key))
+    return Turn(due_at, 0) if last is None or last.at < due_at else last
+
+
+def _free(
+    tx: Transaction, pool: PoolConfig, key: str, running: Sequence[Execution], ready: Sequence[Execution]
+) -> int | None:
+    """How many of a key may start now; None: any number."""
+    if pool.max_per_key is None:
+        return None
+    busy = sum(each.serial_key == key for each in running)
+    if pool.keep_order:
+        busy += sum(each.serial_key == key and each.started_at is not None and each.due_at > tx.now for each in ready)
+    return max(pool.max_per_key - busy, 0)
+
+
+def _served(tx: Transaction, pool: PoolConfig, taken: list[Execution]) -> list[Execution]:
+    for record in taken:
+        if record.serial_key is not None:
+            last = tx.turns.get((pool.name, record.serial_key))
+            tx.turns.put((pool.name, record.serial_key), Turn(tx.now, last.served + 1 if last else 1))
+    return taken
+
+
+def _tokens(tx: Transaction, pool: PoolConfig) -> float:
+    """What the rate allows now: the bucket fills at its rate up to its size."""
+    assert pool.rate_tokens is not None
+    assert pool.rate_period is not None
+    bucket = tx.buckets.get(pool.name) or Bucket(pool.rate_tokens, tx.now)
+    passed = max((tx.now - bucket.at).total_seconds(), 0.0)
+    return min(pool.rate_tokens, bucket.tokens + passed * pool.rate_tokens / pool.rate_period)
