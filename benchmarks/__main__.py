@@ -15,14 +15,22 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import bulk, drain, enqueue, latency, reference
+from benchmarks import bulk, drain, enqueue, instances, jobs, latency, reference
 from benchmarks.common import Bench, Figures, Workload, environment, serve
 from benchmarks.tables import median_of, table_of
 from durable.errors import DurableError
 
 WORKLOADS: Final[Mapping[str, Workload]] = {
     workload.name: workload
-    for workload in (drain.WORKLOAD, reference.WORKLOAD, latency.WORKLOAD, enqueue.WORKLOAD, bulk.WORKLOAD)
+    for workload in (
+        drain.WORKLOAD,
+        reference.WORKLOAD,
+        latency.WORKLOAD,
+        enqueue.WORKLOAD,
+        bulk.WORKLOAD,
+        jobs.WORKLOAD,
+        instances.WORKLOAD,
+    )
 }
 
 

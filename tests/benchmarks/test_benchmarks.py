@@ -20,8 +20,16 @@ FIGURES = {
     "latency": {f"{prefix}p{part}_ms" for prefix in ("", "other_", "tree_") for part in (50, 95, 99)},
     "enqueue": {"rate_per_s", "limit_per_s", "ratio"},
     "bulk": {"rate_per_s", "limit_per_s", "ratio"},
+    "jobs": {
+        *(f"{verb}{clients}_per_s" for verb in ("send", "add") for clients in ("", "_16_on_one_key",
+                                                                             "_16_on_many_keys")),
+        "limit_per_s", "ratio", "turns_per_s", "cpu_us_per_turn", "wal_bytes_per_turn", "commits_per_turn",
+        "memory_few_mb", "memory_many_mb", "memory_ratio",
+    },
+    "instances": {f"{call}_{figure}" for call in ("status", "claim", "list") for figure in ("few_ms", "many_ms",
+                                                                                         "ratio")},
 }  # fmt: skip
-COUNTS = {"drain": 60, "reference": 2, "latency": 3, "enqueue": 5, "bulk": 60}
+COUNTS = {"drain": 60, "reference": 2, "latency": 3, "enqueue": 5, "bulk": 60, "jobs": 40, "instances": 100}
 
 
 @pytest.fixture
