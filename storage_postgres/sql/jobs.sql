@@ -491,8 +491,12 @@ from (
         and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
         and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')
             else j.status = any(%(statuses)s::text[]) end
-        and (%(after_kind)s::text is null
-            or (j.kind, j.name, j.key) > (%(after_kind)s::text, %(after_name)s::text, %(after_key)s::text))
+        -- Bounds, not conditions that may be absent: only so does the scan begin where the page does.
+        and (j.kind, j.name, j.key) > (
+            coalesce(%(after_kind)s::text, %(kind)s::text, ''),
+            coalesce(%(after_name)s::text, case when %(kind)s::text is not null then %(name)s::text end, ''),
+            coalesce(%(after_key)s::text, ''))
+        and j.kind <= coalesce(%(kind)s::text, 'task')
     order by j.kind, j.name, j.key
     limit %(limit)s::bigint
 ) as p
