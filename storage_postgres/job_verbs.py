@@ -56,7 +56,16 @@ def start_job(new: NewJob) -> Plan[Started]:
 def append_events(events: Sequence[NewEvent]) -> Plan[list[Appended]]:
     if not events:
         return []
-    return [Appended._make(row) for row in (yield Query("append_events", to.event_columns(events)))]
+    found = yield Query("append_events", {**to.event_columns(events), "waits": True})
+    return [Appended._make(row[1:]) for row in found]
+
+
+def append_free_events(events: Sequence[NewEvent]) -> Plan[list[Appended | None]]:
+    if not events:
+        return []
+    found = yield Query("append_events", {**to.event_columns(events), "waits": False})
+    by_place = {row[0]: Appended._make(row[1:]) for row in found}
+    return [by_place.get(place) for place in range(1, len(events) + 1)]
 
 
 def trigger_job(key: JobKey, *, turn: NewTurn, only_pending: bool) -> Plan[Triggered]:

@@ -12,7 +12,7 @@ from durable.jobs.errors import DuplicateEventError
 from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, refuse_waiting, shown_status, told
 from durable.jobs.results import AddResult, ClearResult, DebounceStatus, FlushResult, RedriveResult, ShownStatus
 from durable.jobs.spec import DebounceSpec
-from durable.script import Script, Tell, ask
+from durable.script import Script, Tell, append, ask
 from durable.storage import Hint
 
 __all__ = ["Debounce", "SyncDebounce"]
@@ -30,7 +30,7 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
         self, key: str, event: E, event_id: str | None, on_duplicate: str, *, wait: bool, timeout: Duration | None
     ) -> Script[AddResult]:
         new = self.new_event(key, event, event_id)
-        (done,) = yield from ask(lambda storage: storage.append_events([new]))
+        done = yield from append(new)
         yield from told(done.ready_queue)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)

@@ -22,7 +22,7 @@ from durable.jobs.results import (
     TriggerResult,
 )
 from durable.jobs.spec import TaskSpec
-from durable.script import Script, ask
+from durable.script import Script, append
 
 __all__ = ["SyncTask", "Task"]
 
@@ -48,7 +48,7 @@ class _Calls(Keyed[TaskSpec], Generic[S, E]):
         self, key: str, event: E, event_id: str | None, on_duplicate: str, *, wait: bool, timeout: Duration | None
     ) -> Script[SendResult]:
         new = self.new_event(key, event, event_id)
-        (done,) = yield from ask(lambda storage: storage.append_events([new]))
+        done = yield from append(new)
         yield from told(done.ready_queue)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)

@@ -10,7 +10,7 @@ from durable.memory.jobs_inbox import counted, drop_events, events_of, put_event
 from durable.memory.jobs_turns import due_turn, insert_turn, is_untried, job_under, live_turn, put_job
 from durable.memory.store import EventStatus, InboxEvent, Transaction
 
-__all__ = ["append_events", "start_job"]
+__all__ = ["append_events", "append_free_events", "start_job"]
 
 
 def start_job(tx: Transaction, new: NewJob) -> Started:
@@ -59,6 +59,11 @@ def _incarnation(tx: Transaction, key: JobKey, job_id: str, before: Job | None) 
 
 def append_events(tx: Transaction, events: Sequence[NewEvent]) -> list[Appended]:
     return [_append(tx, event) for event in events]
+
+
+def append_free_events(tx: Transaction, events: Sequence[NewEvent]) -> list[Appended | None]:
+    """Nobody holds a job in memory, so those are left out that are not there."""
+    return [None if job_under(tx, event.key) is None else _append(tx, event) for event in events]
 
 
 def _append(tx: Transaction, event: NewEvent) -> Appended:
