@@ -277,6 +277,8 @@ def _redrive(state: State, _: int) -> State:
         raise TransitionRefused(state.status, Event.REDRIVE, "it is not closed yet; try again")
     if state.kind is Kind.SLEEPING:
         raise TransitionRefused(state.status, Event.REDRIVE, "a sleeping task has nothing to run; enqueue it anew")
+    if state.kind is Kind.TURN:
+        raise TransitionRefused(state.status, Event.REDRIVE, "it is a turn of a job; redrive the job")
     if state.status is not S.FINALIZE_FAILED and state.children_count:
         raise TransitionRefused(state.status, Event.REDRIVE, "it has children; enqueue it anew")
     return replace(

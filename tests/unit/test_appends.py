@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 import pytest
 
 from durable import Durable
-from durable.errors import NotOpen
 from durable.job import Appended, JobKey, JobKind, NewEvent
 from durable.jobs import Task
 from durable.memory import MemoryStorage
@@ -93,16 +92,3 @@ async def test_first_events_of_many_keys_make_their_jobs(
         assert sum(result.created for result in results) == 10
         for key in range(10):
             assert await numbers(storage, f"{key}") == list(range(key, 50, 10))
-
-
-async def test_closing_writes_what_was_accepted_and_refuses_the_rest(
-    app: Durable, order: Task[int, int], storage: Counting
-) -> None:
-    async with app:
-        await order.send("one", 0)
-        sends = [asyncio.create_task(order.send(key, 1)) for key in ("one", "two", "one", "two")]
-        await asyncio.sleep(0)
-    ends = await asyncio.gather(*sends, return_exceptions=True)
-    written = sum(not isinstance(end, BaseException) for end in ends)
-    assert all(isinstance(end, NotOpen) for end in ends if isinstance(end, BaseException))
-    assert len(await numbers(storage, "one")) + len(await numbers(storage, "two")) == 1 + written
