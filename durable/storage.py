@@ -485,6 +485,7 @@ class Storage(Protocol):
 
     def discard_notices(self, subscriber: str) -> Operation[int]:
         """Delete all notices of a subscriber, for one that is gone for good; gives how many."""
+        ...
 
     # --- pools -----------------------------------------------------------------------------------------------
 
