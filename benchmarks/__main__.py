@@ -15,7 +15,7 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import bulk, drain, enqueue, latency, pool, reference
+from benchmarks import bulk, drain, enqueue, instances, jobs, latency, pool, reference
 from benchmarks.common import Bench, Figures, Workload, environment, serve
 from benchmarks.tables import median_of, table_of
 from durable.errors import DurableError
@@ -29,6 +29,8 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
         enqueue.WORKLOAD,
         bulk.WORKLOAD,
         pool.WORKLOAD,
+        jobs.WORKLOAD,
+        instances.WORKLOAD,
     )
 }
 

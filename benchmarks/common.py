@@ -91,6 +91,10 @@ class Bench:
         assert row is not None
         return row
 
+    def execute(self, statement: sql.Composed) -> None:
+        """For what is put in place before the clock runs."""
+        self._control.execute(statement)
+
     def counters(self) -> Counters:
         return Counters(
             *self.one(

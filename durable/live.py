@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, TypeVar
 
+from durable.appends import Appends
 from durable.bus import Bus
 from durable.errors import IdempotencyConflict, NotOpen, SleepingIdConflict
 from durable.events import Emitter
@@ -19,7 +20,7 @@ from durable.pool_rows import PoolConfig
 from durable.rooms.loop import patiently
 from durable.rooms.upkeep import close_levels
 from durable.running import refuse_own_end
-from durable.script import Ask, EndOf, Script, Tell
+from durable.script import Append, Ask, EndOf, Script, Tell
 from durable.storage import Hint, Operation, Storage
 from durable.waiters import Waiters
 
@@ -43,6 +44,7 @@ class Live:
         self.waiters = Waiters(storage, self.bus, poll_interval=poll_interval, random=random)
         self._enqueues = GroupCommit(self._write_enqueues)
         self._stored_pools: set[str] = set()
+        self._appends = Appends(storage, self._patiently)
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
 
@@ -107,8 +109,13 @@ class Live:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    async def _step(self, step: Ask | Tell | EndOf, connection: Any) -> Any:
+    async def _step(self, step: Append | Ask | Tell | EndOf, connection: Any) -> Any:
         match step:
+            case Append(event) if connection is not None:
+                (appended,) = await self.storage.append_events([event]).await_on(connection)
+                return appended
+            case Append(event):
+                return await self._appends.append(event)
             case Ask(make) if connection is not None:
                 return await make(self.storage).await_on(connection)
             case Ask(make):
@@ -145,6 +152,7 @@ class Live:
 
     async def close(self) -> None:
         await self._enqueues.close()
+        await self._appends.close()
         await self.waiters.close()
         await self.bus.close()
 

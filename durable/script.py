@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeVar
 
+from durable.job import Appended, NewEvent
 from durable.storage import Hint, Operation, Storage
 
-__all__ = ["Ask", "EndOf", "Script", "Tell", "ask"]
+__all__ = ["Append", "Ask", "EndOf", "Script", "Tell", "append", "ask"]
 
 T = TypeVar("T")
 
@@ -19,6 +20,12 @@ class Ask(NamedTuple):
     """Run an operation; it must bear being repeated."""
 
     make: Callable[[Storage], Operation[Any]]
+
+
+class Append(NamedTuple):
+    """Append one event; answered with an Appended. May go out together with those of other calls."""
+
+    event: NewEvent
 
 
 class Tell(NamedTuple):
@@ -34,10 +41,16 @@ class EndOf(NamedTuple):
     timeout: float | None
 
 
-Script = Generator[Ask | Tell | EndOf, Any, T]
+Script = Generator[Append | Ask | Tell | EndOf, Any, T]
 
 
 def ask(make: Callable[[Storage], Operation[T]]) -> Script[T]:
     """The answer to an operation, with its type; `yield from ask(…)`."""
     answer: T = yield Ask(make)
+    return answer
+
+
+def append(event: NewEvent) -> Script[Appended]:
+    """What became of an event; `yield from append(…)`."""
+    answer: Appended = yield Append(event)
     return answer

@@ -364,6 +364,13 @@ class Storage(Protocol):
         """
         ...
 
+    def append_free_events(self, events: Sequence[NewEvent]) -> Operation[list[Appended | None]]:
+        """As append_events, and waits for nobody: None, and nothing appended, where somebody holds the row of the job.
+
+        The same for a job of which there is no row, not even an ended one: to make it could mean to wait.
+        """
+        ...
+
     def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> Operation[Triggered]:
         """Make a turn due now for the cause `trigger`; while one that was taken runs, one more after it.
 

@@ -30,7 +30,7 @@ from durable.pool_rows import PoolConfig
 from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.running import refuse_own_end
-from durable.script import Ask, EndOf, Script, Tell
+from durable.script import Append, Ask, EndOf, Script, Tell
 from durable.storage import Hint, Operation, Storage
 from durable.task import SleepingTask, Task, Typed
 
@@ -176,8 +176,12 @@ class Client:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    def _step(self, step: Ask | Tell | EndOf, connection: Any) -> Any:
+    def _step(self, step: Append | Ask | Tell | EndOf, connection: Any) -> Any:
         match step:
+            case Append(event) if connection is not None:
+                return self._storage.append_events([event]).run_on(connection)[0]
+            case Append(event):
+                return self._run(lambda: self._storage.append_events([event]))[0]
             case Ask(make) if connection is not None:
                 return make(self._storage).run_on(connection)
             case Ask(make):

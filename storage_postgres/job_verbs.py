@@ -59,9 +59,26 @@ def start_job(new: NewJob) -> Plan[Started]:
 def append_events(events: Sequence[NewEvent]) -> Plan[list[Appended]]:
     if not events:
         return []
-    done = [Appended._make(row) for row in (yield Query("append_events", to.event_columns(events)))]
-    told = [event for event, each in zip(events, done, strict=True) if event.is_told(each)]
+    found = yield Query("append_events", {**to.event_columns(events), "waits": True})
+    done = [Appended._make(row[1:]) for row in found]
+    yield from _tell(events, done)
+    return done
+
+
+def _tell(events: Sequence[NewEvent], done: Sequence[Appended | None]) -> Plan[None]:
+    """Store the notices that what became of the events makes true."""
+    pairs = zip(events, done, strict=True)
+    told = [event for event, each in pairs if each is not None and event.is_told(each)]
     yield from emit([notice for event in told for notice in event.notices])
+
+
+def append_free_events(events: Sequence[NewEvent]) -> Plan[list[Appended | None]]:
+    if not events:
+        return []
+    found = yield Query("append_events", {**to.event_columns(events), "waits": False})
+    by_place = {row[0]: Appended._make(row[1:]) for row in found}
+    done = [by_place.get(place) for place in range(1, len(events) + 1)]
+    yield from _tell(events, done)
     return done
 
 

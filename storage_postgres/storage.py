@@ -210,6 +210,10 @@ class PostgresStorage:
     def append_events(self, events: Sequence[NewEvent]) -> PostgresOperation[list[Appended]]:
         return self._do(partial(job_verbs.append_events, events), transaction=any(event.notices for event in events))
 
+    def append_free_events(self, events: Sequence[NewEvent]) -> PostgresOperation[list[Appended | None]]:
+        is_told = any(event.notices for event in events)
+        return self._do(partial(job_verbs.append_free_events, events), transaction=is_told)
+
     def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> PostgresOperation[Triggered]:
         return self._do(partial(job_verbs.trigger_job, key, turn=turn, only_pending=only_pending), transaction=True)
 

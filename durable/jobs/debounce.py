@@ -23,7 +23,7 @@ from durable.jobs.keyed import (
 )
 from durable.jobs.results import AddResult, ClearResult, DebounceStatus, FlushResult, RedriveResult, ShownStatus
 from durable.jobs.spec import DebounceSpec
-from durable.script import Script, Tell, ask
+from durable.script import Script, Tell, append, ask
 from durable.storage import Hint
 
 __all__ = ["Debounce", "SyncDebounce"]
@@ -52,7 +52,7 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
     ) -> Script[AddResult]:
         refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
-        (done,) = yield from ask(lambda storage: storage.append_events([new]))
+        done = yield from append(new)
         yield from told(done.ready_queue, new.notices)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)

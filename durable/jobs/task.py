@@ -32,7 +32,7 @@ from durable.jobs.results import (
     TriggerResult,
 )
 from durable.jobs.spec import TaskSpec
-from durable.script import Script, ask
+from durable.script import Script, append
 
 __all__ = ["SyncTask", "Task"]
 
@@ -68,7 +68,7 @@ class _Calls(Keyed[TaskSpec], Generic[S, E]):
     ) -> Script[SendResult]:
         refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
-        (done,) = yield from ask(lambda storage: storage.append_events([new]))
+        done = yield from append(new)
         yield from told(done.ready_queue, new.notices)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)

@@ -11,7 +11,7 @@ from durable.memory.jobs_turns import due_turn, insert_turn, is_untried, job_und
 from durable.memory.outbox import emit
 from durable.memory.store import EventStatus, InboxEvent, Transaction
 
-__all__ = ["append_events", "start_job"]
+__all__ = ["append_events", "append_free_events", "start_job"]
 
 
 def start_job(tx: Transaction, new: NewJob) -> Started:
@@ -61,8 +61,20 @@ def _incarnation(tx: Transaction, key: JobKey, job_id: str, before: Job | None) 
 
 def append_events(tx: Transaction, events: Sequence[NewEvent]) -> list[Appended]:
     done = [_append(tx, event) for event in events]
-    told = [event for event, each in zip(events, done, strict=True) if event.is_told(each)]
-    emit(tx, [notice for event in told for notice in event.notices])
+    _tell(tx, events, done)
+    return done
+
+
+def _tell(tx: Transaction, events: Sequence[NewEvent], done: Sequence[Appended | None]) -> None:
+    """Store the notices that what became of the events makes true."""
+    pairs = zip(events, done, strict=True)
+    emit(tx, [notice for event, each in pairs if each is not None and event.is_told(each) for notice in event.notices])
+
+
+def append_free_events(tx: Transaction, events: Sequence[NewEvent]) -> list[Appended | None]:
+    """Nobody holds a job in memory, so those are left out that are not there."""
+    done = [None if job_under(tx, event.key) is None else _append(tx, event) for event in events]
+    _tell(tx, events, done)
     return done
 
 

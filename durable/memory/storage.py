@@ -199,6 +199,9 @@ class MemoryStorage:
     def append_events(self, events: Sequence[NewEvent]) -> MemoryOperation[list[Appended]]:
         return self._do(partial(jobs_append.append_events, events=events))
 
+    def append_free_events(self, events: Sequence[NewEvent]) -> MemoryOperation[list[Appended | None]]:
+        return self._do(partial(jobs_append.append_free_events, events=events))
+
     def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> MemoryOperation[Triggered]:
         return self._do(partial(jobs_operate.trigger_job, key=key, turn=turn, only_pending=only_pending))
 

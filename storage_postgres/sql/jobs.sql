@@ -462,16 +462,17 @@ select array(select distinct d.queue from due as d where d.due_at <= (select now
 
 -- name: append_events
 -- See the function. Index: jobs_key, the primary keys, inbox_event.
-select a.job_id, a.number, a.is_new, a.is_duplicate, a.pending_count, a.pending_first_at, a.pending_last_at,
+select a.nth, a.job_id, a.number, a.is_new, a.is_duplicate, a.pending_count, a.pending_first_at, a.pending_last_at,
     a.due_at, a.scheduled_at, a.ready_queue
 from /*schema*/append_events(
+    %(waits)s::boolean,
     %(kind)s::text[], %(name)s::text[], %(key)s::text[], %(job_id)s::uuid[], %(event_id)s::text[], %(payload)s::text[],
     %(state_version)s::integer[], %(window)s::double precision[], %(max_wait)s::double precision[],
     %(max_events)s::bigint[], %(dedupe_window)s::double precision[], %(turn_id)s::uuid[], %(task_name)s::text[],
     %(task_version)s::integer[], %(queue)s::text[], %(priority)s::smallint[], %(max_attempts)s::integer[],
     %(timeout)s::double precision[]
 ) as a
-order by a.place;
+order by a.nth;
 
 -- name: get_jobs
 -- Jobs by key, with their live turns. Index: jobs_key, the primary key of executions.
@@ -491,8 +492,12 @@ from (
         and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
         and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')
             else j.status = any(%(statuses)s::text[]) end
-        and (%(after_kind)s::text is null
-            or (j.kind, j.name, j.key) > (%(after_kind)s::text, %(after_name)s::text, %(after_key)s::text))
+        -- Bounds, not conditions that may be absent: only so does the scan begin where the page does.
+        and (j.kind, j.name, j.key) > (
+            coalesce(%(after_kind)s::text, %(kind)s::text, ''),
+            coalesce(%(after_name)s::text, case when %(kind)s::text is not null then %(name)s::text end, ''),
+            coalesce(%(after_key)s::text, ''))
+        and j.kind <= coalesce(%(kind)s::text, 'task')
     order by j.kind, j.name, j.key
     limit %(limit)s::bigint
 ) as p

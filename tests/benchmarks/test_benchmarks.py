@@ -22,8 +22,17 @@ FIGURES = {
     "bulk": {"rate_per_s", "limit_per_s", "ratio"},
     "pool": {f"{name}_rate_per_s" for name in ("queue", "pool", "tight_pool", "keyed_pool", "few_keys_pool")}
     | {f"{name}_ratio" for name in ("pool", "tight_pool", "keyed_pool", "few_keys_pool")},
+    "jobs": {
+        *(f"{verb}{clients}_per_s" for verb in ("send", "add") for clients in ("", "_16_on_one_key",
+                                                                             "_16_on_many_keys")),
+        "limit_per_s", "ratio", "turns_per_s", "cpu_us_per_turn", "wal_bytes_per_turn", "commits_per_turn",
+        "memory_few_mb", "memory_many_mb", "memory_ratio",
+    },
+    "instances": {f"{call}_{figure}" for call in ("status", "claim", "list") for figure in ("few_ms", "many_ms",
+                                                                                         "ratio")},
 }  # fmt: skip
-COUNTS = {"drain": 60, "reference": 2, "latency": 3, "enqueue": 5, "bulk": 60, "pool": 60}
+COUNTS = {"drain": 60, "reference": 2, "latency": 3, "enqueue": 5, "bulk": 60, "jobs": 40, "instances": 100,
+          "pool": 60}  # fmt: skip
 
 
 @pytest.fixture

@@ -13,7 +13,16 @@ from tests.faults.ledger import Event
 from tests.faults.mix import Expected
 from tests.faults.server import Database, wait_until
 
-__all__ = ["Verdict", "effects_of_cut_attempts", "fenced_writes", "judge", "open_records", "percentile"]
+__all__ = [
+    "Verdict",
+    "effects_of_cut_attempts",
+    "ended_twice",
+    "fenced_writes",
+    "illegal_changes",
+    "judge",
+    "open_records",
+    "percentile",
+]
 
 _MOST_ATTEMPTS = {"flaky": 2, "doomed": 2}
 
@@ -35,9 +44,9 @@ def judge(database: Database, expected: Mapping[str, Expected], events: Iterable
     known = list(events)
     return Verdict(
         lost=_lost(database, expected),
-        duplicated=[*_ended_twice(database), *_results_of_others(database), *_accepted_twice(known)],
+        duplicated=[*ended_twice(database), *_results_of_others(database), *_accepted_twice(known)],
         others=[
-            *_illegal_changes(database),
+            *illegal_changes(database),
             *_fences_used_twice(known),
             *_too_many_attempts(known),
             *_missing_effects(database),
@@ -113,7 +122,8 @@ def _value(output: str | None) -> Any:
     return found
 
 
-def _ended_twice(database: Database) -> list[str]:
+def ended_twice(database: Database) -> list[str]:
+    """Executions whose end was written more than once."""
     rows = database.rows(
         "select execution_id, count(*) from /*schema*/audit where status = any(%s) and status_before <> status"
         " group by execution_id having count(*) > 1",
@@ -146,7 +156,7 @@ def _accepted_twice(events: list[Event]) -> list[str]:
     return [f"duplicated: {id_} had {count} accepted ends" for id_, count in accepted.items() if count > 1]
 
 
-def _illegal_changes(database: Database) -> list[str]:
+def illegal_changes(database: Database) -> list[str]:
     """Every change is one that the machine knows, and no fence ever goes back or stays where an attempt begins."""
     legal = {
         (str(before), str(after)) for before, by_event in TRANSITIONS.items() for s in by_event.values() for after in s

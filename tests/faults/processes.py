@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -23,14 +23,13 @@ STARTS_WITHIN = 60.0
 
 
 class Process:
-    """One worker. It is a child of this process, so its id cannot have become somebody else's."""
+    """One worker, or a client. It is a child of this process, so its id cannot have become somebody else's."""
 
-    def __init__(self, settings: WorkerSettings, log: Path) -> None:
-        self.settings = settings
+    def __init__(self, module: str, settings: str, log: Path) -> None:
         self.executor_id = ""
         with log.open("ab") as errors:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.worker", settings.to_json()],
+                [sys.executable, "-m", module, settings],
                 cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=errors, stderr=errors,
             )  # fmt: skip
 
@@ -104,9 +103,19 @@ class Processes:
         settings = replace(
             self._settings, seed=self._settings.seed + self._count, is_clock_suspended=is_clock_suspended
         )
-        process = Process(settings, self._log)
+        process = Process("tests.faults.worker", settings.to_json(), self._log)
         self.living.append(process)
         return process
+
+    @contextlib.contextmanager
+    def other(self, module: str, settings: str) -> Iterator[Process]:
+        """A process beside the workers; it ends with the block."""
+        process = Process(module, settings, self._log)
+        try:
+            yield process
+            process.leave(20.0)
+        finally:
+            process.kill()
 
     def wait_ready(self, *processes: Process) -> None:
         """Return when all of them claim; raises RuntimeError with what they said if one does not."""

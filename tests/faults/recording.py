@@ -27,8 +27,8 @@ class RecordingStorage(PostgresStorage):
         super().__init__(dsn, schema=schema, min_size=2, max_size=4)
         self._ledger = ledger
 
-    def settle(self, settlements: Sequence[Settlement]) -> PostgresOperation[Settled]:
-        operation = super().settle(settlements)
+    def settle(self, settlements: Sequence[Settlement], **options: Any) -> PostgresOperation[Settled]:
+        operation = super().settle(settlements, **options)
 
         def note(settled: Settled) -> None:
             for item in settlements:

@@ -30,3 +30,16 @@ def test_thawed_executors_write_nothing_of_what_others_hold(
     assert (report["reclaimed_while_frozen"], report["late_writes_accepted"], report["lost"]) == (6, 0, 0)
     by_verb = report["late_writes_refused_by_verb"]
     assert {"heartbeat", "completed", "failed", "retry", "spawn", "repeat or release"} <= by_verb.keys()
+
+
+def test_jobs_of_killed_executors_lose_and_double_nothing(
+    postgres_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = run(
+        postgres_dsn, capsys, "jobs", "--instances", "30", "--seconds", "2", "--least-kills", "2", "--rate", "30"
+    )
+    assert set(report["violations"].values()) == {0}
+    assert report["kills"] >= 2
+    assert (report["lost"], report["open_after_60s"]) == (0, 0)
+    assert report["turns"] > 30
+    assert report["events"] > 20

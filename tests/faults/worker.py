@@ -18,6 +18,7 @@ from durable import Durable, TaskContext
 from durable.clock import SystemClock
 from storage_postgres.statements import render
 from tests.faults.app import Gates, fence_of, kill_tasks, zombie_tasks
+from tests.faults.jobs_app import LockProbe, Mended, keyed_jobs
 from tests.faults.ledger import Ledger
 from tests.faults.recording import RecordingStorage
 
@@ -36,6 +37,8 @@ class WorkerSettings:
     seed: int
     is_clock_suspended: bool = False
     """The worker's local clock does not count the time in which the process was frozen."""
+    has_jobs: bool = False
+    """The worker runs the turns of keyed jobs, too."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -96,6 +99,8 @@ async def serve(settings: WorkerSettings) -> None:
     with _Effects(settings) as effects:
         kill_tasks(app, ledger, effects, Random(settings.seed))
         zombie_tasks(app, ledger, gates)
+        if settings.has_jobs:
+            keyed_jobs(app, ledger, LockProbe(settings.dsn), Mended(Path(settings.folder)))
         async with app.executor(
             lease=settings.lease, concurrency=settings.concurrency, poll_interval="250ms",
             upkeep_interval=settings.lease / 4, grace=0,

@@ -424,6 +424,25 @@ async def test_tsk_24_a_send_in_a_handler_is_part_of_its_commit(app: Durable, st
         assert handlers.notes == ["a", "a", "on_idle", "self", "on_idle"]
 
 
+async def test_tsk_24_what_a_failed_handler_sent_is_not_sent_by_on_error(app: Durable, storage: VirtualStorage) -> None:
+    job, handlers = declared(app)
+    received: list[str] = []
+    other = app.task_job("other", state=State, event=str)
+
+    @other.on_event
+    def on_event(ctx: EventContext[State, str], event: str) -> None:
+        received.append(event)
+
+    handlers.acts = {
+        "a": then(lambda ctx: ctx.send(other, "x", "from a"), fail(ValueError("no"))),
+        "on_error": lambda ctx: ctx.send(other, "x", "from on_error"),
+    }
+    async with app_under_test(app, storage=storage) as kit:
+        await job.send("k", "a")
+        await kit.drain()
+        assert received == ["from on_error"]
+
+
 async def test_tsk_24_a_lost_turn_sends_nothing(app: Durable, storage: VirtualStorage) -> None:
     received: list[str] = []
     attempts: list[str] = []

@@ -80,6 +80,33 @@ class JobAppendContract(JobCase):
     async def test_append_events_of_nothing_gives_nothing(self, jobs: JobScene) -> None:
         assert await jobs.storage.append_events([]) == []
 
+    async def test_append_free_events_appends_where_the_job_is_there(self, jobs: JobScene) -> None:
+        await jobs.send()
+        first, absent, second = jobs.make.event(SUBJECT), jobs.make.event(OTHER), jobs.make.event(SUBJECT)
+        found = await jobs.storage.append_free_events([first, absent, second])
+        assert [each and each.number for each in found] == [2, None, 3]
+        assert await jobs.waiting() == [1, 2, 3]
+        assert await jobs.storage.get_jobs([OTHER]) == [None]
+        await jobs.assert_job_sound()
+
+    async def test_append_free_events_begins_an_incarnation_of_an_ended_job(self, jobs: JobScene) -> None:
+        await jobs.start()
+        await jobs.storage.end_job(SUBJECT, reason=None)
+        event = jobs.make.event(SUBJECT)
+        (appended,) = await jobs.storage.append_free_events([event])
+        assert appended is not None
+        assert (appended.is_new_job, appended.number, appended.ready_queue) == (True, 1, "default")
+        assert (await jobs.job()).turn_id == event.turn.id
+
+    async def test_append_free_events_knows_an_event_again(self, jobs: JobScene) -> None:
+        await jobs.storage.append_events([jobs.make.event(SUBJECT, event_id="a")])
+        (appended,) = await jobs.storage.append_free_events([jobs.make.event(SUBJECT, event_id="a")])
+        assert appended is not None
+        assert (appended.is_duplicate, appended.number) == (True, 1)
+
+    async def test_append_free_events_of_nothing_gives_nothing(self, jobs: JobScene) -> None:
+        assert await jobs.storage.append_free_events([]) == []
+
     async def test_append_events_leaves_state_and_counters_of_a_living_job(self, jobs: JobScene) -> None:
         job = await jobs.idle(state='"mine"')
         await jobs.send(state_version=9)

@@ -103,13 +103,15 @@ $$;
 -- Append events to inboxes, in one round trip. A function, because each statement in it sees what others committed while
 -- the one before waited for the rows of the jobs: as one statement it would miss a turn inserted meanwhile.
 -- Waits for the rows of the jobs: first those it must insert, in the order of keys, then those it updates, by id.
+-- Without `_waits` it waits for nobody: it leaves out the events of jobs that are held, and of those that are not there,
+-- since an insert would wait for another one of the same key.
 create function /*schema*/append_events(
-    _kind text[], _name text[], _key text[], _job_id uuid[], _event_id text[], _payload text[], _version integer[],
+    _waits boolean, _kind text[], _name text[], _key text[], _job_id uuid[], _event_id text[], _payload text[], _version integer[],
     _window double precision[], _max_wait double precision[], _max_events bigint[], _dedupe double precision[],
     _turn_id uuid[], _task_name text[], _task_version integer[], _queue text[], _priority smallint[],
     _max_attempts integer[], _timeout double precision[]
 ) returns table (
-    place bigint, job_id uuid, number bigint, is_new boolean, is_duplicate boolean, pending_count bigint,
+    nth bigint, job_id uuid, number bigint, is_new boolean, is_duplicate boolean, pending_count bigint,
     pending_first_at timestamptz, pending_last_at timestamptz, due_at timestamptz, scheduled_at timestamptz,
     ready_queue text
 )
@@ -118,7 +120,8 @@ as $$
 #variable_conflict use_column
 declare
     at timestamptz := /*schema*/clock_now();
-    made uuid[];
+    made uuid[] := '{}';
+    held uuid[];
     j /*schema*/jobs;
     known bigint;
     turn_due timestamptz;
@@ -126,34 +129,54 @@ declare
     wanted timestamptz;
     is_untried boolean;
 begin
-    with wanted_jobs as (
-        select distinct on (i.kind, i.name, i.key) i.kind, i.name, i.key, i.job_id, i.version
-        from unnest(_kind, _name, _key, _job_id, _version) as i (kind, name, key, job_id, version)
-        order by i.kind, i.name, i.key
-    ),
-    inserted as (
-        insert into /*schema*/jobs (id, kind, name, key, state_version, created_at, updated_at)
-        select w.job_id, w.kind, w.name, w.key, w.version, at, at
-        from wanted_jobs as w
-        order by w.kind, w.name, w.key
-        on conflict do nothing
-        returning id
-    )
-    select coalesce(array_agg(inserted.id), '{}') into made from inserted;
+    if _waits then
+        with wanted_jobs as (
+            select distinct on (i.kind, i.name, i.key) i.kind, i.name, i.key, i.job_id, i.version
+            from unnest(_kind, _name, _key, _job_id, _version) as i (kind, name, key, job_id, version)
+            order by i.kind, i.name, i.key
+        ),
+        inserted as (
+            insert into /*schema*/jobs (id, kind, name, key, state_version, created_at, updated_at)
+            select w.job_id, w.kind, w.name, w.key, w.version, at, at
+            from wanted_jobs as w
+            order by w.kind, w.name, w.key
+            on conflict do nothing
+            returning id
+        )
+        select coalesce(array_agg(inserted.id), '{}') into made from inserted;
 
-    perform 1
-    from /*schema*/jobs as e
-    where e.id = any(array(
-        select x.id
-        from unnest(_kind, _name, _key) as i (kind, name, key)
-            join /*schema*/jobs as x on x.kind = i.kind and x.name = i.name and x.key = i.key))
-    order by e.id
-    for no key update;
+        perform 1
+        from /*schema*/jobs as e
+        where e.id = any(array(
+            select x.id
+            from unnest(_kind, _name, _key) as i (kind, name, key)
+                join /*schema*/jobs as x on x.kind = i.kind and x.name = i.name and x.key = i.key))
+        order by e.id
+        for no key update;
+    else
+        select coalesce(array_agg(l.id), '{}') into held
+        from (
+            select e.id
+            from /*schema*/jobs as e
+            where e.id = any(array(
+                select x.id
+                from unnest(_kind, _name, _key) as i (kind, name, key)
+                    join /*schema*/jobs as x on x.kind = i.kind and x.name = i.name and x.key = i.key))
+            order by e.id
+            for no key update skip locked
+        ) as l;
+    end if;
 
     for place in 1 .. cardinality(_key) loop
-        select * into strict j
+        select * into j
         from /*schema*/jobs as e
         where e.kind = _kind[place] and e.name = _name[place] and e.key = _key[place];
+        if _waits and not found then
+            raise no_data_found;
+        elsif not _waits and (not found or j.id <> all(held)) then
+            continue;
+        end if;
+        nth := place;
         job_id := j.id;
         is_new := j.id = any(made);
         is_duplicate := false;
