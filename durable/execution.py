@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 __all__ = [
     "DEFAULT_QUEUE",
@@ -27,6 +27,7 @@ __all__ = [
     "NewExecution",
     "Phase",
     "Recovered",
+    "Retired",
     "Settled",
     "Settlement",
     "Status",
@@ -47,6 +48,8 @@ class Kind(StrEnum):
     SEQUENCE = "sequence"
     LOOP = "loop"
     SLEEPING = "sleeping"
+    CALLBACK = "callback"
+    """Runs because another execution has ended; its input says which, and how."""
 
 
 class Status(StrEnum):
@@ -123,11 +126,11 @@ class Execution(NamedTuple):
     deliveries: int
     """Claims since the last accepted end of a turn; a released one does not count."""
     iteration: int
-    """Turns a loop has taken, or children a sequence has started."""
+    """Turns that a loop, or a task that continues, has taken; children that a sequence has started."""
     executor_id: str | None
     output: str | None
     run_output: str | None
-    """What a parent returned beside its children; kept until it is finalized."""
+    """What a parent returned beside its children; kept until it is finalized. What a task that continues goes on with."""
     error: str | None
     """The last error as JSON; kept over retries as the previous error."""
     reason: str | None
@@ -155,7 +158,9 @@ class Execution(NamedTuple):
     serial_key: str | None
     """Within its pool, executions of one key run in order and within the limit per key; None: of no key."""
     on_complete: str | None
-    """What to do when it has ended, as JSON; None: nothing."""
+    """What to do when it has ended, as JSON (see durable.callbacks); None: nothing."""
+    cancel_requested: str | None
+    """Cancelled while it ran, and allowed to finish: the error it ends with instead of becoming ready or waiting."""
 
     @property
     def is_finished(self) -> bool:
@@ -232,6 +237,7 @@ class Claimed(NamedTuple):
     """Seconds since creation, by the storage's clock; for max_duration."""
     children_count: int = 0
     """Children started so far, the finalize execution apart."""
+    on_complete: str | None = None
 
 
 class Settlement(NamedTuple):
@@ -258,7 +264,8 @@ class Settled(NamedTuple):
     accepted: frozenset[str]
     """Ids whose settlement was written; the rest had lost their lease and changed nothing."""
     ready_queues: frozenset[str]
-    """Queues in which something became claimable at once: children, resumed parents, retries without delay."""
+    """Queues in which something became claimable at once: children, resumed parents, retries without delay. Of
+    callbacks only where the caller does not know of them: after wake-ups and deadlines."""
 
 
 class FinishedExecution(NamedTuple):
@@ -300,7 +307,29 @@ class CancelResult(NamedTuple):
     status_before: Status | None
     """None: there is no such execution."""
     is_cancelled: bool
-    """This call cancelled it; False for one that had already finished."""
+    """This call cancelled it; False for one that had already finished, or that is allowed to finish."""
+    is_requested: bool = False
+    """This call asked a running one to end after its attempt; False where that was asked before."""
+
+    @property
+    def outcome(self) -> Literal["cancelled", "requested", "already_requested", "already_finished", "not_found"]:
+        """The same in one word."""
+        if self.status_before is None:
+            return "not_found"
+        if self.is_cancelled:
+            return "cancelled"
+        if self.is_requested:
+            return "requested"
+        return "already_finished" if self.status_before in FINISHED else "already_requested"
+
+
+class Retired(NamedTuple):
+    """What one page of retention did."""
+
+    count: int
+    """Executions deleted, whole trees together."""
+    last_id: str | None
+    """Where the next page begins; None: this was the last."""
 
 
 class WakeResult(NamedTuple):

@@ -10,6 +10,7 @@ Only the storage's clock decides what is due, expired or late.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -24,6 +25,7 @@ from durable.execution import (
     FinishedExecution,
     NewExecution,
     Recovered,
+    Retired,
     Settled,
     Settlement,
     Status,
@@ -152,6 +154,19 @@ class Storage(Protocol):
 
     def lane(self) -> Lane: ...
 
+    @property
+    def has_transactions(self) -> bool:
+        """True when `transaction` gives one that user code can write in."""
+        ...
+
+    def transaction(self, connection: Any = None) -> AbstractAsyncContextManager[Any]:
+        """An asynchronous connection of the storage's own, in a transaction that the block commits or rolls back.
+
+        With a connection: a part of its transaction, which can be rolled back alone. Operations take part by
+        `await_on`. Raises ConfigurationError where there are no transactions.
+        """
+        ...
+
     def is_transient(self, error: BaseException) -> bool:
         """True when the same operation may succeed later: connection lost, restart, read-only, deadlock."""
         ...
@@ -180,6 +195,13 @@ class Storage(Protocol):
         """
         ...
 
+    def claim_callback(self, execution_id: str, *, executor_id: str, lease: float) -> Operation[Claimed | None]:
+        """Claim one callback by its id, whatever its queue; None unless it is ready and due.
+
+        For the transaction that has just made it, so it waits for nobody.
+        """
+        ...
+
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> Operation[frozenset[str]]:
         """Extend the leases of (id, fence) pairs to `lease` seconds from now; gives the ids that were extended.
 
@@ -199,6 +221,12 @@ class Storage(Protocol):
         In the same transaction: children of accepted settlements are inserted and counted; the count of each
         finished execution's parent is lowered, in id order, and a parent whose count comes to zero becomes ready
         for its next phase; what finishes without active children is closed, the rest is ready to be closed.
+
+        Two things follow in the same transaction, from this verb and from every other that writes an execution. One
+        that ends with an `on_complete` whose filter names that end gets its callback's execution, as
+        durable.callbacks makes it. One with a `cancel_requested` that would become ready or waiting is cancelled with
+        that as its error.
+
         A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written.
         """
         ...
@@ -244,11 +272,29 @@ class Storage(Protocol):
 
     # --- cancel ----------------------------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], *, reason: str) -> Operation[list[CancelResult]]:
+    def cancel(self, ids: Sequence[str], *, reason: str, may_finish: bool = False) -> Operation[list[CancelResult]]:
         """End unfinished executions as cancelled, at once, telling their parents; results in the order of ids.
 
         A running one is marked for its executor to pick up. What has active children is ready to be closed, which
-        cancels those in turn.
+        cancels those in turn. With `may_finish` a running one goes on, and is cancelled only if its attempt does not
+        end it: the first request counts.
+        """
+        ...
+
+    def cancel_all(
+        self,
+        *,
+        before: datetime,
+        queue: str | None = None,
+        task_name: str | None = None,
+        limit: int,
+        reason: str,
+        may_finish: bool = False,
+    ) -> Operation[list[CancelResult]]:
+        """As cancel, for at most `limit` unfinished executions created before a time, in no particular order.
+
+        None leaves queue or task open. Repeat it until it gives nothing; it does not name again what it has cancelled
+        or asked.
         """
         ...
 
@@ -280,6 +326,17 @@ class Storage(Protocol):
 
     def recover_closes(self, *, limit: int) -> Operation[int]:
         """Make `closing` executions whose lease has run out ready to be closed again."""
+        ...
+
+    # --- retire ----------------------------------------------------------------------------------------------
+
+    def retire(self, *, older_than: float, limit: int, after: str | None = None) -> Operation[Retired]:
+        """Delete trees of which every execution has been closed for `older_than` seconds; one page of the records.
+
+        A page looks at `limit` records in the order of their ids, from `after` on, and deletes whole trees or none.
+        The first page also forgets wake-ups that have met nothing for so long. Keys and sleeping ids are free again.
+        Never deletes what is not closed, nor anything of its tree; locked roots are left for the next time.
+        """
         ...
 
     # --- look ------------------------------------------------------------------------------------------------

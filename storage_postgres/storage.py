@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import psycopg
 
 from durable.errors import ConfigurationError
 from durable.execution import (
@@ -19,6 +22,7 @@ from durable.execution import (
     FinishedExecution,
     NewExecution,
     Recovered,
+    Retired,
     Settled,
     Settlement,
     Status,
@@ -46,6 +50,7 @@ class PostgresStorage:
     """Executions in one schema of one Postgres database. Every promise is in durable.storage.Storage."""
 
     is_shared = True
+    has_transactions = True
 
     def __init__(self, dsn: str | Source, *, schema: str = "durable", min_size: int = 2, max_size: int = 8) -> None:
         if not _SCHEMA_NAME.fullmatch(schema) or len(schema.encode()) > 63 or schema.startswith("pg_"):
@@ -84,6 +89,9 @@ class PostgresStorage:
     def lane(self) -> PostgresLane:
         return PostgresLane(self.connections)
 
+    def transaction(self, connection: Any = None) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        return self.connections.transaction(connection)
+
     def is_transient(self, error: BaseException) -> bool:
         return is_transient(error)
 
@@ -106,6 +114,9 @@ class PostgresStorage:
                 verbs.claim, executor_id=executor_id, queues=queues, task_names=task_names, limit=limit, lease=lease
             )
         )
+
+    def claim_callback(self, execution_id: str, *, executor_id: str, lease: float) -> PostgresOperation[Claimed | None]:
+        return self._do(partial(verbs.claim_callback, execution_id, executor_id=executor_id, lease=lease))
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.renew, held, lease=lease))
@@ -139,8 +150,27 @@ class PostgresStorage:
     def recover(self, *, limit: int) -> PostgresOperation[list[Recovered]]:
         return self._do(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED))
 
-    def cancel(self, ids: Sequence[str], *, reason: str) -> PostgresOperation[list[CancelResult]]:
-        return self._do(partial(verbs.cancel, ids, reason=reason, error=cancelled(reason)))
+    def cancel(
+        self, ids: Sequence[str], *, reason: str, may_finish: bool = False
+    ) -> PostgresOperation[list[CancelResult]]:
+        return self._do(partial(verbs.cancel, ids, reason=reason, error=cancelled(reason), may_finish=may_finish))
+
+    def cancel_all(
+        self,
+        *,
+        before: datetime,
+        queue: str | None = None,
+        task_name: str | None = None,
+        limit: int,
+        reason: str,
+        may_finish: bool = False,
+    ) -> PostgresOperation[list[CancelResult]]:
+        return self._do(
+            partial(
+                verbs.cancel_all, before=before, queue=queue, task_name=task_name, limit=limit, reason=reason,
+                error=cancelled(reason), may_finish=may_finish,
+            )
+        )  # fmt: skip
 
     def pick_up_cancelled(self, *, executor_id: str, limit: int) -> PostgresOperation[list[str]]:
         return self._do(partial(verbs.pick_up_cancelled, executor_id=executor_id, limit=limit))
@@ -156,6 +186,9 @@ class PostgresStorage:
 
     def recover_closes(self, *, limit: int) -> PostgresOperation[int]:
         return self._do(partial(verbs.recover_closes, limit=limit))
+
+    def retire(self, *, older_than: float, limit: int, after: str | None = None) -> PostgresOperation[Retired]:
+        return self._do(partial(verbs.retire, older_than=older_than, limit=limit, after=after))
 
     def now(self) -> PostgresOperation[datetime]:
         return self._do(verbs.now)

@@ -19,6 +19,7 @@ from durable.execution import (
     Kind,
     NewExecution,
     Recovered,
+    Retired,
     Settled,
     Settlement,
     Status,
@@ -31,6 +32,7 @@ from storage_postgres.plan import Plan, Query, Undo
 
 T = TypeVar("T")
 _LEVELS = tuple(reversed(PRIORITIES))
+_BEFORE_ALL_IDS = "00000000-0000-0000-0000-000000000000"
 _NOTHING_SETTLED = Settled(frozenset(), frozenset())
 
 
@@ -113,6 +115,11 @@ def claim(
     return [to.claimed(row) for row in found]
 
 
+def claim_callback(execution_id: str, *, executor_id: str, lease: float) -> Plan[Claimed | None]:
+    found = yield Query("claim_callback", {"id": execution_id, "executor_id": executor_id, "lease": lease})
+    return to.claimed(found[0]) if found else None
+
+
 def renew(held: Sequence[tuple[str, int]], *, lease: float) -> Plan[frozenset[str]]:
     if not held:
         return frozenset()
@@ -192,10 +199,30 @@ def recover(*, limit: int, lost_error: str, poisoned_error: str) -> Plan[list[Re
     return [Recovered(id_, Status(status), queue, executor) for id_, status, queue, executor in found]
 
 
-def cancel(ids: Sequence[str], *, reason: str, error: str) -> Plan[list[CancelResult]]:
-    found = yield Query("cancel", {"ids": plain(ids), "reason": reason, "error": error})
-    by_id = {id_: CancelResult(id_, Status(status), is_open) for id_, status, is_open in found}
+def cancel(ids: Sequence[str], *, reason: str, error: str, may_finish: bool) -> Plan[list[CancelResult]]:
+    found = yield Query("cancel", {"ids": plain(ids), "reason": reason, "error": error, "may_finish": may_finish})
+    by_id = {id_: CancelResult(id_, Status(status), is_open, is_asked) for id_, status, is_open, is_asked in found}
     return [by_id.get(id_, CancelResult(id_, None, False)) for id_ in ids]
+
+
+def cancel_all(
+    *,
+    before: datetime,
+    queue: str | None,
+    task_name: str | None,
+    limit: int,
+    reason: str,
+    error: str,
+    may_finish: bool,
+) -> Plan[list[CancelResult]]:
+    found = yield Query(
+        "unfinished",
+        {"before": before, "queue": queue, "task_name": task_name, "limit": limit, "may_finish": may_finish},
+    )
+    if not found:
+        return []
+    ids = [id_ for (id_,) in found]
+    return (yield from cancel(ids, reason=reason, error=error, may_finish=may_finish))
 
 
 def pick_up_cancelled(*, executor_id: str, limit: int) -> Plan[list[str]]:
@@ -217,6 +244,15 @@ def close_trees(ids: Sequence[str], *, reason: str, error: str) -> Plan[list[Can
 
 def recover_closes(*, limit: int) -> Plan[int]:
     return len((yield Query("recover_closes", {"limit": limit})))
+
+
+def retire(*, older_than: float, limit: int, after: str | None) -> Plan[Retired]:
+    if after is None:
+        yield Query("retire_wakeups", {"older_than": older_than, "limit": limit})
+    ((count, last_id),) = yield Query(
+        "retire", {"older_than": older_than, "limit": limit, "after": after or _BEFORE_ALL_IDS}
+    )
+    return Retired(count, last_id)
 
 
 # --- look ----------------------------------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from durable.errors import ConfigurationError, StorageUnavailable
 from durable.execution import (
@@ -17,12 +18,13 @@ from durable.execution import (
     FinishedExecution,
     NewExecution,
     Recovered,
+    Retired,
     Settled,
     Settlement,
     Status,
     WakeResult,
 )
-from durable.memory import cancel, claim, close, doctor, enqueue, executors, look, recover, settle, wake
+from durable.memory import cancel, claim, close, doctor, enqueue, executors, look, recover, retire, settle, wake
 from durable.memory.operation import MemoryLane, MemoryOperation
 from durable.memory.store import Store, Transaction
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint
@@ -40,6 +42,7 @@ class MemoryStorage:
     """
 
     is_shared = False
+    has_transactions = False
 
     def __init__(self, now: Callable[[], datetime] | None = None, *, store: Store | None = None) -> None:
         if now is not None and store is not None:
@@ -71,6 +74,10 @@ class MemoryStorage:
     def lane(self) -> MemoryLane:
         return MemoryLane()
 
+    def transaction(self, connection: Any = None) -> AbstractAsyncContextManager[Any]:
+        """There are none: a verb is a transaction, and nothing else can take part in it."""
+        raise ConfigurationError("the storage in memory has no transactions that user code could write in")
+
     def is_transient(self, error: BaseException) -> bool:
         return isinstance(error, StorageUnavailable)
 
@@ -90,6 +97,10 @@ class MemoryStorage:
                 claim.claim, executor_id=executor_id, queues=queues, task_names=task_names, limit=limit, lease=lease
             )
         )
+
+    def claim_callback(self, execution_id: str, *, executor_id: str, lease: float) -> MemoryOperation[Claimed | None]:
+        work = partial(claim.claim_callback, execution_id=execution_id, executor_id=executor_id, lease=lease)
+        return self._do(work)
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> MemoryOperation[frozenset[str]]:
         return self._do(partial(claim.renew, held=held, lease=lease))
@@ -123,8 +134,26 @@ class MemoryStorage:
     def recover(self, *, limit: int) -> MemoryOperation[list[Recovered]]:
         return self._do(partial(recover.recover, limit=limit))
 
-    def cancel(self, ids: Sequence[str], *, reason: str) -> MemoryOperation[list[CancelResult]]:
-        return self._do(partial(cancel.cancel, ids=ids, reason=reason))
+    def cancel(
+        self, ids: Sequence[str], *, reason: str, may_finish: bool = False
+    ) -> MemoryOperation[list[CancelResult]]:
+        return self._do(partial(cancel.cancel, ids=ids, reason=reason, may_finish=may_finish))
+
+    def cancel_all(
+        self,
+        *,
+        before: datetime,
+        queue: str | None = None,
+        task_name: str | None = None,
+        limit: int,
+        reason: str,
+        may_finish: bool = False,
+    ) -> MemoryOperation[list[CancelResult]]:
+        work = partial(
+            cancel.cancel_all, before=before, queue=queue, task_name=task_name, limit=limit, reason=reason,
+            may_finish=may_finish,
+        )  # fmt: skip
+        return self._do(work)
 
     def pick_up_cancelled(self, *, executor_id: str, limit: int) -> MemoryOperation[list[str]]:
         return self._do(partial(cancel.pick_up_cancelled, executor_id=executor_id, limit=limit))
@@ -140,6 +169,9 @@ class MemoryStorage:
 
     def recover_closes(self, *, limit: int) -> MemoryOperation[int]:
         return self._do(partial(close.recover_closes, limit=limit))
+
+    def retire(self, *, older_than: float, limit: int, after: str | None = None) -> MemoryOperation[Retired]:
+        return self._do(partial(retire.retire, older_than=older_than, limit=limit, after=after))
 
     def now(self) -> MemoryOperation[datetime]:
         return self._do(look.now)

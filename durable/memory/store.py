@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Generic, NamedTuple, TypeVar
 
 from durable.execution import Execution
+from durable.memory.follow import follow
 from durable.storage import ExecutorRow
 
 __all__ = ["Overlay", "Store", "Transaction", "Wakeup"]
@@ -22,6 +23,7 @@ class Wakeup(NamedTuple):
 
     output: str | None
     error: str | None
+    created_at: datetime
 
 
 class Overlay(Generic[K, V]):
@@ -71,8 +73,13 @@ class Transaction:
         self.sleepers = Overlay(store.sleepers)
         self.wakeups = Overlay(store.wakeups)
         self.executors = Overlay(store.executors)
+        self.written: dict[str, bool] = {}
+        """Ids of the records written, and whether each had finished before."""
 
     def put(self, record: Execution) -> Execution:
+        if record.id not in self.written:
+            before = self.executions.get(record.id)
+            self.written[record.id] = before is not None and before.is_finished
         self.executions.put(record.id, record)
         return record
 
@@ -100,5 +107,6 @@ class Store:
         with self._lock:
             transaction = Transaction(self)
             result = work(transaction)
+            follow(transaction)
             transaction.commit()
             return result

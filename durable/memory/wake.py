@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from durable.callbacks import queue_of
 from durable.execution import Execution, Settled, Status, WakeResult
 from durable.memory.parents import tell_parents
 from durable.memory.records import moved
@@ -17,7 +18,7 @@ __all__ = ["apply_wakeups", "expire_waits", "meet", "wake"]
 def wake(tx: Transaction, task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> WakeResult:
     key = (task_name, sleeping_id)
     if tx.wakeups.get(key) is None:
-        tx.wakeups.put(key, Wakeup(output, error))
+        tx.wakeups.put(key, Wakeup(output, error, tx.now))
     woken = meet(tx, [key])
     record = _sleeper(tx, key)
     return WakeResult(None, None) if record is None else WakeResult(record.id, record.status, woken.ready_queues)
@@ -39,7 +40,12 @@ def meet(tx: Transaction, keys: Iterable[tuple[str, str]]) -> Settled:
         tx.wakeups.remove(key)
         if record.status is Status.WAITING:
             woken.append(tx.put(_woken(tx, record, wakeup)))
-    return Settled(frozenset(record.id for record in woken), frozenset(tell_parents(tx, woken)))
+    return _ended(tx, woken)
+
+
+def _ended(tx: Transaction, ended: list[Execution]) -> Settled:
+    callbacks = {queue_of(record.on_complete) for record in ended if record.on_complete is not None}
+    return Settled(frozenset(record.id for record in ended), frozenset(tell_parents(tx, ended) | callbacks))
 
 
 def _woken(tx: Transaction, record: Execution, wakeup: Wakeup) -> Execution:
@@ -64,4 +70,4 @@ def expire_waits(tx: Transaction, *, limit: int) -> Settled:
         tx.put(moved(record, Event.EXPIRE_WAIT, tx.now, error=EXPIRED, reason="expired"))
         for _, _, record in sorted(late)[:limit]
     ]
-    return Settled(frozenset(record.id for record in ended), frozenset(tell_parents(tx, ended)))
+    return _ended(tx, ended)
