@@ -3,11 +3,13 @@
 from durable.app import Durable
 from durable.child import Child
 from durable.codec import Limits, PayloadCodec
+from durable.completion import OnComplete
 from durable.context import TaskContext
 from durable.durations import Duration
 from durable.errors import (
     AlreadyRegistered,
     ConfigurationError,
+    Continue,
     DurableError,
     EmbeddedError,
     ErrorInfo,
@@ -37,10 +39,11 @@ from durable.errors import (
 )
 from durable.execution import CancelResult, Execution, Status, WakeResult
 from durable.executor import Executor
+from durable.explain import StatusReport
 from durable.handle import Handle, SyncHandle
 from durable.registry import Registry
 from durable.retry import Retry, constant, exponential, linear
-from durable.returns import Again, ChildResult, Done, LoopResult, ParentResult, Spawn
+from durable.returns import Again, ChildResult, Completion, Done, LoopResult, ParentResult, Spawn
 from durable.settings import ExecutorSettings
 from durable.sync_client import Client
 from durable.task import SleepingTask, Task
@@ -52,7 +55,9 @@ __all__ = [
     "Child",
     "ChildResult",
     "Client",
+    "Completion",
     "ConfigurationError",
+    "Continue",
     "Done",
     "Durable",
     "DurableError",
@@ -75,6 +80,7 @@ __all__ = [
     "LoopResult",
     "NonRetryable",
     "NotOpen",
+    "OnComplete",
     "ParentResult",
     "PayloadCodec",
     "PayloadTooLarge",
@@ -91,6 +97,7 @@ __all__ = [
     "SleepingTask",
     "Spawn",
     "Status",
+    "StatusReport",
     "StorageError",
     "StorageUnavailable",
     "SyncHandle",

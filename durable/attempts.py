@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 from durable.execution import Claimed
 
@@ -36,7 +37,10 @@ class Signal:
 class Attempt:
     """One claim in the hands of this process, from the claim until its end is written or refused."""
 
-    __slots__ = ("cancel_signal", "claimed", "deadline", "is_lost", "is_over", "renewed_at", "stop_reason", "task")
+    __slots__ = (
+        "cancel_signal", "claimed", "connection", "deadline", "is_lost", "is_over", "joined", "renewed_at",
+        "stop_reason", "task",
+    )  # fmt: skip
 
     def __init__(self, claimed: Claimed, renewed_at: float, deadline: float) -> None:
         self.claimed = claimed
@@ -51,6 +55,10 @@ class Attempt:
         """Its end was handed over or given up: what its handler still does is nobody's any more."""
         self.stop_reason: str | None = None
         """Why the handler was cancelled: timed_out, lost, cancelled or shutdown; None while nobody did."""
+        self.joined: Callable[[], Awaitable[str]] | None = None
+        """What is yet to run in the transaction that ends the execution; gives its output."""
+        self.connection: Any = None
+        """That of the transaction, while it runs."""
 
     @property
     def key(self) -> tuple[str, int]:

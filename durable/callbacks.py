@@ -13,7 +13,16 @@ from typing import Any, Final, NamedTuple
 
 from durable.execution import Execution, Kind, NewExecution, Status
 
-__all__ = ["CallbackInput", "callback_id", "callback_of", "is_within", "queue_of", "store_callback", "task_of"]
+__all__ = [
+    "CallbackInput",
+    "callback_id",
+    "callback_of",
+    "is_within",
+    "queue_of",
+    "store_callback",
+    "task_of",
+    "wants_transaction",
+]
 
 _TAKEN: Final = (
     "task_name", "task_version", "queue", "priority", "retry", "max_attempts", "max_deliveries", "timeout", "delay",
@@ -37,7 +46,7 @@ class CallbackInput(NamedTuple):
     @classmethod
     def load(cls, text: str) -> CallbackInput:
         fields: dict[str, Any] = json.loads(text)
-        return cls(**{**fields, "status": Status(fields["status"])})
+        return cls(**fields)._replace(status=Status(fields["status"]))
 
 
 def store_callback(new: NewExecution, *, when: Iterable[Status] | None, context: str | None, is_within: bool) -> str:
@@ -58,10 +67,8 @@ def callback_id(execution_id: str, fence: int) -> str:
 
 def callback_of(record: Execution) -> NewExecution | None:
     """The execution that the end of `record` calls for; None without one, or where the filter leaves this end out."""
-    if record.on_complete is None:
-        return None
-    spec: dict[str, Any] = json.loads(record.on_complete)
-    if spec["when"] is not None and record.status not in spec["when"]:
+    spec = _spec(record.on_complete)
+    if not spec or not _names(spec, record.status):
         return None
     id_ = callback_id(record.id, record.fence)
     return NewExecution(
@@ -92,17 +99,31 @@ def _input(record: Execution, spec: dict[str, Any]) -> str:
 
 def is_within(on_complete: str | None, status: Status) -> bool:
     """True when the end as `status` is to be written together with what its callback writes."""
-    if on_complete is None:
-        return False
-    spec: dict[str, Any] = json.loads(on_complete)
-    return bool(spec["is_within"]) and (spec["when"] is None or status in spec["when"])
+    spec = _spec(on_complete)
+    return bool(spec.get("is_within")) and _names(spec, status)
+
+
+def wants_transaction(on_complete: str | None) -> bool:
+    return bool(_spec(on_complete).get("is_within"))
 
 
 def queue_of(on_complete: str) -> str:
-    queue: str = json.loads(on_complete)["queue"]
-    return queue
+    """The queue of the callback's execution; an empty text, which stands for any, where that cannot be read."""
+    return str(_spec(on_complete).get("queue", ""))
 
 
 def task_of(on_complete: str) -> str:
-    name: str = json.loads(on_complete)["task_name"]
-    return name
+    return str(_spec(on_complete).get("task_name", ""))
+
+
+def _names(spec: dict[str, Any], status: Status) -> bool:
+    return spec["when"] is None or status in spec["when"]
+
+
+def _spec(on_complete: str | None) -> dict[str, Any]:
+    """What a record keeps; nothing where there is none or it is damaged, which must keep nothing from ending."""
+    try:
+        spec: dict[str, Any] = json.loads(on_complete or "{}")
+    except ValueError:
+        return {}
+    return spec

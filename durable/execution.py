@@ -130,7 +130,8 @@ class Execution(NamedTuple):
     executor_id: str | None
     output: str | None
     run_output: str | None
-    """What a parent returned beside its children; kept until it is finalized. What a task that continues goes on with."""
+    """What a parent returned beside its children, kept until it is finalized; or what a task that continues goes on
+    with."""
     error: str | None
     """The last error as JSON; kept over retries as the previous error."""
     reason: str | None
@@ -326,7 +327,7 @@ class CancelResult(NamedTuple):
 class Retired(NamedTuple):
     """What one page of retention did."""
 
-    count: int
+    deleted: int
     """Executions deleted, whole trees together."""
     last_id: str | None
     """Where the next page begins; None: this was the last."""

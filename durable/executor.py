@@ -22,6 +22,7 @@ from durable.registry import Registry
 from durable.rooms.beat import BeatRoom
 from durable.rooms.cancel import CancelRoom
 from durable.rooms.claim import ClaimRoom
+from durable.rooms.complete import CompleteRoom
 from durable.rooms.loop import Waker, patiently, repeat
 from durable.rooms.renew import RenewRoom
 from durable.rooms.run import RunRoom
@@ -38,6 +39,7 @@ _log = logging.getLogger("durable")
 # What shutdown gives to each of its steps beyond the grace, in seconds; less than five in all.
 _CLAIM_LIMIT = 1.0
 _CANCEL_LIMIT = 1.0
+_COMPLETE_LIMIT = 0.4
 _FLUSH_LIMIT = 1.5
 _WITHDRAW_LIMIT = 0.3
 _ANNOUNCE_EVERY = 12.0
@@ -86,9 +88,12 @@ class Executor:
             random=live.random,
             clock=self._clock,
             telemetry=self._telemetry,
-            settle=self._settle.put,
+            settle=self._end_turn,
             drop=self._drop,
             ended=lambda: self._claim.attempt_ended(),  # noqa: PLW0108 - the two rooms know each other; this one is first
+        )
+        self._complete = CompleteRoom(
+            storage=storage, services=services, settle=self._settle, failure=self._run.failure
         )
         self._claim = ClaimRoom(
             executor_id=self.id,
@@ -105,7 +110,13 @@ class Executor:
         self._renew = RenewRoom(
             storage=storage, holdings=self._holdings, clock=self._clock, lease=settings.lease, on_lost=self._on_lost
         )
-        self._upkeep = UpkeepRoom(storage=storage, tell=live.bus.tell, on_recovered=self._telemetry.recovered)
+        self._upkeep = UpkeepRoom(
+            storage=storage,
+            tell=live.bus.tell,
+            on_recovered=self._telemetry.recovered,
+            retention=settings.retention,
+            clock=self._clock,
+        )
         self._cancel = CancelRoom(
             executor_id=self.id,
             storage=storage,
@@ -163,6 +174,7 @@ class Executor:
         for attempt in self._claim.take_unstarted():
             self._settle.put(attempt, release(attempt.claimed))
         await self._wait_for_handlers()
+        await self._complete.stop(_COMPLETE_LIMIT)
         await self._within(self._settle.flushed(), _FLUSH_LIMIT)
         await self._within(self._withdraw(), _WITHDRAW_LIMIT)
         self._end("settle", "beat", "renew")
@@ -245,6 +257,9 @@ class Executor:
         if attempt.task is None:
             self._holdings.remove(attempt.key)
             self._claim.drop_lost()
+
+    def _end_turn(self, attempt: Attempt, settlement: Settlement) -> None:
+        self._complete.put(attempt, settlement)
 
     def _drop(self, attempt: Attempt) -> None:
         """An attempt that may not write any more: forget it."""

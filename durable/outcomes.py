@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from durable.execution import NewExecution
 
-__all__ = ["Completed", "FinalizeSpawned", "Outcome", "Repeated", "Spawned"]
+__all__ = ["Completed", "Continued", "FinalizeSpawned", "Joined", "Outcome", "Repeated", "Spawned"]
 
 
 class Completed(NamedTuple):
@@ -22,6 +23,18 @@ class Repeated(NamedTuple):
     """Seconds from the write of this turn."""
 
 
+class Continued(NamedTuple):
+    """The task takes another turn with another input."""
+
+    stored_input: str
+
+
+class Joined(NamedTuple):
+    """The execution completes with what `call` returns, in one transaction with what it writes."""
+
+    call: Callable[[], Awaitable[str]]
+
+
 class Spawned(NamedTuple):
     """Children run next; the execution goes on when all of them have finished."""
 
@@ -35,5 +48,5 @@ class FinalizeSpawned(NamedTuple):
     finalize: NewExecution
 
 
-Outcome = Completed | Repeated | Spawned | FinalizeSpawned
+Outcome = Completed | Continued | FinalizeSpawned | Joined | Repeated | Spawned
 """A turn that raises instead has failed; the retry policy then decides."""

@@ -47,9 +47,7 @@ def _tree(root: Execution, children: dict[str, list[Execution]]) -> list[Executi
 
 
 def _is_over(record: Execution, before: datetime) -> bool:
-    return (
-        record.close_status is CloseStatus.CLOSED and record.closed_at is not None and record.closed_at <= before
-    )
+    return record.close_status is CloseStatus.CLOSED and record.closed_at is not None and record.closed_at <= before
 
 
 def _delete(tx: Transaction, record: Execution) -> None:

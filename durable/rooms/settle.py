@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable
 
 from durable.attempts import Attempt, Holdings
+from durable.callbacks import queue_of
 from durable.errors import ErrorInfo, SleepingIdConflict
-from durable.execution import Settled, Settlement
+from durable.execution import FINISHED, Settled, Settlement
 from durable.rooms.loop import patiently
 from durable.storage import Storage
 from durable.stored_errors import store_error
@@ -42,6 +43,10 @@ class SettleRoom:
         self._pending.append((attempt, settlement))
         self._idle.clear()
         self._arrived.set()
+
+    def finish(self, attempt: Attempt, settlement: Settlement, settled: Settled) -> None:
+        """Take note of an end that was written, or refused, elsewhere."""
+        self._finish([(attempt, settlement)], settled)
 
     async def flushed(self) -> None:
         """Wait until everything handed over has been written or refused."""
@@ -125,4 +130,10 @@ class SettleRoom:
                     settlement.id, settlement.status, settlement.fence,
                 )  # fmt: skip
         accepted = [item for _, item in batch if item.id in settled.accepted]
+        callbacks = {
+            queue_of(attempt.claimed.on_complete)
+            for attempt, item in batch
+            if attempt.claimed.on_complete is not None and item.status in FINISHED
+        }
+        settled = settled._replace(ready_queues=settled.ready_queues | callbacks)
         self._on_settled(accepted, settled, len(batch) - len(accepted))

@@ -1,11 +1,12 @@
-"""Upkeep: recover what crashed, end waits that are over, close trees. Any executor does it; none is special."""
+"""Upkeep: recover what crashed, end waits that are over, close trees, delete what is old. No executor is special."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
 
-from durable.execution import Settled
+from durable.clock import Clock
+from durable.execution import FINISHED, Settled
 from durable.storage import Hint, Operation, Storage
 
 __all__ = ["UpkeepRoom", "close_levels"]
@@ -14,6 +15,9 @@ _log = logging.getLogger("durable")
 _BATCH = 500
 _CLOSE_BATCH = 100
 _CLOSE_LEASE = 15.0
+_PAGE = 1000
+_MOST_PAGES = 50
+_LONGEST_PAUSE = 3600.0
 _MOST_ROUNDS = 1000
 """A bound on rounds without a pause; what is left comes with the next upkeep."""
 
@@ -34,11 +38,21 @@ class UpkeepRoom:
     """One step does every duty until nothing is left of it."""
 
     def __init__(
-        self, *, storage: Storage, tell: Callable[..., None], on_recovered: Callable[[Iterable[str]], None]
+        self,
+        *,
+        storage: Storage,
+        tell: Callable[..., None],
+        on_recovered: Callable[[Iterable[str]], None],
+        retention: float | None,
+        clock: Clock,
     ) -> None:
         self._storage = storage
         self._tell = tell
         self._on_recovered = on_recovered
+        self._retention = retention
+        self._clock = clock
+        self._retire_at = float("-inf")
+        self._retired_up_to: str | None = None
 
     async def step(self) -> None:
         duties = await self._storage.duties()
@@ -52,6 +66,22 @@ class UpkeepRoom:
             await self._storage.recover_closes(limit=_BATCH)
         if (duties.close or duties.recover_closes) and await close_levels(self._storage):
             self._tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""))
+        if self._retention is not None:
+            await self._retire(self._retention)
+
+    async def _retire(self, retention: float) -> None:
+        """Some pages of the records, going on where the last step ended; after the last page a pause."""
+        now = self._clock.monotonic()
+        if self._retired_up_to is None and now < self._retire_at:
+            return
+        for _ in range(_MOST_PAGES):
+            retired = await self._storage.retire(older_than=retention, limit=_PAGE, after=self._retired_up_to)
+            self._retired_up_to = retired.last_id
+            if retired.deleted:
+                _log.info("%d executions were deleted, ended %.0f s ago or more", retired.deleted, retention)
+            if retired.last_id is None:
+                self._retire_at = now + min(retention / 24, _LONGEST_PAUSE)
+                return
 
     async def _recover(self) -> None:
         while True:
@@ -63,6 +93,9 @@ class UpkeepRoom:
                 )  # fmt: skip
             self._on_recovered(str(execution.status) for execution in recovered)
             self._tell_ready(execution.queue for execution in recovered)
+            if any(execution.status in FINISHED for execution in recovered):
+                # A parent or a callback, in whatever queue.
+                self._tell(Hint("finished", ""), Hint("ready", ""))
             if len(recovered) < _BATCH:
                 return
 

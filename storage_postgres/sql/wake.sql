@@ -77,7 +77,8 @@ select array(select woken.id::text from woken),
     array(
         select r.queue from resumed as r where r.status = 'ready'
         union
-        select woken.on_complete::json ->> 'queue' from woken where woken.on_complete is not null
+        select woken.on_complete::json ->> 'queue' from woken
+        where woken.on_complete is not null and /*schema*/is_payload(woken.on_complete)
     );
 
 -- name: expire_waits
@@ -129,5 +130,6 @@ select array(select woken.id::text from woken),
     array(
         select r.queue from resumed as r where r.status = 'ready'
         union
-        select woken.on_complete::json ->> 'queue' from woken where woken.on_complete is not null
+        select woken.on_complete::json ->> 'queue' from woken
+        where woken.on_complete is not null and /*schema*/is_payload(woken.on_complete)
     );

@@ -10,6 +10,7 @@ subject says so and the case asserts what then holds. For readable failures, cal
 `pytest.register_assert_rewrite("durable.testing.contract")` in conftest.py before importing it.
 """
 
+from durable.testing.contract.callbacks import CallbacksContract
 from durable.testing.contract.cancel import CancelContract
 from durable.testing.contract.children import ChildrenContract
 from durable.testing.contract.claim import ClaimContract
@@ -20,12 +21,14 @@ from durable.testing.contract.duties import DutiesContract
 from durable.testing.contract.enqueue import EnqueueContract
 from durable.testing.contract.enqueue_races import EnqueueRacesContract
 from durable.testing.contract.executors import ExecutorsContract
+from durable.testing.contract.finish import FinishContract
 from durable.testing.contract.look import LookContract
 from durable.testing.contract.operations import OperationContract
 from durable.testing.contract.parity import ParityContract
 from durable.testing.contract.recover import RecoverContract
 from durable.testing.contract.redrive import RedriveContract
 from durable.testing.contract.renew import RenewContract
+from durable.testing.contract.retire import RetireContract
 from durable.testing.contract.settle import SettleContract
 from durable.testing.contract.subject import ContractSubject, Held
 from durable.testing.contract.tree_races import TreeRacesContract
@@ -44,6 +47,9 @@ class StorageContract(
     DutiesContract,
     RecoverContract,
     CancelContract,
+    FinishContract,
+    CallbacksContract,
+    RetireContract,
     CloseContract,
     RedriveContract,
     LookContract,

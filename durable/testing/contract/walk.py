@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from durable.callbacks import store_callback
 from durable.errors import DurableError
-from durable.execution import Claimed, Execution, Kind, NewExecution, Phase, Settlement, Status
+from durable.execution import Claimed, Execution, Kind, NewExecution, Phase, Retired, Settlement, Status
 from durable.memory import MemoryStorage
 from durable.storage import ExecutionFilter, Operation, Storage
 from durable.testing.clock import VirtualClock
@@ -225,17 +225,16 @@ class Walk:
 
     async def retire(self) -> None:
         limit, age = self._random.choice([3, ALL]), self._random.choice([5.0, 20.0])
-        after: str | None = None
-        while True:
-            page = await self._compare(
-                "retire",
-                lambda storage, at=after: storage.retire(older_than=age, limit=limit, after=at),  # type: ignore[misc]
-                tuple,
-            )
-            assert isinstance(page, tuple)
-            after = page[1]
-            if after is None:
-                break
+        after = await self._retire_page(age, limit, None)
+        while after is not None:
+            after = await self._retire_page(age, limit, after)
+
+    async def _retire_page(self, age: float, limit: int, after: str | None) -> str | None:
+        page = await self._compare(
+            "retire", lambda storage: storage.retire(older_than=age, limit=limit, after=after), lambda found: found
+        )
+        assert isinstance(page, Retired)
+        return page.last_id
 
     async def pick_up_cancelled(self) -> None:
         executor_id = self._random.choice(EXECUTORS)

@@ -1,0 +1,159 @@
+"""Complete: write ends together with what a completion callback writes, each in a transaction of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from durable.attempts import Attempt
+from durable.callbacks import callback_id, is_within, task_of
+from durable.execution import Claimed, Settled, Settlement, Status
+from durable.kinds import RUNNERS
+from durable.kinds.turn import Services, Turn
+from durable.outcomes import Completed, Joined
+from durable.rooms.loop import patiently
+from durable.rooms.run import HandlerTimedOut
+from durable.rooms.settle import SettleRoom
+from durable.running import enter
+from durable.storage import Storage
+from durable.transitions import complete, release
+
+__all__ = ["CompleteRoom"]
+
+_log = logging.getLogger("durable")
+_MOST = 4
+"""Transactions at once: each holds a connection for as long as its callback runs."""
+_LEASE = 15.0
+_NOTHING = Settled(frozenset(), frozenset())
+
+
+class _Refused(Exception):
+    """The lease was lost: the callback's writes are rolled back."""
+
+
+class CompleteRoom:
+    """Passes ends on to the settle room, but for those that a callback is to be committed with.
+
+    If the callback raises, its writes are rolled back to before it and the end is committed all the same; the
+    callback's execution stays, with that failure as its first attempt. If the transaction itself is lost, the end is
+    settled in the ordinary way, and the callback's execution is made by that.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        services: Services,
+        settle: SettleRoom,
+        failure: Callable[[Attempt, BaseException], Settlement],
+    ) -> None:
+        self._storage = storage
+        self._services = services
+        self._settle = settle
+        self._failure = failure
+        self._slots = asyncio.Semaphore(_MOST)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def put(self, attempt: Attempt, settlement: Settlement) -> None:
+        """Hand an end over; it is written soon, alone or with others."""
+        if not self._is_joined(attempt, settlement):
+            self._settle.put(attempt, settlement)
+            return
+        task = asyncio.create_task(self._write(attempt, settlement), name="durable-complete")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self, limit: float) -> None:
+        """Wait `limit` seconds for what runs; what is left then is settled without its callback."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=limit)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=limit)
+
+    def _is_joined(self, attempt: Attempt, settlement: Settlement) -> bool:
+        if attempt.joined is not None:
+            return settlement.status == Status.COMPLETED
+        spec = attempt.claimed.on_complete
+        return spec is not None and is_within(spec, settlement.status) and task_of(spec) in self._services.registry
+
+    async def _write(self, attempt: Attempt, settlement: Settlement) -> None:
+        try:
+            async with self._slots:
+                settled = await self._in_transaction(attempt, settlement)
+        except _Refused:
+            settled = _NOTHING
+        except asyncio.CancelledError:
+            # The executor stops: the call is given back, the end is kept.
+            self._settle.put(attempt, settlement if attempt.joined is None else release(attempt.claimed))
+            return
+        except BaseException as error:
+            await self._after_error(attempt, settlement, error)
+            return
+        self._settle.finish(attempt, settlement, settled)
+
+    async def _after_error(self, attempt: Attempt, settlement: Settlement, error: BaseException) -> None:
+        """The commit may have gone through although its answer was lost; only the storage knows."""
+
+        async def ask() -> frozenset[str]:
+            return await self._storage.settled([(settlement.id, settlement.fence)])
+
+        accepted = await patiently(self._storage, ask, "looking for an end")
+        if accepted:
+            self._settle.finish(attempt, settlement, Settled(accepted, frozenset()))
+        elif attempt.joined is not None:
+            self._settle.put(attempt, self._failure(attempt, error))
+        else:
+            _log.warning("execution %s is settled without its callback, which follows: %s", settlement.id, error)
+            self._settle.put(attempt, settlement)
+
+    async def _in_transaction(self, attempt: Attempt, settlement: Settlement) -> Settled:
+        async with self._storage.transaction() as connection:
+            if attempt.joined is not None:
+                output = await self._call(attempt, attempt.joined, connection)
+                settlement = settlement._replace(output=output)
+            settled = await self._storage.settle([settlement]).await_on(connection)
+            if not settled.accepted:
+                raise _Refused
+            if attempt.joined is None:
+                await self._call_back(settlement, connection)
+        return settled
+
+    async def _call_back(self, settlement: Settlement, connection: Any) -> None:
+        """The first attempt of the callback that the settlement has just made."""
+        claimed = await self._storage.claim_callback(
+            callback_id(settlement.id, settlement.fence + 1), executor_id=self._services.executor_id, lease=_LEASE
+        ).await_on(connection)
+        if claimed is None:
+            return
+        attempt = Attempt(claimed, 0.0, 0.0)
+        try:
+            async with self._storage.transaction(connection):
+                output = await self._run(attempt, claimed, connection)
+                await self._storage.settle([complete(claimed, output)]).await_on(connection)
+        except Exception as error:
+            await self._storage.settle([self._failure(attempt, error)]).await_on(connection)
+
+    async def _run(self, attempt: Attempt, claimed: Claimed, connection: Any) -> str:
+        turn = Turn(attempt, self._services.registry[claimed.task_name], self._services)
+        outcome = await RUNNERS[claimed.kind](turn)
+        assert isinstance(outcome, Completed | Joined), "a callback does nothing else"
+        return outcome.output if isinstance(outcome, Completed) else await self._call(attempt, outcome.call, connection)
+
+    async def _call(self, attempt: Attempt, call: Callable[[], Awaitable[str]], connection: Any) -> str:
+        enter(attempt.claimed)
+        attempt.connection = connection
+        scope = asyncio.timeout(attempt.claimed.timeout)
+        try:
+            async with scope:
+                return await call()
+        except TimeoutError:
+            if scope.expired():
+                raise HandlerTimedOut from None
+            raise
+        finally:
+            attempt.connection = None
