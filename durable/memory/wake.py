@@ -44,7 +44,8 @@ def meet(tx: Transaction, keys: Iterable[tuple[str, str]]) -> Settled:
 
 
 def _ended(tx: Transaction, ended: list[Execution]) -> Settled:
-    callbacks = {queue_of(record.on_complete) for record in ended if record.on_complete is not None}
+    specs = [record.on_complete for record in ended if record.on_complete is not None]
+    callbacks = {queue for queue in map(queue_of, specs) if queue}
     return Settled(frozenset(record.id for record in ended), frozenset(tell_parents(tx, ended) | callbacks))
 
 

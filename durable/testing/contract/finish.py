@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from durable.execution import FINISHED, CancelResult, CloseStatus, Kind, Settlement, Status
@@ -132,7 +134,7 @@ class FinishContract(Case):
             second.claim(executor_id="b", queues=["default"], task_names=[TASK], limit=1, lease=LEASE) for _ in ids
         ]
         cancels = [first.cancel([id_], reason="enough", may_finish=True) for id_ in ids]
-        turns, results = await together(together(*claims), together(*cancels))  # type: ignore[arg-type]
+        turns, results = await asyncio.gather(together(*claims), together(*cancels))
         ran = {turn.id for claimed in turns for turn in claimed}
         outcomes = {result.id: result.outcome for (result,) in results}
         assert {id_ for id_, outcome in outcomes.items() if outcome == "requested"} == ran
@@ -143,7 +145,7 @@ class FinishContract(Case):
         first, second = scene.subject.handles[:2]
         settles = [second.settle([fail(turn, ERROR, retry_delay=0.0)]) for turn in turns]
         cancels = [first.cancel([turn.id], reason="enough", may_finish=True) for turn in turns]
-        await together(together(*settles), together(*cancels))  # type: ignore[arg-type]
+        await asyncio.gather(together(*settles), together(*cancels))
         assert {record.status for record in await scene.get_all([turn.id for turn in turns])} == {Status.CANCELLED}
 
     # --- cancel_all ------------------------------------------------------------------------------------------
