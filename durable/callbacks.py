@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from durable.execution import Execution, Kind, NewExecution, Status
+from durable.execution import Claimed, Execution, Kind, NewExecution, Phase, Settlement, Status
 
 __all__ = [
     "CallbackInput",
@@ -79,7 +79,7 @@ def callback_of(record: Execution) -> NewExecution | None:
         is_finalize=False,
         depth=0,
         kind=Kind.CALLBACK,
-        input=_input(record, spec),
+        input=_input(spec, record.id, record.task_name, record.status, record.reason, record.output, record.error),
         idempotency_key=None,
         idempotency_hash=None,
         sleeping_id=None,
@@ -88,11 +88,43 @@ def callback_of(record: Execution) -> NewExecution | None:
     )
 
 
-def _input(record: Execution, spec: dict[str, Any]) -> str:
-    given = CallbackInput(
-        record.id, record.task_name, record.status, record.reason, record.output, record.error, spec["context"],
-        spec["is_within"],
-    )  # fmt: skip
+def first_call(turn: Claimed, settlement: Settlement) -> Claimed:
+    """The callback for an end that is about to be written, as its first claim will give it; needs an `on_complete`."""
+    spec = _spec(turn.on_complete)
+    id_ = callback_id(turn.id, settlement.fence + 1)
+    return Claimed(
+        id=id_,
+        fence=1,
+        kind=Kind.CALLBACK,
+        phase=Phase.RUN,
+        input=_input(
+            spec, turn.id, turn.task_name, settlement.status, settlement.reason, settlement.output, settlement.error
+        ),
+        attempts=1,
+        deliveries=1,
+        iteration=0,
+        run_output=None,
+        error=None,
+        root_id=id_,
+        parent_id=None,
+        child_index=None,
+        is_finalize=False,
+        depth=0,
+        age=0.0,
+        **{name: spec[name] for name in _TAKEN if name in Claimed._fields},
+    )
+
+
+def _input(
+    spec: dict[str, Any],
+    execution_id: str,
+    task_name: str,
+    status: Status,
+    reason: str | None,
+    output: str | None,
+    error: str | None,
+) -> str:
+    given = CallbackInput(execution_id, task_name, status, reason, output, error, spec["context"], spec["is_within"])
     # The blanks are those of the database's json_build_object.
     return json.dumps(given._asdict(), ensure_ascii=False, separators=(", ", " : "))
 

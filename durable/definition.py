@@ -144,6 +144,8 @@ class Definition:
             raise ConfigurationError(
                 f"{self.name!r} cannot run in a transaction: it must be async and take a TaskContext for its connection"
             )
+        if is_within and self.options.delay:
+            raise ConfigurationError(f"{self.name!r} has a delay, so it cannot run in the transaction of an end")
         return None if context is None else self._completion[1].dump(context, "context")
 
     def completion(self, given: CallbackInput) -> Completion[Any, Any]:

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from durable.attempts import Attempt
-from durable.callbacks import callback_id, is_within, task_of
-from durable.execution import Claimed, Settled, Settlement, Status
+from durable.callbacks import first_call, is_within, task_of
+from durable.errors import DurableError
+from durable.execution import Settled, Settlement, Status
 from durable.kinds import RUNNERS
 from durable.kinds.turn import Services, Turn
-from durable.outcomes import Completed, Joined
+from durable.outcomes import Joined
 from durable.rooms.loop import patiently
 from durable.rooms.run import HandlerTimedOut
 from durable.rooms.settle import SettleRoom
@@ -31,6 +32,14 @@ _NOTHING = Settled(frozenset(), frozenset())
 
 class _Refused(Exception):
     """The lease was lost: the callback's writes are rolled back."""
+
+
+class _CallFailed(Exception):
+    """The function itself raised, and not the storage."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__(str(error))
 
 
 class CompleteRoom:
@@ -105,44 +114,52 @@ class CompleteRoom:
         accepted = await patiently(self._storage, ask, "looking for an end")
         if accepted:
             self._settle.finish(attempt, settlement, Settled(accepted, frozenset()))
-        elif attempt.joined is not None:
-            self._settle.put(attempt, self._failure(attempt, error))
-        else:
+        elif attempt.joined is None:
             _log.warning("execution %s is settled without its callback, which follows: %s", settlement.id, error)
             self._settle.put(attempt, settlement)
+        elif isinstance(error, _CallFailed):
+            self._settle.put(attempt, self._failure(attempt, error.error))
+        elif isinstance(error, Exception) and self._storage.is_transient(error):
+            # An outage must not cost an attempt: these are for what the function does.
+            self._settle.put(attempt, release(attempt.claimed))
+        else:
+            self._settle.put(attempt, self._failure(attempt, error))
 
     async def _in_transaction(self, attempt: Attempt, settlement: Settlement) -> Settled:
+        """User code runs first, so that no record is locked for long: renewals of leases would wait for it."""
         async with self._storage.transaction() as connection:
             if attempt.joined is not None:
                 output = await self._call(attempt, attempt.joined, connection)
-                settlement = settlement._replace(output=output)
-            settled = await self._storage.settle([settlement]).await_on(connection)
-            if not settled.accepted:
-                raise _Refused
-            if attempt.joined is None:
-                await self._call_back(settlement, connection)
+                return await self._accepted(settlement._replace(output=output), connection)
+            call = Attempt(first_call(attempt.claimed, settlement), 0.0, 0.0)
+            end = await self._first_attempt(call, connection)
+            settled = await self._accepted(settlement, connection)
+            claimed = await self._storage.claim_callback(
+                call.claimed.id, executor_id=self._services.executor_id, lease=_LEASE
+            ).await_on(connection)
+            if claimed is None or claimed.fence != call.claimed.fence:
+                raise _CallFailed(RuntimeError(f"callback {call.claimed.id} is not there"))
+            await self._storage.settle([end]).await_on(connection)
         return settled
 
-    async def _call_back(self, settlement: Settlement, connection: Any) -> None:
-        """The first attempt of the callback that the settlement has just made."""
-        claimed = await self._storage.claim_callback(
-            callback_id(settlement.id, settlement.fence + 1), executor_id=self._services.executor_id, lease=_LEASE
-        ).await_on(connection)
-        if claimed is None:
-            return
-        attempt = Attempt(claimed, 0.0, 0.0)
-        try:
-            async with self._storage.transaction(connection):
-                output = await self._run(attempt, claimed, connection)
-                await self._storage.settle([complete(claimed, output)]).await_on(connection)
-        except Exception as error:
-            await self._storage.settle([self._failure(attempt, error)]).await_on(connection)
+    async def _accepted(self, settlement: Settlement, connection: Any) -> Settled:
+        settled = await self._storage.settle([settlement]).await_on(connection)
+        if not settled.accepted:
+            raise _Refused
+        return settled
 
-    async def _run(self, attempt: Attempt, claimed: Claimed, connection: Any) -> str:
-        turn = Turn(attempt, self._services.registry[claimed.task_name], self._services)
-        outcome = await RUNNERS[claimed.kind](turn)
-        assert isinstance(outcome, Completed | Joined), "a callback does nothing else"
-        return outcome.output if isinstance(outcome, Completed) else await self._call(attempt, outcome.call, connection)
+    async def _first_attempt(self, call: Attempt, connection: Any) -> Settlement:
+        """How the first attempt of a callback ends, with its writes in the transaction, or without them."""
+        turn = Turn(call, self._services.registry[call.claimed.task_name], self._services)
+        try:
+            outcome = await RUNNERS[call.claimed.kind](turn)
+            assert isinstance(outcome, Joined), "a callback of this mode waits for its connection"
+            async with self._storage.transaction(connection):
+                return complete(call.claimed, await self._call(call, outcome.call, connection))
+        except _CallFailed as failed:
+            return self._failure(call, failed.error)
+        except DurableError as error:
+            return self._failure(call, error)
 
     async def _call(self, attempt: Attempt, call: Callable[[], Awaitable[str]], connection: Any) -> str:
         enter(attempt.claimed)
@@ -151,9 +168,10 @@ class CompleteRoom:
         try:
             async with scope:
                 return await call()
-        except TimeoutError:
-            if scope.expired():
-                raise HandlerTimedOut from None
+        except asyncio.CancelledError:
             raise
+        except BaseException as error:
+            timed_out = isinstance(error, TimeoutError) and scope.expired()
+            raise _CallFailed(HandlerTimedOut() if timed_out else error) from error
         finally:
             attempt.connection = None

@@ -496,7 +496,7 @@ async def test_an_end_whose_lease_was_lost_takes_its_callback_with_it(postgres: 
         async with asyncio.timeout(PATIENCE):
             while not executor.refused_count:
                 await app.execution(handle.execution_id)
-    assert (ledger.lines(), ledger.attempts) == ([], [])
+        assert (ledger.lines(), await callbacks_of(app)) == ([], [])
 
 
 async def test_a_connection_is_there_in_such_a_callback_only(app: Durable) -> None:
@@ -507,3 +507,72 @@ async def test_a_connection_is_there_in_such_a_callback_only(app: Durable) -> No
 
     async with running(app):
         await (await work.enqueue()).result(PATIENCE)
+
+
+async def test_an_executor_that_stops_keeps_the_end_of_a_slow_callback(postgres: PostgresPlace) -> None:
+    app = postgres.app()
+    is_called = asyncio.Event()
+    attempts: list[int] = []
+
+    @app.task
+    async def done(ctx: TaskContext, end: Completion[int, None]) -> None:
+        attempts.append(ctx.attempt)
+        is_called.set()
+        if len(attempts) == 1:
+            await asyncio.Event().wait()
+
+    @app.task
+    async def work() -> int:
+        return 7
+
+    async with app:
+        async with app.executor(poll_interval="50ms"):
+            handle = await work.enqueue(on_complete=OnComplete(done, mode="transaction"))
+            await soon(is_called.wait())
+        assert await handle.result(0) == 7
+        (call,) = await callbacks_of(app)
+        assert (call.status, call.attempts) == (Status.READY, 0)
+        async with app.executor(poll_interval="50ms"):
+            await until(app, call.id, lambda record: record.status is Status.COMPLETED)
+    assert attempts == [1, 1]
+
+
+async def test_a_callback_that_takes_too_long_in_the_transaction_times_out(postgres: PostgresPlace) -> None:
+    app = postgres.app()
+
+    @app.task(timeout="20ms")
+    async def done(ctx: TaskContext, end: Completion[int, None]) -> None:
+        await asyncio.Event().wait()
+
+    @app.task
+    async def work() -> int:
+        return 7
+
+    async with running(app):
+        handle = await work.enqueue(on_complete=OnComplete(done, mode="transaction"))
+        assert await handle.result(PATIENCE) == 7
+        (call,) = await callbacks_of(app)
+        assert call.status is Status.TIMED_OUT
+
+
+async def test_a_callback_whose_writes_cannot_be_committed_fails_and_the_end_is_kept(postgres: PostgresPlace) -> None:
+    app = postgres.app()
+    table = "create table /*schema*/strict (id int primary key deferrable initially deferred)"
+    postgres.control.execute(render(table, postgres.schema))
+    insert = render("insert into /*schema*/strict values (1), (1)", postgres.schema)
+
+    @app.task
+    async def done(ctx: TaskContext, end: Completion[int, None]) -> None:
+        await ctx.connection.execute(insert)
+
+    @app.task
+    async def work() -> int:
+        return 7
+
+    async with running(app):
+        handle = await work.enqueue(on_complete=OnComplete(done, mode="transaction"))
+        assert await handle.result(PATIENCE) == 7
+        (call,) = await callbacks_of(app)
+        record = await until(app, call.id, lambda record: record.is_finished)
+        assert record.status is Status.FAILED
+        assert "duplicate key" in (record.error or "")

@@ -52,7 +52,8 @@ def versions(control: Control, schema: str) -> list[int]:
 
 
 def set_version(control: Control, schema: str, version: int) -> None:
-    control.execute(render("update /*schema*/migrations set version = %s", schema), [version])
+    control.execute(render("delete from /*schema*/migrations where version >= %s", schema), [version])
+    control.execute(render("insert into /*schema*/migrations values (%s, now())", schema), [version])
 
 
 @pytest.fixture

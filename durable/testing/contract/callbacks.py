@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from durable.callbacks import CallbackInput, callback_id
+from durable.callbacks import CallbackInput, callback_id, first_call
 from durable.errors import ConfigurationError
 from durable.execution import FINISHED, Claimed, Execution, Kind, Settlement, Status
 from durable.testing.contract.scene import CHILD, ERROR, EXECUTOR, LEASE, TASK, Case, Scene
@@ -218,6 +218,13 @@ class CallbacksContract(Case):
         assert (record.status, record.executor_id, record.deliveries) == (Status.RUNNING, EXECUTOR, 1)
         assert await scene.storage.claim_callback(call.id, executor_id=EXECUTOR, lease=LEASE) is None
         await scene.complete_all([turn])
+
+    async def test_claim_callback_gives_what_was_foreseen(self, scene: Scene) -> None:
+        turn = await scene.turn(on_complete=scene.make.callback(queue="calls", timeout=4.0, is_within=True))
+        end = complete(turn, '"\u00e4\\n\\""')
+        foreseen = first_call(turn, end)
+        await scene.storage.settle([end])
+        assert await scene.storage.claim_callback(foreseen.id, executor_id=EXECUTOR, lease=LEASE) == foreseen
 
     async def test_claim_callback_takes_nothing_else(self, scene: Scene) -> None:
         await by_completing(scene, scene.make.callback(delay=9.0))

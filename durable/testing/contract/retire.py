@@ -132,7 +132,7 @@ class RetireContract(Case):
         turns = await scene.turns(300)
         await scene.complete_all(turns)
         await scene.subject.advance(AGE)
-        pages = await together(*(handle.retire(older_than=AGE, limit=1_000) for handle in scene.subject.handles * 2))
+        pages = await together(*(handle.retire(older_than=AGE, limit=1_000) for handle in [*scene.subject.handles] * 2))
         assert sum(page.deleted for page in pages) <= 300
         await retire_all(scene)
         assert await scene.everything() == {}
