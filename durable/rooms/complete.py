@@ -168,10 +168,16 @@ class CompleteRoom:
         try:
             async with scope:
                 return await call()
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_stopped():
+                raise
             timed_out = isinstance(error, TimeoutError) and scope.expired()
             raise _CallFailed(HandlerTimedOut() if timed_out else error) from error
         finally:
             attempt.connection = None
+
+
+def _is_stopped() -> bool:
+    """True when the executor has cancelled this task; a handler may raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

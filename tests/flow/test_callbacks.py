@@ -576,3 +576,25 @@ async def test_a_callback_whose_writes_cannot_be_committed_fails_and_the_end_is_
         record = await until(app, call.id, lambda record: record.is_finished)
         assert record.status is Status.FAILED
         assert "duplicate key" in (record.error or "")
+
+
+async def test_a_callback_that_cancels_itself_has_failed(postgres: PostgresPlace) -> None:
+    app = postgres.app()
+    attempts: list[int] = []
+
+    @app.task(retry=Retry(2, 0))
+    async def done(ctx: TaskContext, end: Completion[int, None]) -> None:
+        attempts.append(ctx.attempt)
+        raise asyncio.CancelledError
+
+    @app.task
+    async def work() -> int:
+        return 7
+
+    async with running(app):
+        handle = await work.enqueue(on_complete=OnComplete(done, mode="transaction"))
+        assert await handle.result(PATIENCE) == 7
+        (call,) = await callbacks_of(app)
+        record = await until(app, call.id, lambda record: record.is_finished)
+        assert record.status is Status.FAILED
+    assert attempts == [1, 2]
