@@ -3,11 +3,13 @@
 from durable.app import Durable
 from durable.child import Child
 from durable.codec import Limits, PayloadCodec
+from durable.completion import OnComplete
 from durable.context import TaskContext
 from durable.durations import Duration
 from durable.errors import (
     AlreadyRegistered,
     ConfigurationError,
+    Continue,
     DurableError,
     EmbeddedError,
     ErrorInfo,
@@ -38,11 +40,12 @@ from durable.errors import (
 from durable.events import EventName, Events, LifecycleEvent
 from durable.execution import CancelResult, Execution, Status, WakeResult
 from durable.executor import Executor
+from durable.explain import StatusReport
 from durable.handle import Handle, SyncHandle
 from durable.jobs.schedule import Schedule, cron, every
 from durable.registry import Registry
 from durable.retry import Retry, constant, exponential, linear
-from durable.returns import Again, ChildResult, Done, LoopResult, ParentResult, Spawn
+from durable.returns import Again, ChildResult, Completion, Done, LoopResult, ParentResult, Spawn
 from durable.settings import ExecutorSettings
 from durable.sync_client import Client
 from durable.task import SleepingTask, Task
@@ -54,7 +57,9 @@ __all__ = [
     "Child",
     "ChildResult",
     "Client",
+    "Completion",
     "ConfigurationError",
+    "Continue",
     "Done",
     "Durable",
     "DurableError",
@@ -80,6 +85,7 @@ __all__ = [
     "LoopResult",
     "NonRetryable",
     "NotOpen",
+    "OnComplete",
     "ParentResult",
     "PayloadCodec",
     "PayloadTooLarge",
@@ -97,6 +103,7 @@ __all__ = [
     "SleepingTask",
     "Spawn",
     "Status",
+    "StatusReport",
     "StorageError",
     "StorageUnavailable",
     "SyncHandle",

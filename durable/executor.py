@@ -23,6 +23,7 @@ from durable.registry import Registry
 from durable.rooms.beat import BeatRoom
 from durable.rooms.cancel import CancelRoom
 from durable.rooms.claim import ClaimRoom
+from durable.rooms.complete import CompleteRoom
 from durable.rooms.deliver import DeliverRoom
 from durable.rooms.loop import Waker, patiently, repeat
 from durable.rooms.renew import RenewRoom
@@ -41,6 +42,7 @@ _log = logging.getLogger("durable")
 # What shutdown gives to each of its steps beyond the grace, in seconds; less than five in all.
 _CLAIM_LIMIT = 1.0
 _CANCEL_LIMIT = 1.0
+_COMPLETE_LIMIT = 0.4
 _FLUSH_LIMIT = 1.5
 _DELIVER_LIMIT = 0.6
 _WITHDRAW_LIMIT = 0.3
@@ -102,9 +104,12 @@ class Executor:
             clock=self._clock,
             telemetry=self._telemetry,
             emitter=live.emitter,
-            settle=self._settle.put,
+            settle=self._end_turn,
             drop=self._drop,
             ended=lambda: self._claim.attempt_ended(),  # noqa: PLW0108 - the two rooms know each other; this one is first
+        )
+        self._complete = CompleteRoom(
+            storage=storage, services=services, settle=self._settle, failure=self._run.failure, noted=self._noted
         )
         self._claim = ClaimRoom(
             executor_id=self.id,
@@ -122,7 +127,12 @@ class Executor:
             storage=storage, holdings=self._holdings, clock=self._clock, lease=settings.lease, on_lost=self._on_lost
         )
         self._upkeep = UpkeepRoom(
-            storage=storage, tell=live.bus.tell, on_recovered=self._telemetry.recovered, emitter=live.emitter
+            storage=storage,
+            tell=live.bus.tell,
+            on_recovered=self._telemetry.recovered,
+            emitter=live.emitter,
+            retention=settings.retention,
+            clock=self._clock,
         )
         self._cancel = CancelRoom(
             executor_id=self.id,
@@ -191,6 +201,7 @@ class Executor:
         for attempt in self._claim.take_unstarted():
             self._settle.put(attempt, release(attempt.claimed))
         await self._wait_for_handlers()
+        await self._complete.stop(_COMPLETE_LIMIT)
         await self._within(self._settle.flushed(), _FLUSH_LIMIT)
         await self._stop_delivering()
         await self._within(self._withdraw(), _WITHDRAW_LIMIT)
@@ -246,7 +257,10 @@ class Executor:
             waker.ring()
 
     async def quiet(self) -> None:
-        """Wait until nothing is held here and every loop sleeps, having found nothing more to do."""
+        """Wait until nothing is held here and every loop sleeps, having found nothing more to do.
+
+        An attempt is held until its end is written, so what the complete and the settle room do is waited for as well.
+        """
         while len(self._holdings) or not all(waker.is_asleep for waker in self._wakers):
             await self._holdings.emptied()
             for waker in self._wakers:
@@ -308,6 +322,9 @@ class Executor:
         if attempt.task is None:
             self._holdings.remove(attempt.key)
             self._claim.drop_lost()
+
+    def _end_turn(self, attempt: Attempt, settlement: Settlement) -> None:
+        self._complete.put(attempt, settlement)
 
     def _drop(self, attempt: Attempt) -> None:
         """An attempt that may not write any more: forget it."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from durable.checks import integer
+from durable.completion import OnComplete
 from durable.durations import Duration, aware, seconds
 from durable.errors import ConfigurationError
 from durable.execution import DEFAULT_QUEUE, PRIORITIES
@@ -64,6 +65,8 @@ class ChildOptions(TypedDict, total=False):
     """Instead of the definition's policy; without functions, because it is stored."""
     timeout: Duration | None
     max_deliveries: int
+    on_complete: OnComplete
+    """The task to call once this execution has ended."""
 
 
 class EnqueueOptions(ChildOptions, total=False):
@@ -96,6 +99,8 @@ class Overrides:
     run_at: datetime | None = None
     retry_json: str | None = None
     idempotency_key: str | None = None
+    on_complete: str | None = None
+    """As a record keeps it."""
     connection: Any = field(default=None, repr=False)
 
 
@@ -150,8 +155,17 @@ def checked_overrides(defined: TaskOptions, given: EnqueueOptions | ChildOptions
         run_at=aware(options["run_at"], "run_at") if "run_at" in options else None,
         retry_json=None if retry is None else retry.to_json(),
         idempotency_key=None if key is None else checked_text(key, "idempotency_key"),
+        on_complete=_callback(options.get("on_complete")),
         connection=options.get("connection"),
     )
+
+
+def _callback(given: object) -> str | None:
+    if given is None:
+        return None
+    if not isinstance(given, OnComplete):
+        raise ConfigurationError(f"on_complete is a {type(given).__name__}; give OnComplete(task, …)")
+    return given.to_text()
 
 
 def checked_text(value: object, field_name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from durable.execution import Execution
 from durable.job import Job, JobKey
+from durable.memory.follow import follow
 from durable.notice import Notice
 from durable.storage import ExecutorRow
 
@@ -25,6 +26,7 @@ class Wakeup(NamedTuple):
 
     output: str | None
     error: str | None
+    created_at: datetime
 
 
 class EventStatus(StrEnum):
@@ -109,8 +111,13 @@ class Transaction:
         self.inboxes = Overlay(store.inboxes)
         self.notices = Overlay(store.notices)
         self.deliveries = Overlay(store.deliveries)
+        self.written: dict[str, bool] = {}
+        """Ids of the records written, and whether each had finished before."""
 
     def put(self, record: Execution) -> Execution:
+        if record.id not in self.written:
+            before = self.executions.get(record.id)
+            self.written[record.id] = before is not None and before.is_finished
         self.executions.put(record.id, record)
         return record
 
@@ -153,5 +160,6 @@ class Store:
         with self._lock:
             transaction = Transaction(self)
             result = work(transaction)
+            follow(transaction)
             transaction.commit()
             return result

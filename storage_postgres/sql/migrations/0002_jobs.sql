@@ -42,10 +42,11 @@ create table /*schema*/jobs (
     constraint jobs_ended check ((ended_at is not null) = (status in ('terminated', 'cleared'))),
     constraint jobs_over check (ended_at is null or (turn_id is null and pending_count = 0 and not is_triggered))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.1);
--- fillfactor: no indexed column of a job ever changes, so its versions stay on their page and touch no index.
+-- fillfactor: no indexed column of a live job ever changes, so its versions stay on their page and touch no index.
 
 create unique index jobs_key on /*schema*/jobs (kind, name, key);
 create index jobs_unusual on /*schema*/jobs (kind, name, key) where status <> 'active';
+create index jobs_ended on /*schema*/jobs (ended_at) where ended_at is not null;
 
 create table /*schema*/inbox (
     job_id uuid not null,
@@ -117,7 +118,7 @@ as $$
 #variable_conflict use_column
 declare
     at timestamptz := /*schema*/clock_now();
-    made uuid[];
+    made uuid[] := '{}';
     j /*schema*/jobs;
     known bigint;
     turn_due timestamptz;
@@ -125,29 +126,39 @@ declare
     wanted timestamptz;
     is_untried boolean;
 begin
-    with wanted_jobs as (
-        select distinct on (i.kind, i.name, i.key) i.kind, i.name, i.key, i.job_id, i.version
-        from unnest(_kind, _name, _key, _job_id, _version) as i (kind, name, key, job_id, version)
-        order by i.kind, i.name, i.key
-    ),
-    inserted as (
-        insert into /*schema*/jobs (id, kind, name, key, state_version, created_at, updated_at)
-        select w.job_id, w.kind, w.name, w.key, w.version, at, at
-        from wanted_jobs as w
-        order by w.kind, w.name, w.key
-        on conflict do nothing
-        returning id
-    )
-    select coalesce(array_agg(inserted.id), '{}') into made from inserted;
+    -- Again, where a job that had ended was deleted between the two statements.
+    loop
+        with wanted_jobs as (
+            select distinct on (i.kind, i.name, i.key) i.kind, i.name, i.key, i.job_id, i.version
+            from unnest(_kind, _name, _key, _job_id, _version) as i (kind, name, key, job_id, version)
+            order by i.kind, i.name, i.key
+        ),
+        inserted as (
+            insert into /*schema*/jobs (id, kind, name, key, state_version, created_at, updated_at)
+            select w.job_id, w.kind, w.name, w.key, w.version, at, at
+            from wanted_jobs as w
+            order by w.kind, w.name, w.key
+            on conflict do nothing
+            returning id
+        )
+        select made || coalesce(array_agg(inserted.id), '{}') into made from inserted;
 
-    perform 1
-    from /*schema*/jobs as e
-    where e.id = any(array(
-        select x.id
-        from unnest(_kind, _name, _key) as i (kind, name, key)
-            join /*schema*/jobs as x on x.kind = i.kind and x.name = i.name and x.key = i.key))
-    order by e.id
-    for no key update;
+        perform 1
+        from /*schema*/jobs as e
+        where e.id = any(array(
+            select x.id
+            from unnest(_kind, _name, _key) as i (kind, name, key)
+                join /*schema*/jobs as x on x.kind = i.kind and x.name = i.name and x.key = i.key))
+        order by e.id
+        for no key update;
+
+        exit when not exists (
+            select 1
+            from unnest(_kind, _name, _key) as i (kind, name, key)
+                left join /*schema*/jobs as x on x.kind = i.kind and x.name = i.name and x.key = i.key
+            where x.id is null
+        );
+    end loop;
 
     for place in 1 .. cardinality(_key) loop
         select * into strict j
