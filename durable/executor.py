@@ -74,8 +74,7 @@ class Executor:
         self._build(ids)
 
     def _build(self, ids: IdSource) -> None:
-        storage, settings, live = self._live.storage, self._settings, self._live
-        claim_waker, upkeep_waker, cancel_waker = self._wakers
+        storage, live = self._live.storage, self._live
         self._settle = SettleRoom(
             storage=storage,
             holdings=self._holdings,
@@ -111,6 +110,12 @@ class Executor:
         self._complete = CompleteRoom(
             storage=storage, services=services, settle=self._settle, failure=self._run.failure, noted=self._noted
         )
+        self._build_loops()
+
+    def _build_loops(self) -> None:
+        """What finds work, and what keeps it: these use the rooms that run and settle."""
+        storage, settings, live = self._live.storage, self._settings, self._live
+        claim_waker, self._upkeep_waker, self._cancel_waker = self._wakers
         self._claim = ClaimRoom(
             executor_id=self.id,
             storage=storage,
@@ -138,11 +143,9 @@ class Executor:
             executor_id=self.id,
             storage=storage,
             holdings=self._holdings,
-            waker=cancel_waker,
+            waker=self._cancel_waker,
             on_cancelled=self._on_cancelled,
         )
-        self._upkeep_waker = upkeep_waker
-        self._cancel_waker = cancel_waker
 
     # --- life ----------------------------------------------------------------------------------------------
 
