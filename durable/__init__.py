@@ -3,11 +3,13 @@
 from durable.app import Durable
 from durable.child import Child
 from durable.codec import Limits, PayloadCodec
+from durable.completion import OnComplete
 from durable.context import TaskContext
 from durable.durations import Duration
 from durable.errors import (
     AlreadyRegistered,
     ConfigurationError,
+    Continue,
     DurableError,
     EmbeddedError,
     ErrorInfo,
@@ -38,6 +40,7 @@ from durable.errors import (
 from durable.events import EventName, Events, LifecycleEvent
 from durable.execution import CancelResult, Execution, Status, WakeResult
 from durable.executor import Executor
+from durable.explain import StatusReport
 from durable.handle import Handle, SyncHandle
 from durable.jobs.schedule import Schedule, cron, every
 from durable.pool import Pool, SyncPool
@@ -45,7 +48,7 @@ from durable.pool_options import Rate
 from durable.pool_rows import PoolConfig
 from durable.registry import Registry
 from durable.retry import Retry, constant, exponential, linear
-from durable.returns import Again, ChildResult, Done, LoopResult, ParentResult, Spawn
+from durable.returns import Again, ChildResult, Completion, Done, LoopResult, ParentResult, Spawn
 from durable.settings import ExecutorSettings
 from durable.sync_client import Client
 from durable.task import SleepingTask, Task
@@ -57,7 +60,9 @@ __all__ = [
     "Child",
     "ChildResult",
     "Client",
+    "Completion",
     "ConfigurationError",
+    "Continue",
     "Done",
     "Durable",
     "DurableError",
@@ -83,6 +88,7 @@ __all__ = [
     "LoopResult",
     "NonRetryable",
     "NotOpen",
+    "OnComplete",
     "ParentResult",
     "PayloadCodec",
     "PayloadTooLarge",
@@ -103,6 +109,7 @@ __all__ = [
     "SleepingTask",
     "Spawn",
     "Status",
+    "StatusReport",
     "StorageError",
     "StorageUnavailable",
     "SyncHandle",

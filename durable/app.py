@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from random import Random
 from typing import Any, TypeVar, Unpack
 
@@ -13,22 +14,23 @@ from durable.child import Child
 from durable.child_results import child_result, reader
 from durable.clock import Clock, SystemClock
 from durable.codec import Codec, Limits, PayloadCodec
-from durable.durations import Duration, seconds
+from durable.durations import Duration, aware, seconds
 from durable.errors import ConfigurationError, ExecutionNotFound, NotOpen
 from durable.events import Emitter, Events, Fact
 from durable.execution import CancelResult, Execution, FinishedExecution, NewExecution, WakeResult
 from durable.executor import Executor
-from durable.handle import Handle, first_end, only, wait_limit
-from durable.ids import IdSource, parse_id
+from durable.explain import StatusReport, report
+from durable.handle import Handle, WhenRunning, first_end, may_finish, only, wait_limit
+from durable.ids import IdSource, known_id, parse_id
 from durable.jobs.listing import Jobs
-from durable.live import Live
+from durable.live import CancelFilter, Live
 from durable.notice import NewNotice
 from durable.pool_rows import PoolConfig
 from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.running import refuse_own_end
 from durable.script import Script
-from durable.settings import ExecutorOptions, ExecutorSettings
+from durable.settings import ExecutorOptions, ExecutorSettings, checked_name
 from durable.storage import Storage, open_storage
 from durable.sync_client import Client
 from durable.task import Task
@@ -230,9 +232,49 @@ class Durable(Registry):
         (future,) = self.live.waiters.futures([execution_id])
         return await first_end(future, execution_id, timeout)
 
-    async def cancel(self, execution_id: str, *, reason: str = "cancelled by a client") -> CancelResult:
-        """See Handle.cancel."""
-        (result,) = await self.live.cancel([parse_id(execution_id)], reason=reason)
+    async def status(self, execution_id: str) -> StatusReport:
+        """How an execution stands, in data and in words; one that is not there is reported as that."""
+        (found,) = await self.status_many([execution_id])
+        return found
+
+    async def status_many(self, execution_ids: Sequence[str]) -> list[StatusReport]:
+        """How executions stand, in the order of the ids; those that are not there are reported as that."""
+        self.live.check()
+        ids = [known_id(execution_id) for execution_id in execution_ids]
+        storage = self.live.storage
+        found = iter(await storage.get([id_ for id_ in ids if id_ is not None]))
+        now = await storage.now()
+        return [
+            report(given, None if id_ is None else next(found), now)
+            for given, id_ in zip(execution_ids, ids, strict=True)
+        ]
+
+    async def cancel_all(
+        self,
+        *,
+        queue: str | None = None,
+        task: Task[..., Any] | None = None,
+        before: datetime | None = None,
+        reason: str = "cancelled by a client",
+        running: WhenRunning = "stop",
+    ) -> int:
+        """Cancel everything unfinished that was created before a time, of a queue or a task; gives how many that were.
+
+        `before` is aware; None means now by the database's clock, so what is enqueued from then on is left alone. A
+        batch is a transaction, in no particular order. `running` is that of Handle.cancel; those asked to end count.
+        """
+        where = CancelFilter(
+            None if queue is None else checked_name(queue, "queue"),
+            None if task is None else task.name,
+            None if before is None else aware(before, "before"),
+        )
+        return await self.live.cancel_all(where, reason=reason, may_finish=may_finish(running))
+
+    async def cancel(
+        self, execution_id: str, *, reason: str = "cancelled by a client", running: WhenRunning = "stop"
+    ) -> CancelResult:
+        """See Handle.cancel; raises ExecutionNotFound."""
+        (result,) = await self.live.cancel([parse_id(execution_id)], reason=reason, may_finish=may_finish(running))
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)
         return result

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 from durable.execution import Claimed, Settlement
 
@@ -42,10 +43,12 @@ class Attempt:
         "cancel_signal",
         "claimed",
         "close",
+        "connection",
         "deadline",
         "exhausted",
         "is_lost",
         "is_over",
+        "joined",
         "renewed_at",
         "started_at",
         "stop_reason",
@@ -75,6 +78,10 @@ class Attempt:
         """Its end was handed over or given up: what its handler still does is nobody's any more."""
         self.stop_reason: str | None = None
         """Why the handler was cancelled: timed_out, lost, cancelled or shutdown; None while nobody did."""
+        self.joined: Callable[[], Awaitable[str]] | None = None
+        """What is yet to run in the transaction that ends the execution; gives its output."""
+        self.connection: Any = None
+        """That of the transaction, while it runs."""
 
     @property
     def key(self) -> tuple[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from durable.attempts import Attempt, Signal
-from durable.errors import ErrorInfo, LeaseLost
+from durable.errors import ConfigurationError, ErrorInfo, LeaseLost
 
 __all__ = ["Beats", "TaskContext"]
 
@@ -81,8 +81,19 @@ class TaskContext:
 
     @property
     def iteration(self) -> int:
-        """The turns this loop has taken before this one."""
+        """The turns that this loop, or this task that continues, has taken before this one."""
         return self._attempt.claimed.iteration
+
+    @property
+    def connection(self) -> Any:
+        """The psycopg AsyncConnection of the transaction that ends the execution; not to be committed by you.
+
+        Only in a callback with `mode="transaction"`; raises ConfigurationError elsewhere. `enqueue(…, connection=…)`
+        joins it.
+        """
+        if self._attempt.connection is None:
+            raise ConfigurationError('there is a connection only in a callback of OnComplete(…, mode="transaction")')
+        return self._attempt.connection
 
     def check(self) -> None:
         """Raise LeaseLost if this attempt has lost the right to write. Asks nobody; cheap."""

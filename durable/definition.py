@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args, get_origin
 
+from durable.callbacks import CallbackInput
 from durable.codec import Codec, Shape, Signature
 from durable.errors import ConfigurationError, ErrorInfo
 from durable.execution import FinishedExecution, Kind, NewExecution, Status
 from durable.options import Overrides, TaskOptions, checked_text
-from durable.returns import Again, Done, LoopResult, ParentResult, Spawn, end_error
+from durable.returns import Again, Completion, Done, LoopResult, ParentResult, Spawn, end_error
 
 __all__ = ["Definition", "JobSpec", "LoopSpec", "ParentSpec", "SequenceSpec", "new_execution"]
 
@@ -133,6 +134,40 @@ class Definition:
             raise end_error(self.name, end.id, end.status, self.load_error(end.error))
         return self.result.load(end.output or "null", "result")
 
+    @cached_property
+    def _completion(self) -> tuple[Shape[Any], Shape[Any]]:
+        """The shapes of the output and of the context that a callback's function takes; Any where it does not say."""
+        annotation = _first_annotation(self.function, skip=1 if self.wants_context else 0)
+        given = get_args(annotation) if get_origin(annotation) is Completion else (Any, Any)
+        output, context = (self.codec.value(each, f"Completion of task {self.name!r}") for each in given)
+        return output, context
+
+    def dump_context(self, context: Any, *, is_within: bool) -> str | None:
+        """The stored context of a callback by this function; raises ConfigurationError if it cannot be one."""
+        if self.kind != Kind.TASK or len(self.parameter_names) != 1 + self.wants_context:
+            raise ConfigurationError(f"{self.name!r} cannot be called back: it must be a task of one Completion")
+        if is_within and not (self.is_async and self.wants_context):
+            raise ConfigurationError(
+                f"{self.name!r} cannot run in a transaction: it must be async and take a TaskContext for its connection"
+            )
+        if is_within and self.options.delay:
+            raise ConfigurationError(f"{self.name!r} has a delay, so it cannot run in the transaction of an end")
+        return None if context is None else self._completion[1].dump(context, "context")
+
+    def completion(self, given: CallbackInput) -> Completion[Any, Any]:
+        """The argument of a callback; raises SerializationError where the function's annotation does not fit."""
+        output, context = self._completion
+        is_completed = given.status == Status.COMPLETED
+        return Completion(
+            given.execution_id,
+            given.task_name,
+            given.status,
+            None if given.context is None else context.load(given.context, "context"),
+            output.load(given.output or "null", "output") if is_completed else None,
+            None if is_completed else self.load_error(given.error),
+            given.reason,
+        )
+
     def load_error(self, text: str | None) -> ErrorInfo | None:
         return None if text is None else self.codec.load_error(text)
 
@@ -166,6 +201,7 @@ def new_execution(definition: Definition, stored_input: str, overrides: Override
         run_at=overrides.run_at,
         is_pooled=options.is_pooled,
         serial_key=overrides.serial_key,
+        on_complete=overrides.on_complete,
     )
 
 
@@ -176,6 +212,17 @@ def annotated_return(function: Callable[..., Any]) -> Any:
     except Exception as error:  # an annotation as text is code, and may fail in any way
         name = getattr(function, "__qualname__", repr(function))
         raise ConfigurationError(f"the return annotation of {name} cannot be resolved: {error}") from None
+
+
+def _first_annotation(function: Callable[..., Any], *, skip: int) -> Any:
+    """The annotation of a parameter, resolved; Any where there is none."""
+    names = list(inspect.signature(function).parameters)[skip:]
+    try:
+        hints = typing.get_type_hints(inspect.unwrap(function))
+    except Exception as error:  # an annotation as text is code, and may fail in any way
+        name = getattr(function, "__qualname__", repr(function))
+        raise ConfigurationError(f"the annotations of {name} cannot be resolved: {error}") from None
+    return hints.get(names[0], Any) if names else Any
 
 
 def returned(function: Callable[..., Any], wrapper: type[Any]) -> Any:

@@ -27,7 +27,7 @@ DurableError
 │   └── PermissionDenied
 └── EmbeddedError                 the embedded Postgres could not be found, made or started
 
-LeaseLost derives from BaseException: user code that catches Exception must not swallow it.
+LeaseLost and Continue derive from BaseException: user code that catches Exception must not swallow them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from typing import Any
 __all__ = [
     "AlreadyRegistered",
     "ConfigurationError",
+    "Continue",
     "DeliveryFailed",
     "DurableError",
     "EmbeddedError",
@@ -262,6 +263,20 @@ class PermissionDenied(StorageError):
 
 class EmbeddedError(DurableError):
     """The embedded Postgres could not be found, made or started."""
+
+
+class Continue(BaseException):
+    """Raised by a task: run me again at once with other arguments. Made by `task.continue_with(…)`.
+
+    It is a BaseException so that `except Exception` in user code does not swallow it.
+    """
+
+    def __init__(self, task: str, stored_input: str) -> None:
+        self.task = task
+        self.stored_input = stored_input
+        super().__init__(
+            f"task {task!r} goes on with other arguments; only a plain task may, with arguments of its own"
+        )
 
 
 class LeaseLost(BaseException):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from durable.job import JobCommit
@@ -32,6 +32,7 @@ __all__ = [
     "NewExecution",
     "Phase",
     "Recovered",
+    "Retired",
     "Settled",
     "Settlement",
     "Status",
@@ -54,6 +55,8 @@ class Kind(StrEnum):
     SLEEPING = "sleeping"
     TURN = "turn"
     """One turn of a keyed job, whose id is the root id. Ended by its own commit or with the job, and by nobody else."""
+    CALLBACK = "callback"
+    """Runs because another execution has ended; its input says which, and how."""
 
 
 class Status(StrEnum):
@@ -130,11 +133,12 @@ class Execution(NamedTuple):
     deliveries: int
     """Claims since the last accepted end of a turn; a released one does not count."""
     iteration: int
-    """Turns a loop has taken, or children a sequence has started."""
+    """Turns that a loop, or a task that continues, has taken; children that a sequence has started."""
     executor_id: str | None
     output: str | None
     run_output: str | None
-    """What a parent returned beside its children; kept until it is finalized."""
+    """What a parent returned beside its children, kept until it is finalized; or what a task that continues goes on
+    with."""
     error: str | None
     """The last error as JSON; kept over retries as the previous error."""
     reason: str | None
@@ -162,7 +166,9 @@ class Execution(NamedTuple):
     serial_key: str | None
     """Within its pool, executions of one key run in order and within the limit per key; None: of no key."""
     on_complete: str | None
-    """What to do when it has ended, as JSON; None: nothing."""
+    """What to do when it has ended, as JSON (see durable.callbacks); None: nothing."""
+    cancel_requested: str | None
+    """Cancelled while it ran, and allowed to finish: the error it ends with instead of becoming ready or waiting."""
 
     @property
     def is_finished(self) -> bool:
@@ -239,6 +245,7 @@ class Claimed(NamedTuple):
     """Seconds since creation, by the storage's clock; for max_duration."""
     children_count: int = 0
     """Children started so far, the finalize execution apart."""
+    on_complete: str | None = None
 
 
 class Settlement(NamedTuple):
@@ -269,7 +276,8 @@ class Settled(NamedTuple):
     accepted: frozenset[str]
     """Ids whose settlement was written; the rest had lost their lease and changed nothing."""
     ready_queues: frozenset[str]
-    """Queues in which something became claimable at once: children, resumed parents, retries without delay."""
+    """Queues in which something became claimable at once: children, resumed parents, retries without delay. Of
+    callbacks only where the caller does not know of them: after wake-ups and deadlines."""
     busy: frozenset[str] = frozenset()
     """Ids of turns that were not tried, because somebody holds the row of their job, or of one they send to."""
 
@@ -313,7 +321,37 @@ class CancelResult(NamedTuple):
     status_before: Status | None
     """None: there is no such execution."""
     is_cancelled: bool
-    """This call cancelled it; False for one that had already finished."""
+    """This call cancelled it; False for one that had already finished, or that is allowed to finish."""
+    is_requested: bool = False
+    """This call asked a running one to end after its attempt; False where that was asked before."""
+    is_turn: bool = False
+    """A turn of a keyed job, which ends with its job: nothing was done."""
+
+    @property
+    def outcome(
+        self,
+    ) -> Literal["cancelled", "requested", "already_requested", "already_finished", "not_found", "turn_of_job"]:
+        """The same in one word."""
+        if self.status_before is None:
+            return "not_found"
+        if self.is_cancelled:
+            return "cancelled"
+        if self.is_requested:
+            return "requested"
+        if self.status_before in FINISHED:
+            return "already_finished"
+        return "turn_of_job" if self.is_turn else "already_requested"
+
+
+class Retired(NamedTuple):
+    """What one page of retention did."""
+
+    deleted: int
+    """Executions deleted, whole trees together."""
+    last_id: str | None
+    """Where the next page begins; None: this was the last."""
+    deleted_jobs: int = 0
+    """Ended jobs deleted, with what was left of their inboxes."""
 
 
 class WakeResult(NamedTuple):

@@ -23,6 +23,7 @@ from durable.registry import Registry
 from durable.rooms.beat import BeatRoom
 from durable.rooms.cancel import CancelRoom
 from durable.rooms.claim import ClaimRoom
+from durable.rooms.complete import CompleteRoom
 from durable.rooms.deliver import DeliverRoom
 from durable.rooms.loop import Waker, patiently, repeat
 from durable.rooms.renew import RenewRoom
@@ -42,6 +43,7 @@ _log = logging.getLogger("durable")
 # What shutdown gives to each of its steps beyond the grace, in seconds; less than five in all.
 _CLAIM_LIMIT = 1.0
 _CANCEL_LIMIT = 1.0
+_COMPLETE_LIMIT = 0.4
 _FLUSH_LIMIT = 1.5
 _DELIVER_LIMIT = 0.6
 _WITHDRAW_LIMIT = 0.3
@@ -74,8 +76,7 @@ class Executor:
         self._build(ids)
 
     def _build(self, ids: IdSource) -> None:
-        storage, settings, live = self._live.storage, self._settings, self._live
-        claim_waker, upkeep_waker, cancel_waker = self._wakers
+        storage, live = self._live.storage, self._live
         self._settle = SettleRoom(
             storage=storage,
             holdings=self._holdings,
@@ -88,16 +89,26 @@ class Executor:
             executor_id=self.id, storage=storage, emitter=live.emitter, clock=self._clock, random=live.random
         )
         self._beat = BeatRoom(storage=storage, codec=self._registry.codec)
+        services = self._services(ids)
         self._run = RunRoom(
-            services=self._services(ids),
+            services=services,
             random=live.random,
             clock=self._clock,
             telemetry=self._telemetry,
             emitter=live.emitter,
-            settle=self._settle.put,
+            settle=self._end_turn,
             drop=self._drop,
             ended=lambda: self._claim.attempt_ended(),  # noqa: PLW0108 - the two rooms know each other; this one is first
         )
+        self._complete = CompleteRoom(
+            storage=storage, services=services, settle=self._settle, failure=self._run.failure, noted=self._noted
+        )
+        self._build_loops()
+
+    def _build_loops(self) -> None:
+        """What finds work, and what keeps it: these use the rooms that run and settle."""
+        storage, settings, live = self._live.storage, self._settings, self._live
+        claim_waker, self._upkeep_waker, self._cancel_waker = self._wakers
         self._claim = ClaimRoom(
             executor_id=self.id,
             storage=storage,
@@ -115,17 +126,20 @@ class Executor:
             storage=storage, holdings=self._holdings, clock=self._clock, lease=settings.lease, on_lost=self._on_lost
         )
         self._upkeep = UpkeepRoom(
-            storage=storage, tell=live.bus.tell, on_recovered=self._telemetry.recovered, emitter=live.emitter
+            storage=storage,
+            tell=live.bus.tell,
+            on_recovered=self._telemetry.recovered,
+            emitter=live.emitter,
+            retention=settings.retention,
+            clock=self._clock,
         )
         self._cancel = CancelRoom(
             executor_id=self.id,
             storage=storage,
             holdings=self._holdings,
-            waker=cancel_waker,
+            waker=self._cancel_waker,
             on_cancelled=self._on_cancelled,
         )
-        self._upkeep_waker = upkeep_waker
-        self._cancel_waker = cancel_waker
 
     def _services(self, ids: IdSource) -> Services:
         return Services(
@@ -198,6 +212,7 @@ class Executor:
         for attempt in self._claim.take_unstarted():
             self._settle.put(attempt, release(attempt.claimed))
         await self._wait_for_handlers()
+        await self._complete.stop(_COMPLETE_LIMIT)
         await self._within(self._settle.flushed(), _FLUSH_LIMIT)
         await self._stop_delivering()
         await self._within(self._withdraw(), _WITHDRAW_LIMIT)
@@ -253,7 +268,10 @@ class Executor:
             waker.ring()
 
     async def quiet(self) -> None:
-        """Wait until nothing is held here and every loop sleeps, having found nothing more to do."""
+        """Wait until nothing is held here and every loop sleeps, having found nothing more to do.
+
+        An attempt is held until its end is written, so what the complete and the settle room do is waited for as well.
+        """
         while len(self._holdings) or not all(waker.is_asleep for waker in self._wakers):
             await self._holdings.emptied()
             for waker in self._wakers:
@@ -323,6 +341,9 @@ class Executor:
         if attempt.task is None:
             self._holdings.remove(attempt.key)
             self._claim.drop_lost()
+
+    def _end_turn(self, attempt: Attempt, settlement: Settlement) -> None:
+        self._complete.put(attempt, settlement)
 
     def _drop(self, attempt: Attempt) -> None:
         """An attempt that may not write any more: forget it."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from durable.durations import Duration, seconds
-from durable.errors import ExecutionNotFound, ResultTimeout
+from durable.errors import ConfigurationError, ExecutionNotFound, ResultTimeout
 from durable.execution import CancelResult, Execution, FinishedExecution, Status
 from durable.returns import ChildResult
 
-__all__ = ["BlockingClient", "Handle", "HandleClient", "SyncHandle", "first_end", "only"]
+__all__ = ["BlockingClient", "Handle", "HandleClient", "SyncHandle", "WhenRunning", "first_end", "may_finish", "only"]
 
 R = TypeVar("R")
+WhenRunning = Literal["stop", "finish"]
 
 
 class HandleClient(Protocol):
@@ -23,7 +24,7 @@ class HandleClient(Protocol):
 
     async def end(self, execution_id: str, timeout: float | None) -> FinishedExecution: ...
 
-    async def cancel(self, execution_id: str, *, reason: str) -> CancelResult: ...
+    async def cancel(self, execution_id: str, *, reason: str, running: WhenRunning) -> CancelResult: ...
 
     async def children(self, execution_id: str) -> list[ChildResult[Any]]: ...
 
@@ -35,7 +36,7 @@ class BlockingClient(Protocol):
 
     def end(self, execution_id: str, timeout: float | None) -> FinishedExecution: ...
 
-    def cancel(self, execution_id: str, *, reason: str) -> CancelResult: ...
+    def cancel(self, execution_id: str, *, reason: str, running: WhenRunning) -> CancelResult: ...
 
     def children(self, execution_id: str) -> list[ChildResult[Any]]: ...
 
@@ -66,7 +67,7 @@ class Handle(Generic[R]):
         return self._read(end)
 
     async def status(self) -> Status:
-        """The status as stored now; raises ExecutionNotFound."""
+        """The status as stored now, in one word; raises ExecutionNotFound. `app.status` says more."""
         return (await self._client.execution(self.execution_id)).status
 
     async def execution(self) -> Execution:
@@ -77,13 +78,14 @@ class Handle(Generic[R]):
         """The children in order, finished or not; the finalize execution is not among them."""
         return await self._client.children(self.execution_id)
 
-    async def cancel(self, *, reason: str = "cancelled by a client") -> CancelResult:
-        """End the execution and what runs below it, unless it has finished; the result says which it was.
+    async def cancel(self, *, reason: str = "cancelled by a client", running: WhenRunning = "stop") -> CancelResult:
+        """End the execution and what runs below it, unless it has finished; `outcome` of the result says which it was.
 
-        A queued one is cancelled at once. The coroutine of a running one is cancelled and its thread told; what it
-        still returns is refused.
+        A queued one, also between two attempts, is cancelled at once. With `running="stop"` the coroutine of a running
+        one is cancelled and its thread told; what it still returns is refused. With `running="finish"` its attempt
+        goes on, and counts if it ends the execution; if it would be run again, it is cancelled instead.
         """
-        return await self._client.cancel(self.execution_id, reason=reason)
+        return await self._client.cancel(self.execution_id, reason=reason, running=running)
 
 
 class SyncHandle(Generic[R]):
@@ -115,9 +117,16 @@ class SyncHandle(Generic[R]):
     def children(self) -> list[ChildResult[Any]]:
         return self._client.children(self.execution_id)
 
-    def cancel(self, *, reason: str = "cancelled by a client") -> CancelResult:
+    def cancel(self, *, reason: str = "cancelled by a client", running: WhenRunning = "stop") -> CancelResult:
         """See Handle.cancel."""
-        return self._client.cancel(self.execution_id, reason=reason)
+        return self._client.cancel(self.execution_id, reason=reason, running=running)
+
+
+def may_finish(running: str) -> bool:
+    """What `running` says; raises ConfigurationError for another word."""
+    if running not in ("stop", "finish"):
+        raise ConfigurationError(f"running must be 'stop' or 'finish', not {running!r}")
+    return running == "finish"
 
 
 def wait_limit(timeout: Duration | None) -> float | None:

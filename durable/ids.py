@@ -19,7 +19,7 @@ from typing import Final
 
 from durable.errors import ExecutionNotFound
 
-__all__ = ["IdSource", "parse_id"]
+__all__ = ["IdSource", "known_id", "parse_id"]
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _SERIAL_LIMIT: Final = 1 << 48
@@ -91,6 +91,14 @@ def _call_in_forked_child(method: weakref.WeakMethod[Callable[[], None]]) -> Non
             living()
 
     os.register_at_fork(after_in_child=call)
+
+
+def known_id(value: object) -> str | None:
+    """As parse_id, with None for what is no UUID: for a look at many ids, of which some may be unknown."""
+    try:
+        return parse_id(value)
+    except ExecutionNotFound:
+        return None
 
 
 def parse_id(value: object) -> str:

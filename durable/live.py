@@ -6,12 +6,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from durable.appends import Appends
 from durable.bus import Bus
-from durable.errors import IdempotencyConflict, NotOpen, SleepingIdConflict
+from durable.callbacks import wants_transaction
+from durable.errors import ConfigurationError, IdempotencyConflict, NotOpen, SleepingIdConflict
 from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, NewExecution, WakeResult
 from durable.group_commit import GroupCommit
@@ -24,13 +26,24 @@ from durable.script import Append, Ask, EndOf, Script, Tell
 from durable.storage import Hint, Operation, Storage
 from durable.waiters import Waiters
 
-__all__ = ["Live", "report_differences", "settled_ids"]
+__all__ = ["CANCEL_BATCH", "CancelFilter", "Live", "refuse_within", "report_differences", "settled_ids"]
 
 T = TypeVar("T")
 _log = logging.getLogger("durable")
 _MOST_LEVELS = 200
 _PATIENCE = 30.0
 """Seconds a client call waits for a storage that cannot serve, before it raises StorageUnavailable."""
+
+
+CANCEL_BATCH = 1000
+
+
+class CancelFilter(NamedTuple):
+    """What `cancel_all` cancels; None leaves a field open, and `before` None means the storage's now."""
+
+    queue: str | None = None
+    task_name: str | None = None
+    before: datetime | None = None
 
 
 class Live:
@@ -58,6 +71,7 @@ class Live:
     async def enqueue(self, new: NewExecution, connection: Any = None) -> Enqueued:
         """Store one execution; durable when it returns. Raises IdempotencyConflict or SleepingIdConflict."""
         self.check()
+        refuse_within(self.storage, [new])
         if connection is not None:
             (done,) = await self._enqueue_on(connection, [new])
         else:
@@ -68,6 +82,7 @@ class Live:
     async def enqueue_many(self, rows: Sequence[NewExecution], connection: Any = None) -> list[Enqueued]:
         """Store all or none; a conflict of one is raised and nothing is stored."""
         self.check()
+        refuse_within(self.storage, rows)
         if connection is not None:
             done = await self._enqueue_on(connection, rows)
         else:
@@ -78,15 +93,39 @@ class Live:
         settled_ids(rows, done)
         return done
 
-    async def cancel(self, ids: Sequence[str], *, reason: str) -> list[CancelResult]:
+    async def cancel(self, ids: Sequence[str], *, reason: str, may_finish: bool = False) -> list[CancelResult]:
         """Cancel, and close the trees below, a transaction for each level; what is left any executor closes."""
         self.check()
-        results = await self._patiently(self.storage.cancel(ids, reason=reason, note=self.emitter.note), "cancelling")
+        results = await self._patiently(
+            self.storage.cancel(ids, reason=reason, may_finish=may_finish, note=self.emitter.note), "cancelling"
+        )
+        await self._after_cancel(results)
+        return results
+
+    async def cancel_all(self, where: CancelFilter, *, reason: str, may_finish: bool) -> int:
+        """Cancel what was created before a time, a batch at a time; gives how many were cancelled or asked to end."""
+        self.check()
+        given = where.before
+        before = await self._patiently(self.storage.now(), "reading the clock") if given is None else given
+        count = 0
+        while True:
+            batch = await self._patiently(
+                self.storage.cancel_all(
+                    before=before, queue=where.queue, task_name=where.task_name, limit=CANCEL_BATCH, reason=reason,
+                    may_finish=may_finish, note=self.emitter.note,
+                ),
+                "cancelling",
+            )  # fmt: skip
+            if not batch:
+                return count
+            count += sum(result.is_cancelled or result.is_requested for result in batch)
+            await self._after_cancel(batch)
+
+    async def _after_cancel(self, results: Sequence[CancelResult]) -> None:
         if any(result.is_cancelled for result in results):
             await close_levels(self.storage, note=self.emitter.note, rounds=_MOST_LEVELS)
             # A cancelled last child makes its parent ready, whatever queue that is in.
             self.bus.tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""), *self.emitter.hints)
-        return results
 
     async def wake(self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> WakeResult:
         """End a sleeping task; its parent goes on at once if this was the last child."""
@@ -185,6 +224,17 @@ def report_differences(declared: Sequence[PoolConfig], stored: Sequence[PoolConf
     for wanted, found in zip(declared, stored, strict=True):
         if found != wanted:
             _log.info("pool %s goes by its stored configuration, not by its declaration: %s", found.name, found)
+
+
+def refuse_within(storage: Storage, rows: Sequence[NewExecution]) -> None:
+    """Raise ConfigurationError for a callback in the transaction of the end, where there is none to run it in."""
+    if storage.has_transactions:
+        return
+    for row in rows:
+        if row.on_complete is not None and wants_transaction(row.on_complete):
+            raise ConfigurationError(
+                f'OnComplete(…, mode="transaction") of task {row.task_name!r} needs a storage with transactions'
+            )
 
 
 def settled_ids(rows: Sequence[NewExecution], done: Sequence[Enqueued]) -> list[str]:

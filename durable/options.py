@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from durable.checks import integer
+from durable.completion import OnComplete
 from durable.durations import Duration, aware, seconds
 from durable.errors import ConfigurationError
 from durable.execution import DEFAULT_QUEUE, PRIORITIES
@@ -72,6 +73,8 @@ class ChildOptions(TypedDict, total=False):
     """Instead of the definition's policy; without functions, because it is stored."""
     timeout: Duration | None
     max_deliveries: int
+    on_complete: OnComplete
+    """The task to call once this execution has ended."""
 
 
 class EnqueueOptions(ChildOptions, total=False):
@@ -107,6 +110,8 @@ class Overrides:
     retry_json: str | None = None
     idempotency_key: str | None = None
     serial_key: str | None = None
+    on_complete: str | None = None
+    """As a record keeps it."""
     connection: Any = field(default=None, repr=False)
 
 
@@ -169,6 +174,7 @@ def checked_overrides(defined: TaskOptions, given: EnqueueOptions | ChildOptions
         retry_json=None if retry is None else retry.to_json(),
         idempotency_key=None if key is None else checked_text(key, "idempotency_key"),
         serial_key=_serial_key(options.get("serial_key"), is_pooled=is_pooled),
+        on_complete=_callback(options.get("on_complete")),
         connection=options.get("connection"),
     )
 
@@ -189,6 +195,14 @@ def _serial_key(key: object, *, is_pooled: bool) -> str | None:
     if not is_pooled:
         raise ConfigurationError("serial_key needs a pool: declare the task with pool.task, or give pool= as well")
     return checked_text(key, "serial_key")
+
+
+def _callback(given: object) -> str | None:
+    if given is None:
+        return None
+    if not isinstance(given, OnComplete):
+        raise ConfigurationError(f"on_complete is a {type(given).__name__}; give OnComplete(task, …)")
+    return given.to_text()
 
 
 def checked_text(value: object, field_name: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from durable.execution import NewExecution
 from durable.job import JobCommit
 
-__all__ = ["Completed", "FinalizeSpawned", "JobTurned", "Outcome", "Repeated", "Spawned"]
+__all__ = ["Completed", "Continued", "FinalizeSpawned", "JobTurned", "Joined", "Outcome", "Repeated", "Spawned"]
 
 
 class Completed(NamedTuple):
@@ -21,6 +22,18 @@ class Repeated(NamedTuple):
 
     delay: float
     """Seconds from the write of this turn."""
+
+
+class Continued(NamedTuple):
+    """The task takes another turn with another input."""
+
+    stored_input: str
+
+
+class Joined(NamedTuple):
+    """The execution completes with what `call` returns, in one transaction with what it writes."""
+
+    call: Callable[[], Awaitable[str]]
 
 
 class Spawned(NamedTuple):
@@ -42,5 +55,5 @@ class JobTurned(NamedTuple):
     commit: JobCommit
 
 
-Outcome = Completed | Repeated | Spawned | FinalizeSpawned | JobTurned
+Outcome = Completed | Continued | FinalizeSpawned | JobTurned | Joined | Repeated | Spawned
 """A turn that raises instead has failed; the retry policy then decides."""

@@ -1,4 +1,4 @@
-"""What the functions of parents and loops return, and what finalize and the waiters of a tree are given."""
+"""What the functions of parents and loops return, and what finalize, callbacks and waiters are given."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
+from typing_extensions import TypeVar as DefaultedTypeVar
+
 from durable.child import Child
 from durable.errors import ErrorInfo, ExecutionCancelled, ExecutionFailed, ExecutionTimedOut
 from durable.execution import Status
 
-__all__ = ["Again", "ChildResult", "Done", "LoopResult", "ParentResult", "Spawn", "end_error"]
+__all__ = ["Again", "ChildResult", "Completion", "Done", "LoopResult", "ParentResult", "Spawn", "end_error"]
 
 T = TypeVar("T")
 O = TypeVar("O")  # noqa: E741 - output
+R = TypeVar("R")
+C = DefaultedTypeVar("C", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,36 @@ class ParentResult(Generic[O]):
 
     output: O
     children: list[ChildResult[Any]] = field(default_factory=list[ChildResult[Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(Generic[R, C]):
+    """The argument of a completion callback: how the execution ended, and the context given with `OnComplete`.
+
+    `Completion[Receipt, Order]` reads the output as a Receipt and the context as an Order; without a second parameter
+    the context is None.
+    """
+
+    execution_id: str
+    task_name: str
+    status: Status
+    context: C
+    output: R | None = None
+    """None also where it did not complete; `result()` tells the two apart."""
+    error: ErrorInfo | None = None
+    """Of an end that is not `completed`."""
+    reason: str | None = None
+    """Why it ended, in one word, where something other than its function ended it."""
+
+    @property
+    def is_completed(self) -> bool:
+        return self.status == Status.COMPLETED
+
+    def result(self) -> R:
+        """The output of a completed execution; raises ExecutionFailed, ExecutionTimedOut or ExecutionCancelled."""
+        if not self.is_completed:
+            raise end_error(self.task_name, self.execution_id, self.status, self.error)
+        return cast("R", self.output)  # None is the output of a task that returns None
 
 
 def end_error(

@@ -44,6 +44,7 @@ class ExecutorOptions(TypedDict, total=False):
     poll_interval: Duration
     upkeep_interval: Duration | None
     grace: Duration
+    retention: Duration | None
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -65,6 +66,8 @@ class ExecutorSettings:
     """Between scans for expired leases and deadlines."""
     grace: float
     """How long shutdown waits for running handlers before it cancels and releases them."""
+    retention: float | None
+    """How long trees that have ended are kept. None: this executor deletes nothing; of several the shortest counts."""
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class ExecutorSettings:
         poll_interval: Duration = 2.0,
         upkeep_interval: Duration | None = None,
         grace: Duration = 30.0,
+        retention: Duration | None = "30d",
     ) -> None:
         """Raise ConfigurationError, naming the field and its limits, for a value that cannot be meant."""
         if isinstance(queues, str) or not queues:
@@ -99,3 +103,4 @@ class ExecutorSettings:
             else seconds(upkeep_interval, "upkeep_interval", minimum=0.01, maximum=600.0),
         )
         put(self, "grace", seconds(grace, "grace", maximum=86_400.0))
+        put(self, "retention", None if retention is None else seconds(retention, "retention"))

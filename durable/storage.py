@@ -10,6 +10,7 @@ Only the storage's clock decides what is due, expired or late.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -24,6 +25,7 @@ from durable.execution import (
     FinishedExecution,
     NewExecution,
     Recovered,
+    Retired,
     Settled,
     Settlement,
     Status,
@@ -45,6 +47,7 @@ from durable.job import (
     Triggered,
     TurnToTake,
 )
+from durable.looks import Defect, Duties, ExecutionFilter, ExecutorRow
 from durable.notice import NewNotice, TakenNotices
 from durable.pool_rows import PoolConfig, PooledClaim
 
@@ -105,50 +108,6 @@ Note = Callable[[Sequence[Execution]], Sequence[NewNotice]]
 """Gives the notices of executions that a verb has ended, as they are after it; called inside the verb's transaction."""
 
 
-class ExecutionFilter(NamedTuple):
-    """Which executions a list shows; None leaves a field open."""
-
-    statuses: tuple[Status, ...] | None = None
-    task_name: str | None = None
-    queue: str | None = None
-    root_id: str | None = None
-    parent_id: str | None = None
-    roots_only: bool = False
-
-
-class ExecutorRow(NamedTuple):
-    """What an executor last said of itself. For people and `explain`; recovery never needs it."""
-
-    id: str
-    queues: tuple[str, ...]
-    task_names: tuple[str, ...]
-    running: int
-    concurrency: int
-    started_at: datetime
-    seen_at: datetime
-
-
-class Duties(NamedTuple):
-    """Which kinds of upkeep have something to do just now."""
-
-    recover: bool
-    expire_waits: bool
-    apply_wakeups: bool
-    close: bool
-    recover_closes: bool
-
-
-class Defect(NamedTuple):
-    """A record that breaks an invariant, as `doctor` finds it."""
-
-    id: str
-    kind: str
-    """`count`: the active children do not add up; `orphan`: the parent is gone; `stranded`: it waits for children
-    and has none; `unclosed`: finished, and outside the close pipeline; `spoiled`: a payload is no longer JSON."""
-    detail: str
-    is_mendable: bool
-
-
 class Storage(Protocol):
     """In the order in which an execution meets the verbs."""
 
@@ -174,6 +133,19 @@ class Storage(Protocol):
         ...
 
     def lane(self) -> Lane: ...
+
+    @property
+    def has_transactions(self) -> bool:
+        """True when `transaction` gives one that user code can write in."""
+        ...
+
+    def transaction(self, connection: Any = None) -> AbstractAsyncContextManager[Any]:
+        """An asynchronous connection of the storage's own, in a transaction that the block commits or rolls back.
+
+        With a connection: a part of its transaction, which can be rolled back alone. Operations take part by
+        `await_on`. Raises ConfigurationError where there are no transactions.
+        """
+        ...
 
     def is_transient(self, error: BaseException) -> bool:
         """True when the same operation may succeed later: connection lost, restart, read-only, deadlock."""
@@ -220,6 +192,13 @@ class Storage(Protocol):
         """
         ...
 
+    def claim_callback(self, execution_id: str, *, executor_id: str, lease: float) -> Operation[Claimed | None]:
+        """Claim one callback by its id, whatever its queue; None unless it is ready and due.
+
+        For the transaction that has just made it, so it waits for nobody.
+        """
+        ...
+
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> Operation[frozenset[str]]:
         """Extend the leases of (id, fence) pairs to `lease` seconds from now; gives the ids that were extended.
 
@@ -247,7 +226,15 @@ class Storage(Protocol):
         of the call were written. It never waits for the rows of jobs: what cannot have them at once is `busy`.
 
         A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written. The notices
-        of accepted settlements are stored; `note` is asked about sleeping children only, which a wake-up may end.
+        of accepted settlements are stored; `note` is asked only about sleeping children, which a wake-up may end, and
+        about what did not end by its turn and is therefore cancelled, as was requested.
+
+        Two things follow in the same transaction, from this verb and from every other that writes an execution. One
+        that ends with an `on_complete` whose filter names that end gets its callback's execution, as
+        durable.callbacks makes it. One with a `cancel_requested` that would become ready or waiting is cancelled with
+        that as its error.
+
+        A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written.
         """
         ...
 
@@ -281,7 +268,7 @@ class Storage(Protocol):
     # --- recover ---------------------------------------------------------------------------------------------
 
     def duties(self) -> Operation[Duties]:
-        """What upkeep would find to do, in one look, so that an idle executor asks one question and not five."""
+        """What upkeep would find to do, in one look, so that an idle executor asks one question and not six."""
         ...
 
     def next_due(self, *, queues: Sequence[str], task_names: Sequence[str]) -> Operation[datetime | None]:
@@ -290,7 +277,7 @@ class Storage(Protocol):
         That is the due time of what is ready, the end of a lease, of a wait or of a close lease; what is already over
         counts, so a moment that is not after `now` means work to do at once, and None that none will come by itself.
         Work of other queues and names, and of a later record version, has no moment, and neither has a kept wake-up:
-        no time brings it together with an execution that is not there.
+        no time brings it together with an execution that is not there. Nor has what is only to be deleted.
         """
         ...
 
@@ -305,11 +292,32 @@ class Storage(Protocol):
 
     # --- cancel ----------------------------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], *, reason: str, note: Note | None = None) -> Operation[list[CancelResult]]:
+    def cancel(
+        self, ids: Sequence[str], *, reason: str, may_finish: bool = False, note: Note | None = None
+    ) -> Operation[list[CancelResult]]:
         """End unfinished executions as cancelled, at once, telling their parents; results in the order of ids.
 
-        A running one is marked for its executor to pick up. What has active children is ready to be closed, which
-        cancels those in turn.
+        A turn of a job is left alone: it ends with its job. A running one is marked for its executor to pick up. What
+        has active children is ready to be closed, which cancels those in turn. With `may_finish` a running one goes on,
+        and is cancelled only if its attempt does not end it: the first request counts.
+        """
+        ...
+
+    def cancel_all(
+        self,
+        *,
+        before: datetime,
+        queue: str | None = None,
+        task_name: str | None = None,
+        limit: int,
+        reason: str,
+        may_finish: bool = False,
+        note: Note | None = None,
+    ) -> Operation[list[CancelResult]]:
+        """As cancel, for at most `limit` unfinished executions created before a time, in no particular order.
+
+        None leaves queue or task open. Repeat it until it gives nothing; it does not name again what it has cancelled
+        or asked.
         """
         ...
 
@@ -512,6 +520,21 @@ class Storage(Protocol):
 
     def pools(self, names: Sequence[str] | None = None) -> Operation[list[PoolConfig]]:
         """The stored ones among names, by name; None means all."""
+        ...
+
+    # --- retire ----------------------------------------------------------------------------------------------
+
+    def retire(self, *, older_than: float, limit: int, after: str | None = None) -> Operation[Retired]:
+        """Delete trees of which every execution has been closed for `older_than` seconds; one page of the records.
+
+        A page looks at `limit` records in the order of their ids, from `after` on, and deletes whole trees or none.
+        The first page also forgets wake-ups that have met nothing for so long. Keys and sleeping ids are free again.
+        Never deletes what is not closed, nor anything of its tree; locked roots are left for the next time.
+
+        A turn of a job is a tree of its own. It stays while a job names it as its live turn, and while an event is kept
+        as dead that it has taken. Each page also deletes up to `limit` jobs that ended so long ago, with what their
+        inboxes keep; it is not the last page while there may be more of these.
+        """
         ...
 
     # --- look ------------------------------------------------------------------------------------------------

@@ -5,24 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeVar, Unpack, cast, overload
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from durable.child import Child
 from durable.child_results import child_result, reader
-from durable.durations import Duration
+from durable.durations import Duration, aware
 from durable.errors import ConfigurationError, ExecutionNotFound, ResultTimeout
 from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, Execution, FinishedExecution, NewExecution, WakeResult
-from durable.handle import SyncHandle, only, wait_limit
-from durable.ids import IdSource, parse_id
+from durable.explain import StatusReport, report
+from durable.handle import SyncHandle, WhenRunning, may_finish, only, wait_limit
+from durable.ids import IdSource, known_id, parse_id
 from durable.jobs.continuous import Continuous, SyncContinuous
 from durable.jobs.debounce import Debounce, SyncDebounce
 from durable.jobs.listing import SyncJobs
 from durable.jobs.task import SyncTask
 from durable.jobs.task import Task as TaskJob
-from durable.live import report_differences, settled_ids
+from durable.live import CANCEL_BATCH, refuse_within, report_differences, settled_ids
 from durable.options import EnqueueOptions, checked_overrides, checked_text
 from durable.pool import SyncPool
 from durable.pool_options import DeclaredPool
@@ -31,6 +33,7 @@ from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.running import refuse_own_end
 from durable.script import Append, Ask, EndOf, Script, Tell
+from durable.settings import checked_name
 from durable.storage import Hint, Operation, Storage
 from durable.task import SleepingTask, Task, Typed
 
@@ -126,10 +129,56 @@ class Client:
         ends = self._run(lambda: self._storage.children([parse_id(execution_id)]))
         return [child_result(self._registry, end) for end in ends if not end.is_finalize]
 
-    def cancel(self, execution_id: str, *, reason: str = "cancelled by a client") -> CancelResult:
+    def status(self, execution_id: str) -> StatusReport:
+        """See Durable.status."""
+        (found,) = self.status_many([execution_id])
+        return found
+
+    def status_many(self, execution_ids: Sequence[str]) -> list[StatusReport]:
+        """See Durable.status_many."""
+        ids = [known_id(execution_id) for execution_id in execution_ids]
+        known = [id_ for id_ in ids if id_ is not None]
+        found = iter(self._run(lambda: self._storage.get(known)))
+        now = self._run(self._storage.now)
+        return [
+            report(given, None if id_ is None else next(found), now)
+            for given, id_ in zip(execution_ids, ids, strict=True)
+        ]
+
+    def cancel_all(
+        self,
+        *,
+        queue: str | None = None,
+        task: Task[..., Any] | None = None,
+        before: datetime | None = None,
+        reason: str = "cancelled by a client",
+        running: WhenRunning = "stop",
+    ) -> int:
+        """See Durable.cancel_all. The levels below are closed by the executors."""
+        finish = may_finish(running)
+        name = None if task is None else task.name
+        kept_queue = None if queue is None else checked_name(queue, "queue")
+        until = self._run(self._storage.now) if before is None else aware(before, "before")
+        count = 0
+        while True:
+            batch = self._run(
+                lambda: self._storage.cancel_all(
+                    before=until, queue=kept_queue, task_name=name, limit=CANCEL_BATCH, reason=reason,
+                    may_finish=finish, note=self._emitter.note,
+                )
+            )  # fmt: skip
+            if not batch:
+                return count
+            count += sum(result.is_cancelled or result.is_requested for result in batch)
+            self._hint(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""))
+
+    def cancel(
+        self, execution_id: str, *, reason: str = "cancelled by a client", running: WhenRunning = "stop"
+    ) -> CancelResult:
         """See Handle.cancel. The levels below are closed by the executors."""
+        finish, note = may_finish(running), self._emitter.note
         (result,) = self._run(
-            lambda: self._storage.cancel([parse_id(execution_id)], reason=reason, note=self._emitter.note)
+            lambda: self._storage.cancel([parse_id(execution_id)], reason=reason, may_finish=finish, note=note)
         )
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)
@@ -248,6 +297,7 @@ class Client:
     def _enqueue(self, rows: list[NewExecution], connection: Any) -> list[str]:
         if any(row.is_pooled for row in rows):
             self.ensure_pools(self._registry.pools_of(rows))
+        refuse_within(self._storage, rows)
         hints = [Hint("ready", queue) for queue in sorted({row.queue for row in rows})]
         done: list[Enqueued]
         note = self._emitter.note

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
+from durable.callbacks import store_callback
 from durable.child import Child
 from durable.definition import Definition, new_execution
-from durable.errors import ErrorInfo
+from durable.errors import Continue, ErrorInfo
 from durable.events import Fact
-from durable.execution import NewExecution, WakeResult
+from durable.execution import NewExecution, Status, WakeResult
 from durable.handle import Handle
 from durable.notice import NewNotice
 from durable.options import ChildOptions, EnqueueOptions, Overrides, checked_overrides, checked_text
@@ -132,6 +133,20 @@ class Task(Generic[P, R]):
         arguments, options = self.split(kwargs)
         overrides = checked_overrides(self.definition.options, options)
         return Child(self.new(args, arguments, overrides, _UNPLACED))
+
+    def continue_with(self, *args: P.args, **kwargs: P.kwargs) -> Continue:
+        """What this task raises to go on with other arguments: `raise pages.continue_with(cursor)`.
+
+        The turn ends without a result, and the same execution is ready again at once, behind what is due already,
+        with all its attempts. At most a million turns. Raises as enqueue does for bad arguments.
+        """
+        return Continue(self.name, self.definition.dump_input(args, kwargs))
+
+    def callback_text(self, context: Any, *, when: Iterable[Status] | None, is_within: bool) -> str:
+        """What a record keeps of a call of this task for its end; for OnComplete."""
+        stored = self.definition.dump_context(context, is_within=is_within)
+        new = new_execution(self.definition, "{}", Overrides(self.definition.options), _UNPLACED)
+        return store_callback(new, when=when, context=stored, is_within=is_within)
 
     def handle(self, execution_id: str) -> Handle[R]:
         """A handle for an execution of this task that exists, or may. Does not look whether it does."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -148,6 +148,20 @@ class Connections:
         except StorageUnavailable:
             await asyncio.to_thread(self._source.revive)
             raise
+
+    @asynccontextmanager
+    async def transaction(
+        self, connection: psycopg.AsyncConnection[Any] | None
+    ) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        """A transaction on a connection of the pool, or a part of the one given."""
+        if connection is not None:
+            async with connection.transaction():
+                yield connection
+            return
+        if self._async_pool is None:
+            raise NotOpen("the storage is not open for this event loop; use it inside `async with app:`")
+        async with self._async_pool.connection() as own, own.transaction():
+            yield own
 
     async def _run_pooled(
         self, pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]], operation: PostgresOperation[T]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import psycopg
 
 from durable.errors import ConfigurationError
 from durable.execution import (
+    FINISHED,
     CancelResult,
     ChildOutcome,
     Claimed,
@@ -20,6 +24,7 @@ from durable.execution import (
     Kind,
     NewExecution,
     Recovered,
+    Retired,
     Settled,
     Settlement,
     Status,
@@ -65,6 +70,7 @@ class PostgresStorage:
     """Executions in one schema of one Postgres database. Every promise is in durable.storage.Storage."""
 
     is_shared = True
+    has_transactions = True
 
     def __init__(self, dsn: str | Source, *, schema: str = "durable", min_size: int = 2, max_size: int = 8) -> None:
         if not _SCHEMA_NAME.fullmatch(schema) or len(schema.encode()) > 63 or schema.startswith("pg_"):
@@ -102,6 +108,9 @@ class PostgresStorage:
 
     def lane(self) -> PostgresLane:
         return PostgresLane(self.connections)
+
+    def transaction(self, connection: Any = None) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        return self.connections.transaction(connection)
 
     def is_transient(self, error: BaseException) -> bool:
         return is_transient(error)
@@ -144,6 +153,9 @@ class PostgresStorage:
             )
         )
 
+    def claim_callback(self, execution_id: str, *, executor_id: str, lease: float) -> PostgresOperation[Claimed | None]:
+        return self._do(partial(verbs.claim_callback, execution_id, executor_id=executor_id, lease=lease))
+
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.renew, held, lease=lease))
 
@@ -151,8 +163,10 @@ class PostgresStorage:
         return self._do(partial(verbs.heartbeat, beats))
 
     def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> PostgresOperation[Settled]:
-        # One statement commits by itself; jobs, and sleeping children that are to be noted, need more.
-        is_noted = note is not None and any(_has_sleepers(item.children) for item in settlements)
+        # One statement commits by itself; jobs need more, and so do ends that are to be noted after they were written.
+        is_noted = note is not None and any(
+            item.status not in FINISHED or _has_sleepers(item.children) for item in settlements
+        )
         has_jobs = any(item.job is not None for item in settlements)
         return self._do(partial(verbs.settle, settlements, note=note), transaction=is_noted or has_jobs)
 
@@ -183,9 +197,27 @@ class PostgresStorage:
         return self._noted(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED), note)
 
     def cancel(
-        self, ids: Sequence[str], *, reason: str, note: Note | None = None
+        self, ids: Sequence[str], *, reason: str, may_finish: bool = False, note: Note | None = None
     ) -> PostgresOperation[list[CancelResult]]:
-        return self._noted(partial(verbs.cancel, ids, reason=reason, error=cancelled(reason)), note)
+        work = partial(verbs.cancel, ids, reason=reason, error=cancelled(reason), may_finish=may_finish)
+        return self._noted(work, note)
+
+    def cancel_all(
+        self,
+        *,
+        before: datetime,
+        queue: str | None = None,
+        task_name: str | None = None,
+        limit: int,
+        reason: str,
+        may_finish: bool = False,
+        note: Note | None = None,
+    ) -> PostgresOperation[list[CancelResult]]:
+        work = partial(
+            verbs.cancel_all, before=before, queue=queue, task_name=task_name, limit=limit, reason=reason,
+            error=cancelled(reason), may_finish=may_finish,
+        )  # fmt: skip
+        return self._noted(work, note)
 
     def pick_up_cancelled(self, *, executor_id: str, limit: int) -> PostgresOperation[list[str]]:
         return self._do(partial(verbs.pick_up_cancelled, executor_id=executor_id, limit=limit))
@@ -290,6 +322,9 @@ class PostgresStorage:
 
     def pools(self, names: Sequence[str] | None = None) -> PostgresOperation[list[PoolConfig]]:
         return self._do(partial(verbs.pools, names))
+
+    def retire(self, *, older_than: float, limit: int, after: str | None = None) -> PostgresOperation[Retired]:
+        return self._do(partial(verbs.retire, older_than=older_than, limit=limit, after=after))
 
     def now(self) -> PostgresOperation[datetime]:
         return self._do(verbs.now)

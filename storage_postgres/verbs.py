@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from durable.errors import StorageUnavailable
 from durable.execution import (
+    FINISHED,
     PRIORITIES,
     RECORD_VERSION,
     CancelResult,
@@ -19,6 +20,7 @@ from durable.execution import (
     Kind,
     NewExecution,
     Recovered,
+    Retired,
     Settled,
     Settlement,
     Status,
@@ -34,6 +36,7 @@ from storage_postgres.plan import Plan, Query, Undo
 
 T = TypeVar("T")
 _LEVELS = tuple(reversed(PRIORITIES))
+_BEFORE_ALL_IDS = "00000000-0000-0000-0000-000000000000"
 _NOTHING_SETTLED = Settled(frozenset(), frozenset())
 
 
@@ -137,6 +140,11 @@ def claim_pooled(
     return PooledClaim([to.claimed(row[:-1]) for row in turns], wait)
 
 
+def claim_callback(execution_id: str, *, executor_id: str, lease: float) -> Plan[Claimed | None]:
+    found = yield Query("claim_callback", {"id": execution_id, "executor_id": executor_id, "lease": lease})
+    return to.claimed(found[0]) if found else None
+
+
 def renew(held: Sequence[tuple[str, int]], *, lease: float) -> Plan[frozenset[str]]:
     if not held:
         return frozenset()
@@ -174,10 +182,19 @@ def _settle(settlements: Sequence[Settlement], note: Note | None) -> Plan[Settle
     spawned = [child for item in settlements for child in item.children]
     ((count, ids, queues),) = yield _settling(settlements, spawned)
     accepted = frozenset(ids) if count < len(settlements) else frozenset(item.id for item in settlements)
+    if note is not None:
+        yield from _note_requested([item.id for item in settlements if item.status not in FINISHED], note)
     if any(child.kind == Kind.SLEEPING for child in spawned):
         woken = yield from apply_wakeups(limit=1000, note=note)
         queues = {*queues, *woken.ready_queues}
     return Settled(accepted, frozenset(queues))
+
+
+def _note_requested(put_back: Sequence[str], note: Note) -> Plan[None]:
+    """Tell of those that did not end, and were cancelled for it because they had been asked to end."""
+    if put_back:
+        found = yield Query("cancelled_among", {"ids": plain(put_back)})
+        yield from note_ends([id_ for (id_,) in found], note)
 
 
 def _settling(settlements: Sequence[Settlement], spawned: Sequence[NewExecution]) -> Query:
@@ -258,11 +275,34 @@ def recover(*, limit: int, lost_error: str, poisoned_error: str, note: Note | No
     return [Recovered(id_, Status(status), queue, executor) for id_, status, queue, executor in found]
 
 
-def cancel(ids: Sequence[str], *, reason: str, error: str, note: Note | None = None) -> Plan[list[CancelResult]]:
-    found = yield Query("cancel", {"ids": plain(ids), "reason": reason, "error": error})
-    yield from note_ends([id_ for id_, _, is_open in found if is_open], note)
-    by_id = {id_: CancelResult(id_, Status(status), is_open) for id_, status, is_open in found}
+def cancel(
+    ids: Sequence[str], *, reason: str, error: str, may_finish: bool, note: Note | None = None
+) -> Plan[list[CancelResult]]:
+    found = yield Query("cancel", {"ids": plain(ids), "reason": reason, "error": error, "may_finish": may_finish})
+    yield from note_ends([id_ for id_, _, is_open, *_ in found if is_open], note)
+    by_id = {id_: CancelResult(id_, Status(status), *rest) for id_, status, *rest in found}
     return [by_id.get(id_, CancelResult(id_, None, False)) for id_ in ids]
+
+
+def cancel_all(
+    *,
+    before: datetime,
+    queue: str | None,
+    task_name: str | None,
+    limit: int,
+    reason: str,
+    error: str,
+    may_finish: bool,
+    note: Note | None = None,
+) -> Plan[list[CancelResult]]:
+    found = yield Query(
+        "unfinished",
+        {"before": before, "queue": queue, "task_name": task_name, "limit": limit, "may_finish": may_finish},
+    )
+    if not found:
+        return []
+    ids = [id_ for (id_,) in found]
+    return (yield from cancel(ids, reason=reason, error=error, may_finish=may_finish, note=note))
 
 
 def pick_up_cancelled(*, executor_id: str, limit: int) -> Plan[list[str]]:
@@ -309,6 +349,16 @@ def configure_pool(pool: PoolConfig, *, fields: Collection[str]) -> Plan[PoolCon
 def pools(names: Sequence[str] | None) -> Plan[list[PoolConfig]]:
     found = yield Query("pools", {"names": None if names is None else texts(names)})
     return [PoolConfig._make(row) for row in found]
+
+
+def retire(*, older_than: float, limit: int, after: str | None) -> Plan[Retired]:
+    if after is None:
+        yield Query("retire_wakeups", {"older_than": older_than, "limit": limit})
+    first = after or _BEFORE_ALL_IDS
+    ((jobs,),) = yield Query("retire_jobs", {"older_than": older_than, "limit": limit})
+    ((count, last_id),) = yield Query("retire", {"older_than": older_than, "limit": limit, "after": first})
+    # As many jobs as a page takes: there may be more of them, even if there are no more records.
+    return Retired(count, first if last_id is None and jobs == limit else last_id, jobs)
 
 
 # --- look ----------------------------------------------------------------------------------------------------

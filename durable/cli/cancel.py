@@ -19,12 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_storage_options(parser)
     parser.add_argument("ids", nargs="+", metavar="id", help="the executions' ids")
     parser.add_argument("--reason", default="cancelled from the command line", help="kept with the executions")
+    parser.add_argument("--finish", action="store_true", help="let running attempts finish; only do not run them again")
 
 
 def run(args: argparse.Namespace) -> int:
     ids = parsed_ids(args.ids)
     known = list(dict.fromkeys(id_ for id_ in ids if id_ is not None))
-    done = {result.id: result for result in asyncio.run(_cancel(app_of(args), known, args.reason))}
+    done = {result.id: result for result in asyncio.run(_cancel(app_of(args), known, args.reason, args.finish))}
     results = [done.get(id_ or "") or CancelResult(text, None, False) for text, id_ in zip(args.ids, ids, strict=True)]
     if args.json:
         print_json([{**result._asdict(), "text": _text(result)} for result in results])
@@ -36,10 +37,10 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK if all(_is_over(result) for result in results) else Exit.FAILED
 
 
-async def _cancel(app: Durable, ids: list[str], reason: str) -> list[CancelResult]:
+async def _cancel(app: Durable, ids: list[str], reason: str, may_finish: bool) -> list[CancelResult]:
     """Cancel, close the trees below, and tell the executors that run any of it."""
     async with app:
-        results = await app.live.cancel(ids, reason=reason)
+        results = await app.live.cancel(ids, reason=reason, may_finish=may_finish)
         if any(result.is_cancelled for result in results):
             # The bus drops what it has not sent when it is closed, and this process ends at once.
             await app.storage.hint([Hint("cancelled", ""), Hint("finished", "")])
@@ -47,12 +48,20 @@ async def _cancel(app: Durable, ids: list[str], reason: str) -> list[CancelResul
 
 
 def _is_over(result: CancelResult) -> bool:
-    return result.is_cancelled or result.status_before is Status.CANCELLED
+    return (
+        result.is_cancelled
+        or result.outcome in ("requested", "already_requested")
+        or (result.status_before is Status.CANCELLED)
+    )
 
 
 def _text(result: CancelResult) -> str:
     if result.status_before is None:
         return "there is no such execution"
+    if result.outcome in ("requested", "already_requested"):
+        return "it runs, and will not be run again"
+    if result.outcome == "turn_of_job":
+        return "nothing was done: it is a turn of a job, and ends with that"
     if not result.is_cancelled:
         return f"nothing to cancel: it had ended as {result.status_before}"
     if result.status_before is Status.RUNNING:

@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         ' (default: "30s"); the process ends within 5 s more')  # fmt: skip
     parser.add_argument("--poll-interval", metavar="S", help="longest time that ready work waits if every hint is lost"
                         ' (default: "1s")')  # fmt: skip
+    parser.add_argument("--retention", metavar="S", help="time for which executions that have ended are kept"
+                        ' (default: "30d"); "never" deletes nothing')  # fmt: skip
     parser.add_argument("--migrate", action="store_true", help="bring the tables up to date first")
 
 
@@ -51,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         "poll_interval": _duration(args.poll_interval),
     }
     settings = {name: value for name, value in given.items() if value is not None}
+    if args.retention is not None:
+        settings["retention"] = None if args.retention == "never" else _duration(args.retention)
     checked = ExecutorSettings(**settings)
     app = load_app(args.app)
     console = error_console()

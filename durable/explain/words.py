@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from durable.errors import ErrorInfo
-from durable.execution import CloseStatus, Execution, Status
+from durable.execution import CloseStatus, Execution, Kind, Status
 from durable.stored_errors import load_error
 
 __all__ = ["SEALED_MARK", "error_of", "moment", "span", "state_of"]
@@ -59,7 +59,9 @@ def _details(execution: Execution, now: datetime) -> list[str]:
         case Status.READY:
             return _ready_details(execution, now)
         case Status.RUNNING:
-            return _left(execution.lease_expires_at, now, "lease {} left", "lease ran out {} ago")
+            ends = ["not to be run again"] if execution.cancel_requested is not None else []
+            lease = _left(execution.lease_expires_at, now, "lease {} left", "lease ran out {} ago")
+            return [*_turn(execution), *lease, *ends]
         case Status.WAITING:
             return _left(execution.wait_expires_at, now, "{} left", "deadline passed {} ago")
         case Status.WAITING_FOR_CHILDREN:
@@ -73,12 +75,18 @@ def _details(execution: Execution, now: datetime) -> list[str]:
 
 
 def _ready_details(execution: Execution, now: datetime) -> list[str]:
-    details: list[str] = []
+    details = _turn(execution)
     if _is_retrying(execution):
         details.append(f"attempt {execution.attempts + 1} of {execution.max_attempts}")
     if execution.due_at > now:
         details.append(f"in {span((execution.due_at - now).total_seconds())}")
     return details
+
+
+def _turn(execution: Execution) -> list[str]:
+    """Which turn of several; the iterations of a sequence are its children."""
+    has_turns = execution.kind in (Kind.LOOP, Kind.TASK) and execution.iteration > 0
+    return [f"turn {execution.iteration + 1}"] if has_turns else []
 
 
 def _left(until: datetime | None, now: datetime, ahead: str, past: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from durable.execution import Kind
-from durable.kinds import job, loop, parent, sequence, task
+from durable.kinds import callback, job, loop, parent, sequence, task
 from durable.kinds.turn import Turn
 from durable.outcomes import Outcome
 
@@ -18,5 +18,6 @@ RUNNERS: Final[Mapping[Kind, Callable[[Turn], Awaitable[Outcome]]]] = {
     Kind.SEQUENCE: sequence.run,
     Kind.LOOP: loop.run,
     Kind.TURN: job.run,
+    Kind.CALLBACK: callback.run,
     # A sleeping task is never claimed: it waits until it is woken or its deadline passes.
 }

@@ -68,9 +68,13 @@ class Turn:
         self.definition = definition
         self.services = services
 
-    async def call(self) -> Any:
-        """Run the definition's function on the stored input."""
-        args, kwargs = self.definition.signature.load(self.claimed.input)
+    async def call(self, stored_input: str | None = None) -> Any:
+        """Run the definition's function on a stored input; None means that of the execution."""
+        args, kwargs = self.definition.signature.load(self.claimed.input if stored_input is None else stored_input)
+        return await self.call_with(*args, **kwargs)
+
+    async def call_with(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the definition's function, with the context before its arguments where it wants one."""
         if self.definition.wants_context:
             args = (self.context(), *args)
         if self.definition.is_async:

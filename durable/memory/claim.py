@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from durable.execution import RECORD_VERSION, Claimed, Execution, Status
+from durable.execution import RECORD_VERSION, Claimed, Execution, Kind, Status
 from durable.memory.records import moved
 from durable.memory.store import Transaction
 from durable.transitions import Event
 
-__all__ = ["claim", "heartbeat", "held_record", "renew", "take"]
+__all__ = ["claim", "claim_callback", "heartbeat", "held_record", "renew", "take"]
 
 
 def claim(
@@ -39,6 +39,20 @@ def take(tx: Transaction, records: Sequence[Execution], *, executor_id: str, lea
     ]
     claimed.sort(key=lambda record: (-record.priority, record.due_at, record.id))
     return [_as_claimed(tx, record) for record in claimed]
+
+
+def claim_callback(tx: Transaction, execution_id: str, *, executor_id: str, lease: float) -> Claimed | None:
+    record = tx.executions.get(execution_id)
+    if (
+        record is None
+        or record.kind is not Kind.CALLBACK
+        or record.status is not Status.READY
+        or record.due_at > tx.now
+    ):
+        return None
+    lease_expires_at = tx.now + timedelta(seconds=lease)
+    taken = moved(record, Event.CLAIM, tx.now, executor_id=executor_id, lease_expires_at=lease_expires_at)
+    return _as_claimed(tx, tx.put(taken))
 
 
 def _as_claimed(tx: Transaction, record: Execution) -> Claimed:

@@ -18,7 +18,7 @@ from durable.transitions import CloseEvent, Event, apply_close
 
 __all__ = ["defects", "mend"]
 
-_PAYLOADS: Final = ("input", "output", "run_output", "error", "progress", "retry")
+_PAYLOADS: Final = ("input", "output", "run_output", "error", "progress", "retry", "on_complete")
 _WRAPPED: Final = "~"
 """Text that a payload codec has wrapped begins with it and is not read here."""
 

@@ -67,5 +67,14 @@ def forget_events(tx: Transaction, *, limit: int) -> int:
     return sum(_forget(tx, job_id, number) for _, job_id, number in late)
 
 
+def has_late_events(tx: Transaction) -> bool:
+    """Whether forget_events has something to do."""
+    return any(
+        event.status is EventStatus.CONSUMED and event.expires_at <= tx.now
+        for inbox in tx.inboxes.values()
+        for event in inbox
+    )
+
+
 def _forget(tx: Transaction, job_id: str, number: int) -> int:
     return drop_events(tx, job_id, lambda event: event.number == number)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from durable.errors import TransitionRefused
 from durable.execution import CloseStatus, Execution, Status
 from durable.memory.records import changed, moved
-from durable.memory.store import Transaction
 from durable.transitions import CloseEvent, Event, apply_close
+
+if TYPE_CHECKING:
+    from durable.memory.store import Transaction
 
 __all__ = ["WAITING_FOR_OTHERS", "tell_parents", "unfinished_children"]
 

@@ -60,6 +60,7 @@ def first_record(row: NewExecution, now: datetime) -> Execution:
         close_lease_expires_at=None,
         closed_at=None,
         updated_at=now,
+        cancel_requested=None,
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from durable.execution import RECORD_VERSION, CloseStatus, Execution, Recovered, Status
+from durable.memory.follow import end_requested
+from durable.memory.jobs_look import has_late_events
 from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents
 from durable.memory.pools import token_moment
@@ -31,6 +33,7 @@ def duties(tx: Transaction) -> Duties:
             record.close_status is CloseStatus.CLOSING and _is_over(record.close_lease_expires_at, tx)
             for record in records
         ),
+        forget_events=has_late_events(tx),
     )
 
 
@@ -77,7 +80,8 @@ def recover(tx: Transaction, *, limit: int, note: Note | None) -> list[Recovered
     ]
     taken = [tx.put(_taken(tx, record)) for _, _, record in sorted(late)[:limit]]
     tell_parents(tx, [record for record in taken if record.is_finished])
-    note_ends(tx, note, taken)
+    cancelled = {record.id: record for record in end_requested(tx)}
+    note_ends(tx, note, [cancelled.get(record.id, record) for record in taken])
     return [Recovered(record.id, record.status, record.queue, record.executor_id) for record in taken]
 
 

@@ -10,9 +10,10 @@ from durable.execution import ChildOutcome, Execution, Kind, NewExecution, Settl
 from durable.job import JobCommit
 from durable.memory.claim import held_record
 from durable.memory.enqueue import store_row
+from durable.memory.follow import end_requested
 from durable.memory.jobs_append import append_events
 from durable.memory.jobs_commit import commit_job
-from durable.memory.outbox import emit
+from durable.memory.outbox import emit, note_ends
 from durable.memory.parents import tell_parents
 from durable.memory.records import state_of, transferred
 from durable.memory.store import Transaction
@@ -45,6 +46,7 @@ def settle(tx: Transaction, settlements: Sequence[Settlement], *, note: Note | N
     # After all commits: a job that one of them ends begins anew with what another sends to it.
     due += [sent.ready_queue for sent in append_events(tx, [event for job in jobs for event in job.sends])]
     queues = tell_parents(tx, [record for record in accepted if record.is_finished])
+    note_ends(tx, note, end_requested(tx))
     ids = [record.id for record in accepted] + [child.id for child in inserted]
     queues.update(_claimable_queues(tx, ids), (queue for queue in due if queue is not None))
     names = [(child.task_name, child.sleeping_id) for child in inserted if child.kind is Kind.SLEEPING]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from durable.errors import ConfigurationError, StorageUnavailable
 from durable.execution import (
@@ -17,6 +18,7 @@ from durable.execution import (
     FinishedExecution,
     NewExecution,
     Recovered,
+    Retired,
     Settled,
     Settlement,
     Status,
@@ -52,6 +54,7 @@ from durable.memory import (
     look,
     outbox,
     recover,
+    retire,
     settle,
     wake,
 )
@@ -75,6 +78,7 @@ class MemoryStorage:
     """
 
     is_shared = False
+    has_transactions = False
 
     def __init__(self, now: Callable[[], datetime] | None = None, *, store: Store | None = None) -> None:
         if now is not None and store is not None:
@@ -106,6 +110,10 @@ class MemoryStorage:
     def lane(self) -> MemoryLane:
         return MemoryLane()
 
+    def transaction(self, connection: Any = None) -> AbstractAsyncContextManager[Any]:
+        """There are none: a verb is a transaction, and nothing else can take part in it."""
+        raise ConfigurationError("the storage in memory has no transactions that user code could write in")
+
     def is_transient(self, error: BaseException) -> bool:
         return isinstance(error, StorageUnavailable)
 
@@ -134,6 +142,10 @@ class MemoryStorage:
         return self._do(
             partial(claim_pooled, executor_id=executor_id, pools=pools, task_names=task_names, limit=limit, lease=lease)
         )
+
+    def claim_callback(self, execution_id: str, *, executor_id: str, lease: float) -> MemoryOperation[Claimed | None]:
+        work = partial(claim.claim_callback, execution_id=execution_id, executor_id=executor_id, lease=lease)
+        return self._do(work)
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> MemoryOperation[frozenset[str]]:
         return self._do(partial(claim.renew, held=held, lease=lease))
@@ -172,9 +184,26 @@ class MemoryStorage:
         return self._do(partial(recover.recover, limit=limit, note=note))
 
     def cancel(
-        self, ids: Sequence[str], *, reason: str, note: Note | None = None
+        self, ids: Sequence[str], *, reason: str, may_finish: bool = False, note: Note | None = None
     ) -> MemoryOperation[list[CancelResult]]:
-        return self._do(partial(cancel.cancel, ids=ids, reason=reason, note=note))
+        return self._do(partial(cancel.cancel, ids=ids, reason=reason, may_finish=may_finish, note=note))
+
+    def cancel_all(
+        self,
+        *,
+        before: datetime,
+        queue: str | None = None,
+        task_name: str | None = None,
+        limit: int,
+        reason: str,
+        may_finish: bool = False,
+        note: Note | None = None,
+    ) -> MemoryOperation[list[CancelResult]]:
+        work = partial(
+            cancel.cancel_all, before=before, queue=queue, task_name=task_name, limit=limit, reason=reason,
+            may_finish=may_finish, note=note,
+        )  # fmt: skip
+        return self._do(work)
 
     def pick_up_cancelled(self, *, executor_id: str, limit: int) -> MemoryOperation[list[str]]:
         return self._do(partial(cancel.pick_up_cancelled, executor_id=executor_id, limit=limit))
@@ -273,6 +302,9 @@ class MemoryStorage:
 
     def pools(self, names: Sequence[str] | None = None) -> MemoryOperation[list[PoolConfig]]:
         return self._do(partial(stored_pools, names=names))
+
+    def retire(self, *, older_than: float, limit: int, after: str | None = None) -> MemoryOperation[Retired]:
+        return self._do(partial(retire.retire, older_than=older_than, limit=limit, after=after))
 
     def now(self) -> MemoryOperation[datetime]:
         return self._do(look.now)

@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from durable.execution import Execution
 from durable.job import Job, JobKey
+from durable.memory.follow import follow
 from durable.notice import Notice
 from durable.pool_rows import PoolConfig
 from durable.storage import ExecutorRow
@@ -26,6 +27,7 @@ class Wakeup(NamedTuple):
 
     output: str | None
     error: str | None
+    created_at: datetime
 
 
 class EventStatus(StrEnum):
@@ -127,8 +129,13 @@ class Transaction:
         self.pools = Overlay(store.pools)
         self.buckets = Overlay(store.buckets)
         self.turns = Overlay(store.turns)
+        self.written: dict[str, bool] = {}
+        """Ids of the records written, and whether each had finished before."""
 
     def put(self, record: Execution) -> Execution:
+        if record.id not in self.written:
+            before = self.executions.get(record.id)
+            self.written[record.id] = before is not None and before.is_finished
         self.executions.put(record.id, record)
         return record
 
@@ -171,5 +178,6 @@ class Store:
         with self._lock:
             transaction = Transaction(self)
             result = work(transaction)
+            follow(transaction)
             transaction.commit()
             return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from durable.callbacks import queue_of
 from durable.execution import Execution, Settled, Status, WakeResult
 from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents
@@ -21,7 +22,7 @@ def wake(
 ) -> WakeResult:
     key = (task_name, sleeping_id)
     if tx.wakeups.get(key) is None:
-        tx.wakeups.put(key, Wakeup(output, error))
+        tx.wakeups.put(key, Wakeup(output, error, tx.now))
     woken = meet(tx, [key], note)
     record = _sleeper(tx, key)
     return WakeResult(None, None) if record is None else WakeResult(record.id, record.status, woken.ready_queues)
@@ -44,7 +45,13 @@ def meet(tx: Transaction, keys: Iterable[tuple[str, str]], note: Note | None) ->
         if record.status is Status.WAITING:
             woken.append(tx.put(_woken(tx, record, wakeup)))
     note_ends(tx, note, woken)
-    return Settled(frozenset(record.id for record in woken), frozenset(tell_parents(tx, woken)))
+    return _ended(tx, woken)
+
+
+def _ended(tx: Transaction, ended: list[Execution]) -> Settled:
+    specs = [record.on_complete for record in ended if record.on_complete is not None]
+    callbacks = {queue for queue in map(queue_of, specs) if queue}
+    return Settled(frozenset(record.id for record in ended), frozenset(tell_parents(tx, ended) | callbacks))
 
 
 def _woken(tx: Transaction, record: Execution, wakeup: Wakeup) -> Execution:
@@ -70,4 +77,4 @@ def expire_waits(tx: Transaction, *, limit: int, note: Note | None) -> Settled:
         for _, _, record in sorted(late)[:limit]
     ]
     note_ends(tx, note, ended)
-    return Settled(frozenset(record.id for record in ended), frozenset(tell_parents(tx, ended)))
+    return _ended(tx, ended)

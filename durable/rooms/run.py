@@ -17,13 +17,13 @@ from durable.events import Emitter, TurnEnd
 from durable.execution import Settlement
 from durable.kinds import RUNNERS
 from durable.kinds.turn import EndedBy, Services, Turn
-from durable.outcomes import Completed, FinalizeSpawned, JobTurned, Outcome, Repeated, Spawned
+from durable.outcomes import Completed, Continued, FinalizeSpawned, JobTurned, Joined, Outcome, Repeated, Spawned
 from durable.retry import Retry
 from durable.running import enter
 from durable.telemetry import Telemetry
 from durable.transitions import complete, fail, release, repeat, spawn, spawn_finalize
 
-__all__ = ["RunRoom"]
+__all__ = ["HandlerTimedOut", "RunRoom"]
 
 _log = logging.getLogger("durable")
 _TIMED_OUT = ErrorInfo("timed_out", "the attempt took longer than its timeout", is_retryable=True)
@@ -111,10 +111,10 @@ class RunRoom:
             outcome = await self._outcome(attempt)
             settlement = self._settlement(attempt, outcome)
             if attempt.stop_reason == "timed_out":
-                settlement, outcome = self._failure(attempt, _HandlerTimedOut()), None
+                settlement, outcome = self.failure(attempt, HandlerTimedOut()), None
         except LeaseLost as error:
             # Of another attempt, or made up by the handler, it is a failure like any other.
-            settlement = None if attempt.is_lost or attempt.is_over else self._failure(attempt, error)
+            settlement = None if attempt.is_lost or attempt.is_over else self.failure(attempt, error)
         except BaseException as error:
             # SystemExit and its like, raised by a handler, would end the event loop and everybody else's work.
             settlement, outcome = self._after_error(attempt, error), None
@@ -176,6 +176,11 @@ class RunRoom:
                 return complete(attempt.claimed, output)
             case Repeated(delay):
                 return repeat(attempt.claimed, delay, attempt.claimed.run_output)
+            case Continued(stored_input):
+                return repeat(attempt.claimed, 0.0, stored_input)
+            case Joined(call):
+                attempt.joined = call
+                return complete(attempt.claimed, "null")
             case Spawned(run_output, children):
                 return spawn(attempt.claimed, run_output, children)
             case FinalizeSpawned(finalize):
@@ -189,7 +194,7 @@ class RunRoom:
         """What a handler raises when it is stopped says nothing about its work, unless it is an error of its own."""
         if isinstance(error, asyncio.CancelledError) or attempt.stop_reason is not None:
             return self._after_cancel(attempt, error)
-        return self._failure(attempt, error)
+        return self.failure(attempt, error)
 
     def _after_cancel(self, attempt: Attempt, error: BaseException) -> Settlement | None:
         """Stopped by us: released, dropped or timed out. Cancelled by the handler's own doing: a failure like any."""
@@ -199,16 +204,17 @@ class RunRoom:
             case "shutdown":
                 return release(attempt.claimed)
             case "timed_out":
-                return self._failure(attempt, _HandlerTimedOut())
+                return self.failure(attempt, HandlerTimedOut())
             case _:
-                return self._failure(attempt, error)
+                return self.failure(attempt, error)
 
-    def _failure(self, attempt: Attempt, error: BaseException) -> Settlement:
+    def failure(self, attempt: Attempt, error: BaseException) -> Settlement:
+        """How an attempt ends that raised `error`: by the retry policy, or for good."""
         claimed = attempt.claimed
         codec = self._services.registry.codec
         if isinstance(error, EndedBy):
             return fail(claimed, codec.dump_error(error.error), retry_delay=None)
-        is_timeout = isinstance(error, _HandlerTimedOut)
+        is_timeout = isinstance(error, HandlerTimedOut)
         policy = self._policy(attempt)
         delay = None
         if claimed.attempts >= claimed.max_attempts:
@@ -240,5 +246,5 @@ class RunRoom:
         return self._services.registry[attempt.claimed.task_name].options.retry
 
 
-class _HandlerTimedOut(Exception):
+class HandlerTimedOut(Exception):
     """The attempt's own timeout, told apart from a TimeoutError of the handler."""

@@ -7,14 +7,15 @@ import logging
 from collections.abc import Callable
 
 from durable.attempts import Attempt, Holdings
+from durable.callbacks import queue_of
 from durable.errors import ErrorInfo, SleepingIdConflict
-from durable.execution import Settled, Settlement
+from durable.execution import FINISHED, Settled, Settlement
 from durable.rooms.loop import patiently
 from durable.storage import Note, Storage
 from durable.stored_errors import store_error
 from durable.transitions import fail
 
-__all__ = ["SettleRoom"]
+__all__ = ["Ending", "SettleRoom"]
 
 _log = logging.getLogger("durable")
 _MOST = 1000
@@ -54,6 +55,10 @@ class SettleRoom:
         self._pending.append((attempt, settlement))
         self._idle.clear()
         self._arrived.set()
+
+    def finish(self, endings: list[Ending], settled: Settled) -> None:
+        """Take note of ends that were written, or refused, elsewhere."""
+        self._finish(endings, settled)
 
     async def flushed(self) -> None:
         """Wait until everything handed over has been written or refused."""
@@ -150,6 +155,12 @@ class SettleRoom:
                     settlement.id, settlement.status, settlement.fence,
                 )  # fmt: skip
         accepted = [item for _, item in batch if item.id in settled.accepted]
+        callbacks = {
+            queue_of(attempt.claimed.on_complete)
+            for attempt, item in batch
+            if attempt.claimed.on_complete is not None and item.status in FINISHED
+        }
+        settled = settled._replace(ready_queues=settled.ready_queues | callbacks)
         self._on_settled(accepted, settled, len(batch) - len(accepted))
         # After the write only: until then the places in a pool's limit were taken.
         self._on_freed({attempt.claimed.queue for attempt, _ in batch})

@@ -1,12 +1,13 @@
-"""Upkeep: recover what crashed, end waits that are over, close trees. Any executor does it; none is special."""
+"""Upkeep: recover what crashed, end waits that are over, close trees, delete what is old. No executor is special."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
 
+from durable.clock import Clock
 from durable.events import Emitter
-from durable.execution import Settled
+from durable.execution import FINISHED, Settled
 from durable.storage import Hint, Note, Operation, Storage
 
 __all__ = ["UpkeepRoom", "close_levels"]
@@ -15,6 +16,9 @@ _log = logging.getLogger("durable")
 _BATCH = 500
 _CLOSE_BATCH = 100
 _CLOSE_LEASE = 15.0
+_PAGE = 1000
+_MOST_PAGES = 50
+_LONGEST_PAUSE = 3600.0
 _MOST_ROUNDS = 1000
 """A bound on rounds without a pause; what is left comes with the next upkeep."""
 
@@ -41,11 +45,17 @@ class UpkeepRoom:
         tell: Callable[..., None],
         on_recovered: Callable[[Iterable[str]], None],
         emitter: Emitter,
+        retention: float | None,
+        clock: Clock,
     ) -> None:
         self._storage = storage
         self._emitter = emitter
         self._tell = tell
         self._on_recovered = on_recovered
+        self._retention = retention
+        self._clock = clock
+        self._retire_at = float("-inf")
+        self._retired_up_to: str | None = None
 
     async def step(self) -> None:
         duties = await self._storage.duties()
@@ -59,9 +69,34 @@ class UpkeepRoom:
             await self._storage.recover_closes(limit=_BATCH)
         if (duties.close or duties.recover_closes) and await self._close():
             self._tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""), *self._emitter.hints)
+        if duties.forget_events:
+            await self._forget_events()
+        if self._retention is not None:
+            await self._retire(self._retention)
 
     async def _close(self) -> list[str]:
         return await close_levels(self._storage, note=self._emitter.note)
+
+    async def _forget_events(self) -> None:
+        while await self._storage.forget_events(limit=_BATCH) == _BATCH:
+            pass
+
+    async def _retire(self, retention: float) -> None:
+        """Some pages of the records, going on where the last step ended; after the last page a pause."""
+        now = self._clock.monotonic()
+        if self._retired_up_to is None and now < self._retire_at:
+            return
+        for _ in range(_MOST_PAGES):
+            retired = await self._storage.retire(older_than=retention, limit=_PAGE, after=self._retired_up_to)
+            self._retired_up_to = retired.last_id
+            if retired.deleted or retired.deleted_jobs:
+                _log.info(
+                    "%d executions and %d jobs were deleted, ended %.0f s ago or more",
+                    retired.deleted, retired.deleted_jobs, retention,
+                )  # fmt: skip
+            if retired.last_id is None:
+                self._retire_at = now + min(retention / 24, _LONGEST_PAUSE)
+                return
 
     async def _recover(self) -> None:
         while True:
@@ -75,6 +110,9 @@ class UpkeepRoom:
             self._tell_ready(execution.queue for execution in recovered)
             if recovered:
                 self._tell(*self._emitter.hints)
+            if any(execution.status in FINISHED for execution in recovered):
+                # A parent or a callback, in whatever queue.
+                self._tell(Hint("finished", ""), Hint("ready", ""))
             if len(recovered) < _BATCH:
                 return
 

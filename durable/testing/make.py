@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 from uuid import UUID
 
+from durable.callbacks import store_callback
 from durable.execution import DEFAULT_QUEUE, Claimed, Kind, NewExecution, Settlement, Status
 from durable.job import EventsEnd, JobCommit, JobKey, JobStatus, NewEvent, NewJob, NewTurn, TurnPolicy
 from durable.notice import NewNotice
@@ -64,6 +66,11 @@ class Maker:
     def sleeper(self, sleeping_id: str, **fields: Any) -> NewExecution:
         """A sleeping task; `timeout` is its deadline in seconds from now, None for none."""
         return self.row(**{"kind": Kind.SLEEPING, "sleeping_id": sleeping_id, **fields})
+
+    def callback(self, *, when: Iterable[Status] | None = None, is_within: bool = False, **fields: Any) -> str:
+        """The `on_complete` of a row: a call of the task `callback`, or what the fields say of it."""
+        row = self.row(**{"task_name": "callback", **fields})
+        return store_callback(row, when=when, context='"context"', is_within=is_within)
 
     def child(self, parent: Claimed, index: int = 0, **fields: Any) -> NewExecution:
         links = {"root_id": parent.root_id, "parent_id": parent.id, "child_index": index, "depth": parent.depth + 1}

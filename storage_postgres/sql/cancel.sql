@@ -1,6 +1,7 @@
 -- name: cancel
--- End unfinished executions, but not the turns of jobs, which end with these. One whose parent is cancelled by the same call is counted in the parent's own write,
--- because a statement writes a row once. Locks them and their parents in one go, in the order of `tell_parents`.
+-- End unfinished executions, but not the turns of jobs, which end with these. One whose parent is cancelled by the same
+-- call is counted in the parent's own write, because a statement writes a row once. One that runs is only asked to end,
+-- where it may finish; whatever makes it ready again then cancels it. Locks them and their parents in one go, in the order of `tell_parents`.
 -- Index: the primary key; a test for parents that are not null would invite executions_children, and read all of it.
 with at as materialized (select /*schema*/clock_now() as now),
 related as materialized (
@@ -9,14 +10,15 @@ related as materialized (
     select e.parent_id from /*schema*/executions as e where e.id = any(%(ids)s::uuid[])
 ),
 held as materialized (
-    select e.id, e.parent_id, e.status, e.finished_at is null and e.kind <> 'turn' as is_open
+    select e.id, e.parent_id, e.status, e.kind, e.finished_at is null and e.kind <> 'turn' as is_open,
+        e.status = 'running' and e.kind <> 'turn' and %(may_finish)s::boolean as is_spared
     from /*schema*/executions as e
     where e.id = any(array(select r.id from related as r))
     order by e.depth desc, e.id
     for update
 ),
 named as materialized (
-    select h.id, h.parent_id, h.status, h.is_open
+    select h.id, h.parent_id, h.status, h.kind, h.is_open and not h.is_spared as is_open, h.is_spared
     from held as h
     where h.id = any(%(ids)s::uuid[])
 ),
@@ -29,6 +31,15 @@ ending as materialized (
     ) as m
     group by m.id
     having bool_or(m.is_itself)
+),
+asked as (
+    update /*schema*/executions as e
+    set cancel_requested = %(error)s::text,
+        updated_at = at.now
+    from at
+    where e.id = any(array(select n.id from named as n where n.is_spared))
+        and e.cancel_requested is null
+    returning e.id
 ),
 cancelled as (
     update /*schema*/executions as e
@@ -53,7 +64,55 @@ ended as (
     where c.parent_id is not null and c.parent_id not in (select ending.id from ending)
 ),
 /*include tell_parents*/
-select n.id, n.status, n.is_open from named as n;
+select n.id, n.status, n.is_open, n.id in (select asked.id from asked), n.kind = 'turn' from named as n;
+
+-- name: cancelled_among
+-- Which of these were cancelled after their attempt, as they had been asked to. Index: the primary key.
+select e.id
+from /*schema*/executions as e
+where e.id = any(%(ids)s::uuid[])
+    and e.status = 'cancelled'
+    and e.cancel_requested is not null;
+
+-- name: unfinished
+-- Unfinished executions that were created before a time, in no particular order; not the turns of
+-- jobs, nor those that run and were asked to end, where such may finish. Index: executions_parents, executions_ready,
+-- executions_pooled, executions_keyed, executions_keyed_again, executions_lease, executions_wait.
+select u.id
+from (
+    select e.id, e.created_at, e.queue, e.task_name, e.kind
+    from /*schema*/executions as e
+    where e.status in ('waiting_for_children', 'waiting_for_finalize')
+    union all
+    select e.id, e.created_at, e.queue, e.task_name, e.kind
+    from /*schema*/executions as e
+    where e.status = 'ready' and not e.is_pooled
+    union all
+    select e.id, e.created_at, e.queue, e.task_name, e.kind
+    from /*schema*/executions as e
+    where e.status = 'ready' and e.is_pooled and e.serial_key is null
+    union all
+    select e.id, e.created_at, e.queue, e.task_name, e.kind
+    from /*schema*/executions as e
+    where e.status = 'ready' and e.serial_key is not null and e.started_at is null
+    union all
+    select e.id, e.created_at, e.queue, e.task_name, e.kind
+    from /*schema*/executions as e
+    where e.status = 'ready' and e.serial_key is not null and e.started_at is not null
+    union all
+    select e.id, e.created_at, e.queue, e.task_name, e.kind
+    from /*schema*/executions as e
+    where e.status = 'running' and (e.cancel_requested is null or not %(may_finish)s::boolean)
+    union all
+    select e.id, e.created_at, e.queue, e.task_name, e.kind
+    from /*schema*/executions as e
+    where e.status = 'waiting'
+) as u
+where u.created_at < %(before)s::timestamptz
+    and u.kind <> 'turn'
+    and (%(queue)s::text is null or u.queue = %(queue)s::text)
+    and (%(task_name)s::text is null or u.task_name = %(task_name)s::text)
+limit %(limit)s::bigint;
 
 -- name: pick_up_cancelled
 -- Executions cancelled under one executor's hands, once each. Locks what it takes, skips what is locked.
@@ -83,6 +142,7 @@ set status = 'ready',
     close_status = 'idle',
     reason = null,
     needs_cancel = false,
+    cancel_requested = null,
     due_at = at.now,
     finished_at = null,
     closed_at = null,

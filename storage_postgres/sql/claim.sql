@@ -39,13 +39,36 @@ claimed as (
         e.iteration, e.max_attempts, e.timeout, e.retry, e.run_output, e.error, e.root_id, e.parent_id,
         e.child_index, e.is_finalize, e.depth, e.queue, e.priority,
         extract(epoch from (select now from at) - e.created_at)::double precision as age,
-        e.children_count, e.due_at
+        e.children_count, e.on_complete, e.due_at
 )
 select c.id, c.fence, c.kind, c.task_name, c.task_version, c.phase, c.input, c.attempts, c.deliveries, c.iteration,
     c.max_attempts, c.timeout, c.retry, c.run_output, c.error, c.root_id, c.parent_id, c.child_index, c.is_finalize,
-    c.depth, c.queue, c.priority, c.age, c.children_count
+    c.depth, c.queue, c.priority, c.age, c.children_count, c.on_complete
 from claimed as c
 order by c.priority desc, c.due_at, c.id;
+
+-- name: claim_callback
+-- Give one callback that has just been made to the executor whose transaction made it. Nobody else sees it yet, so
+-- nothing is waited for. Locks what it writes. Index: the primary key.
+update /*schema*/executions as e
+set status = 'running',
+    fence = e.fence + 1,
+    attempts = e.attempts + 1,
+    deliveries = e.deliveries + 1,
+    executor_id = %(executor_id)s::text,
+    started_at = at.now,
+    lease_expires_at = at.now + %(lease)s::double precision * interval '1 second',
+    updated_at = at.now
+from (select /*schema*/clock_now() as now) as at
+where e.id = %(id)s::uuid
+    and e.kind = 'callback'
+    and not e.is_pooled
+    and e.status = 'ready'
+    and e.due_at <= at.now
+returning e.id, e.fence, e.kind, e.task_name, e.task_version, e.phase, e.input, e.attempts, e.deliveries,
+    e.iteration, e.max_attempts, e.timeout, e.retry, e.run_output, e.error, e.root_id, e.parent_id, e.child_index,
+    e.is_finalize, e.depth, e.queue, e.priority, extract(epoch from at.now - e.created_at)::double precision,
+    e.children_count, e.on_complete;
 
 -- name: renew
 -- Extend the leases that are still held under the fence given. Locks what it writes, in the order of locks.

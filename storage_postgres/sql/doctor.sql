@@ -34,7 +34,7 @@ found as (
     from /*schema*/executions as e
         cross join lateral (values
             ('input', e.input), ('output', e.output), ('run_output', e.run_output), ('error', e.error),
-            ('progress', e.progress), ('retry', e.retry)
+            ('progress', e.progress), ('retry', e.retry), ('on_complete', e.on_complete)
         ) as p (name, payload)
     where p.payload is not null
         and not /*schema*/is_payload(p.payload)

@@ -67,14 +67,19 @@ woken as (
     where e.id = any(array[m.id])
         and e.status = 'waiting'
         and m.status = 'waiting'
-    returning e.id, e.parent_id
+    returning e.id, e.parent_id, e.on_complete
 ),
 ended as (
     select woken.parent_id from woken
 ),
 /*include tell_parents*/
 select array(select woken.id::text from woken),
-    array(select distinct r.queue from resumed as r where r.status = 'ready');
+    array(
+        select r.queue from resumed as r where r.status = 'ready'
+        union
+        select woken.on_complete::json ->> 'queue' from woken
+        where woken.on_complete is not null and /*schema*/is_payload(woken.on_complete)
+    );
 
 -- name: expire_waits
 -- End what waited past its deadline. Locks what it takes and their parents, skips what is locked: an execution whose
@@ -115,11 +120,16 @@ woken as (
             where p.id = any(array[late.parent_id]) and p.id not in (select parents.id from parents)
         )
     ))
-    returning e.id, e.parent_id
+    returning e.id, e.parent_id, e.on_complete
 ),
 ended as (
     select woken.parent_id from woken
 ),
 /*include tell_parents*/
 select array(select woken.id::text from woken),
-    array(select distinct r.queue from resumed as r where r.status = 'ready');
+    array(
+        select r.queue from resumed as r where r.status = 'ready'
+        union
+        select woken.on_complete::json ->> 'queue' from woken
+        where woken.on_complete is not null and /*schema*/is_payload(woken.on_complete)
+    );

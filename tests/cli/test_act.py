@@ -53,6 +53,20 @@ class TestCancel:
         assert stage.record(ready).status is Status.CANCELLED
 
 
+class TestFinish:
+    def test_cancel_finish_lets_a_running_one_go_on(self, stage: Stage) -> None:
+        turn, queued = stage.turn(), stage.enqueue(task_name="other")
+        outcome = stage.run("cancel", turn.id, queued, "--finish", "--json")
+        assert outcome.code == 0
+        assert [item["text"] for item in outcome.json] == [
+            "it runs, and will not be run again",
+            "cancelled; it was ready",
+        ]
+        assert stage.record(turn.id).status is Status.RUNNING
+        assert "not to be run again" in stage.run("show", turn.id).out
+        assert stage.run("cancel", turn.id, "--finish").code == 0
+
+
 class TestRetry:
     def test_retry_makes_a_failure_ready(self, stage: Stage) -> None:
         failed = stage.failed()

@@ -48,7 +48,8 @@ def test_what_a_module_raises_is_not_hidden(folder: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--grace", "soon"), ("--lease", "1ms"), ("--concurrency", "0"), ("--queue", " ")]
+    ("option", "value"),
+    [("--grace", "soon"), ("--lease", "1ms"), ("--concurrency", "0"), ("--queue", " "), ("--retention", "x")],
 )
 def test_settings_that_mean_nothing_give_2_before_anything_is_imported(
     option: str, value: str, capsys: pytest.CaptureFixture[str]
@@ -63,4 +64,5 @@ def test_a_bare_number_means_seconds(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(ConfigurationError, match="no module 'nowhere'"):
         load_app("nowhere:app")
     assert main(["executor", "nowhere:app", "--grace", "2.5", "--lease", "30", "--poll-interval", "250ms"]) == 2
+    assert main(["executor", "nowhere:app", "--retention", "never"]) == 2
     assert "no module 'nowhere'" in capsys.readouterr().err

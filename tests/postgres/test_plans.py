@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -12,6 +13,7 @@ from durable.execution import CloseStatus, Phase, Settlement, Status
 from durable.notice import NewNotice
 from durable.testing import Maker
 from storage_postgres import verbs
+from storage_postgres.arrays import plain
 from storage_postgres.migrate import migrate
 from storage_postgres.plan import Plan, Query
 from storage_postgres.statements import render
@@ -59,6 +61,7 @@ select e.task_name, e.sleeping_id, e.created_at from /*schema*/executions as e w
 """
 MAKE: Final = Maker(series=7, task_name="task")
 ERROR: Final = '{"type": "lost", "message": ""}'
+AHEAD: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 class Table(NamedTuple):
@@ -118,6 +121,13 @@ def second(plan: Plan[Any]) -> Query:
     return plan.send([])
 
 
+def page_of_retire() -> Query:
+    """The page itself, which follows what is forgotten with it."""
+    plan = verbs.retire(older_than=0.0, limit=100, after=None)
+    assert [next(plan).name, plan.send([]).name] == ["retire_wakeups", "retire_jobs"]
+    return plan.send([(0,)])
+
+
 # What takes from a queue of any kind: the group it takes from, how many, and the query.
 TAKERS: Final[Mapping[str, tuple[str, int, Query]]] = {
     "claim": ("ready", 100, first(verbs.claim(
@@ -138,7 +148,12 @@ BY_ID: Final[Mapping[str, tuple[int, Callable[[Crowd], Query]]]] = {
     "settle_and_note": (150, lambda crowd: first(verbs.settle(noted(ends(turns(crowd, 100)))))),
     "settled": (100, lambda crowd: first(verbs.settled(turns(crowd, 100)))),
     "children": (1100, lambda crowd: first(verbs.children(crowd.ids("parents", 100) or some(crowd, 100)))),
-    "cancel": (120, lambda crowd: first(verbs.cancel(some(crowd, 120), reason="cancelled", error=ERROR))),
+    "cancel": (120, lambda crowd: first(verbs.cancel(
+        some(crowd, 120), reason="cancelled", error=ERROR, may_finish=True))),
+    "claim_callback": (1, lambda _: first(verbs.claim_callback(
+        MAKE.id(), executor_id="executor-b", lease=15))),
+    "cancelled_among": (100, lambda crowd: Query("cancelled_among", {"ids": plain(some(crowd, 100))})),
+    "retire": (200, lambda _: page_of_retire()),
     "redrive": (120, lambda crowd: first(verbs.redrive(some(crowd, 120)))),
     "close_trees": (100, lambda crowd: first(verbs.close_trees(
         crowd.ids("closing", 50) or some(crowd, 50), reason="closed", error=ERROR))),
@@ -180,3 +195,16 @@ def test_finds_what_is_named_by_id(name: str, settings: str, table: Table) -> No
     found = explain(table.connection, table.crowd.schema, query(table.crowd), SETTINGS[settings])
 
     assert_bounded(found, count)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_batch_of_what_is_unfinished_reads_little_else(settings: str, table: Table) -> None:
+    """Where nearly all of the table is unfinished, reading it from its beginning up to the limit is right too."""
+    query = first(
+        verbs.cancel_all(before=AHEAD, queue=None, task_name=None, limit=50, reason="all", error=ERROR, may_finish=True)
+    )
+
+    found = explain(table.connection, table.crowd.schema, query, SETTINGS[settings])
+
+    assert found.rows_examined <= 50 + 2 * 50
+    assert found.buffers <= 100 + 30 * 50

@@ -16,12 +16,15 @@ from durable import (
     CancelResult,
     Child,
     ChildResult,
+    Completion,
+    Continue,
     Done,
     Durable,
     Execution,
     Executor,
     Handle,
     LoopResult,
+    OnComplete,
     ParentResult,
     Pool,
     PoolConfig,
@@ -30,6 +33,7 @@ from durable import (
     Retry,
     Spawn,
     Status,
+    StatusReport,
     SyncHandle,
     SyncPool,
     TaskContext,
@@ -260,6 +264,46 @@ async def other_kinds() -> None:
 @app.loop(max_iterations=10)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 def never_says_again(url: str) -> str:
     return url
+
+
+# --- after the end ------------------------------------------------------------------------------------------------
+
+
+@app.task
+async def notify(ctx: TaskContext, end: Completion[Receipt, Order]) -> None:
+    assert_type(end.result(), Receipt)
+    assert_type(end.context, Order)
+    assert_type(end.output, Receipt | None)
+
+
+@app.task
+def log(end: Completion[int]) -> None:
+    assert_type(end.context, None)
+
+
+@app.task
+async def pages(cursor: str, total: int = 0) -> int:
+    raise pages.continue_with(cursor + "x", total=total + 1)
+
+
+async def ends() -> None:
+    notified = OnComplete(notify, context=Order("42"), when=["failed", "cancelled"], mode="transaction")
+    assert_type(await charge.enqueue(Order("42"), on_complete=notified, delay=1), Handle[Receipt])
+    assert_type(charge.child(Order("42"), on_complete=notified), Child[Receipt])
+    assert_type(await add.enqueue_many([1], on_complete=OnComplete(log)), list[Handle[int]])
+    assert_type(await add.with_options(on_complete=OnComplete(log)).enqueue(1, b=2), Handle[int])
+    assert_type((await (await add.enqueue(1)).cancel(running="finish")).is_requested, bool)
+    assert_type(await app.cancel_all(queue="money", task=charge, running="finish"), int)
+    assert_type(await app.status("id"), StatusReport)
+    assert_type(await app.status_many(["id"]), list[StatusReport])
+    assert_type(pages.continue_with("a", total=1), Continue)
+
+    OnComplete(notify)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    OnComplete(add)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    OnComplete(notify, context=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    OnComplete(log, when=["done"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    pages.continue_with(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await (await add.enqueue(1)).cancel(running="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # --- running ------------------------------------------------------------------------------------------------------

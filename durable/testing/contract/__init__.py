@@ -10,6 +10,7 @@ subject says so and the case asserts what then holds. For readable failures, cal
 `pytest.register_assert_rewrite("durable.testing.contract")` in conftest.py before importing it.
 """
 
+from durable.testing.contract.callbacks import CallbacksContract
 from durable.testing.contract.cancel import CancelContract
 from durable.testing.contract.children import ChildrenContract
 from durable.testing.contract.claim import ClaimContract
@@ -20,6 +21,7 @@ from durable.testing.contract.duties import DutiesContract
 from durable.testing.contract.enqueue import EnqueueContract
 from durable.testing.contract.enqueue_races import EnqueueRacesContract
 from durable.testing.contract.executors import ExecutorsContract
+from durable.testing.contract.finish import FinishContract
 from durable.testing.contract.jobs_append import JobAppendContract
 from durable.testing.contract.jobs_commit import JobCommitContract
 from durable.testing.contract.jobs_delivery import JobDeliveryContract
@@ -27,6 +29,7 @@ from durable.testing.contract.jobs_end import JobEndContract
 from durable.testing.contract.jobs_look import JobLookContract
 from durable.testing.contract.jobs_pause import JobPauseContract
 from durable.testing.contract.jobs_races import JobRacesContract
+from durable.testing.contract.jobs_retire import JobRetireContract
 from durable.testing.contract.jobs_start import JobStartContract
 from durable.testing.contract.jobs_take import JobTakeContract
 from durable.testing.contract.jobs_trigger import JobTriggerContract
@@ -43,6 +46,7 @@ from durable.testing.contract.pools import PoolsContract
 from durable.testing.contract.recover import RecoverContract
 from durable.testing.contract.redrive import RedriveContract
 from durable.testing.contract.renew import RenewContract
+from durable.testing.contract.retire import RetireContract
 from durable.testing.contract.settle import SettleContract
 from durable.testing.contract.subject import ContractSubject, Held
 from durable.testing.contract.tree_races import TreeRacesContract
@@ -62,6 +66,9 @@ class StorageContract(
     NextDueContract,
     RecoverContract,
     CancelContract,
+    FinishContract,
+    CallbacksContract,
+    RetireContract,
     CloseContract,
     RedriveContract,
     JobStartContract,
@@ -73,6 +80,7 @@ class StorageContract(
     JobEndContract,
     JobPauseContract,
     JobLookContract,
+    JobRetireContract,
     LookContract,
     NoticesContract,
     NotedContract,

@@ -8,7 +8,7 @@ from durable.testing.contract.scene import LEASE, TASK, Case, Scene
 
 __all__ = ["DutiesContract"]
 
-NONE = Duties(recover=False, expire_waits=False, apply_wakeups=False, close=False, recover_closes=False)
+NONE = Duties(*[False] * len(Duties._fields))
 
 
 class DutiesContract(Case):

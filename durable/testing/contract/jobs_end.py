@@ -167,7 +167,7 @@ class JobEndContract(JobCase):
         before = await jobs.get(turn_id)
         status = Status.RUNNING if is_running else Status.READY
         assert await jobs.storage.cancel([turn_id, plain], reason="cancelled") == [
-            CancelResult(turn_id, status, False), CancelResult(plain, Status.READY, True),
+            CancelResult(turn_id, status, False, is_turn=True), CancelResult(plain, Status.READY, True),
         ]  # fmt: skip
         assert await jobs.get(turn_id) == before
 

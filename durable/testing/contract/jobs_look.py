@@ -184,9 +184,12 @@ class JobLookContract(JobCase):
         await jobs.subject.advance(5.0)
         await jobs.commit(await jobs.run())
         await jobs.subject.advance(4.999)
+        assert not (await jobs.storage.duties()).forget_events
         assert await jobs.storage.forget_events(limit=9) == 0
         await jobs.subject.advance(0.001)
+        assert (await jobs.storage.duties()).forget_events
         assert await jobs.storage.forget_events(limit=9) == 1
+        assert not (await jobs.storage.duties()).forget_events
         assert await jobs.storage.event_end(SUBJECT, "short") is None
         assert await jobs.storage.event_end(SUBJECT, "long") is not None
         assert (await jobs.send(event_id="long")).is_duplicate
@@ -198,6 +201,7 @@ class JobLookContract(JobCase):
         await jobs.run()
         await jobs.send(event_id="pending", dedupe_window=1.0)
         await jobs.subject.advance(100.0)
+        assert not (await jobs.storage.duties()).forget_events
         assert await jobs.storage.forget_events(limit=9) == 0
         for name in ("dead", "taken", "pending"):
             assert await jobs.storage.event_end(SUBJECT, name) is not None

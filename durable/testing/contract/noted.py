@@ -93,6 +93,35 @@ class NotedContract(Case):
         await scene.storage.cancel(ids, reason="test", note=notes)
         assert await notes.stored() == [(id_, "cancelled") for id_ in ids[1:]]
 
+    async def test_cancel_all_notes_what_it_ended_and_not_what_may_finish(self, scene: Scene) -> None:
+        notes = Notes(scene)
+        await scene.turn()
+        id_ = await scene.enqueue()
+        await scene.subject.advance(1.0)
+        before = await scene.subject.now()
+        await scene.storage.cancel_all(before=before, limit=9, reason="test", may_finish=True, note=notes)
+        assert await notes.stored() == [(id_, "cancelled")]
+
+    @pytest.mark.parametrize("has_notices", [False, True])
+    async def test_settle_notes_what_was_asked_to_end_and_did_not(self, scene: Scene, has_notices: bool) -> None:
+        notes = Notes(scene)
+        ended, retried, other = await scene.turns(3)
+        await scene.storage.cancel([ended.id, retried.id], reason="test", may_finish=True, note=notes)
+        ends = [complete(ended, "1"), *(fail(turn, ERROR, retry_delay=0.0) for turn in (retried, other))]
+        if has_notices:
+            ends[1] = ends[1]._replace(notices=(scene.make.notice(subject=retried.id, name="attempt"),))
+        await scene.storage.settle(ends, note=notes)
+        attempt = [(retried.id, "attempt")] if has_notices else []
+        assert await notes.stored() == [*attempt, (retried.id, "cancelled")]
+
+    async def test_recover_notes_what_was_asked_to_end_as_cancelled(self, scene: Scene) -> None:
+        notes = Notes(scene)
+        turn = await scene.turn()
+        await scene.storage.cancel([turn.id], reason="test", may_finish=True)
+        await scene.subject.advance(LEASE)
+        await scene.storage.recover(limit=9, note=notes)
+        assert await notes.stored() == [(turn.id, "cancelled")]
+
     async def test_cancel_without_a_note_writes_none(self, scene: Scene) -> None:
         await scene.storage.cancel([await scene.enqueue()], reason="test")
         assert await scene.storage.undelivered() == {}

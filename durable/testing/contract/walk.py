@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from random import Random
 from typing import Any, Final, TypeVar
 
+from durable.callbacks import store_callback
 from durable.errors import DurableError
-from durable.execution import Claimed, Execution, Kind, NewExecution, Phase, Settlement, Status
+from durable.execution import Claimed, Execution, Kind, NewExecution, Phase, Retired, Settlement, Status
 from durable.memory import MemoryStorage
 from durable.storage import ExecutionFilter, Operation, Storage
 from durable.testing.clock import VirtualClock
@@ -64,7 +66,8 @@ class Walk:
             self.advance: 4, self.enqueue: 5, self.claim: 8, self.settle: 9, self.settled: 1, self.renew: 1,
             self.heartbeat: 1, self.wake: 2, self.apply_wakeups: 1, self.expire_waits: 1, self.recover: 2,
             self.cancel: 1, self.pick_up_cancelled: 1, self.redrive: 1, self.claim_closes: 1, self.close_trees: 2,
-            self.recover_closes: 1, self.children: 1, self.finished: 1,
+            self.recover_closes: 1, self.children: 1, self.finished: 1, self.cancel_all: 1, self.claim_callback: 1,
+            self.retire: 1,
         }  # fmt: skip
 
     async def _compare(
@@ -111,12 +114,21 @@ class Walk:
             "max_deliveries": self._random.randint(1, 2),
             "max_attempts": 4,
             "input": pick(['""', "null", '{"a": 1}']),
+            "on_complete": self._call(),
         }
         if fields["kind"] is Kind.SLEEPING:
             fields.update(sleeping_id=self._door(), timeout=pick([None, 3.0, 3.0]))
         elif parent is None and self._random.random() < 0.3:
             fields.update(idempotency_key=pick(["k1", "k2", "k3"]), idempotency_hash=pick(["h1", "h2"]))
         return self._make.row(**fields) if parent is None else self._make.child(parent, index, **fields)
+
+    def _call(self) -> str | None:
+        if self._random.random() < 0.7:
+            return None
+        pick = self._random.choice
+        row = self._make.row(task_name=pick(NAMES), queue=pick(QUEUES), delay=pick([0.0, 1.0]), max_attempts=4)
+        when = pick([None, [Status.COMPLETED], [Status.CANCELLED, Status.FAILED]])
+        return store_callback(row, when=when, context=pick([None, '"ä\n"']), is_within=pick([True, False]))
 
     async def claim(self) -> None:
         options: dict[str, Any] = {
@@ -188,7 +200,41 @@ class Walk:
 
     async def cancel(self) -> None:
         ids = self._some(self._ids, 3)
-        await self._compare("cancel", lambda storage: storage.cancel(ids, reason="cancelled"), list)
+        finish = self._random.choice([True, False])
+        await self._compare("cancel", lambda storage: storage.cancel(ids, reason="cancelled", may_finish=finish), list)
+
+    async def cancel_all(self) -> None:
+        pick = self._random.choice
+        where: dict[str, Any] = {"queue": pick([None, *QUEUES]), "task_name": pick([None, *NAMES])}
+        before = self._clock.now() - timedelta(seconds=pick([0.0, 10.0]))
+        options: dict[str, Any] = {**where, "before": before, "may_finish": pick([True, False])}
+        await self._compare(
+            "cancel_all", lambda storage: storage.cancel_all(**options, limit=ALL, reason="all"), sorted
+        )
+
+    async def claim_callback(self) -> None:
+        records = await self._model.search(ExecutionFilter(), limit=ALL)
+        for record in self._some([record.id for record in records], 3):
+            turn = await self._compare(
+                "claim_callback",
+                lambda storage, id_=record: storage.claim_callback(id_, executor_id="executor-a", lease=4.0),  # type: ignore[misc]
+                lambda found: found,
+            )
+            if isinstance(turn, Claimed):
+                self._turns.append(turn)
+
+    async def retire(self) -> None:
+        limit, age = self._random.choice([3, ALL]), self._random.choice([5.0, 20.0])
+        after = await self._retire_page(age, limit, None)
+        while after is not None:
+            after = await self._retire_page(age, limit, after)
+
+    async def _retire_page(self, age: float, limit: int, after: str | None) -> str | None:
+        page = await self._compare(
+            "retire", lambda storage: storage.retire(older_than=age, limit=limit, after=after), lambda found: found
+        )
+        assert isinstance(page, Retired)
+        return page.last_id
 
     async def pick_up_cancelled(self) -> None:
         executor_id = self._random.choice(EXECUTORS)

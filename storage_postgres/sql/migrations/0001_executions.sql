@@ -59,7 +59,8 @@ create table /*schema*/executions (
     is_pooled boolean not null default false,
     serial_key text,
     on_complete text,
-    constraint executions_kind check (kind in ('task', 'parent', 'sequence', 'loop', 'sleeping', 'turn')),
+    cancel_requested text,
+    constraint executions_kind check (kind in ('task', 'parent', 'sequence', 'loop', 'sleeping', 'turn', 'callback')),
     constraint executions_status check (status in (
         'ready', 'running', 'waiting', 'waiting_for_children', 'waiting_for_finalize',
         'completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled')),

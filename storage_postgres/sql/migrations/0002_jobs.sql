@@ -42,10 +42,11 @@ create table /*schema*/jobs (
     constraint jobs_ended check ((ended_at is not null) = (status in ('terminated', 'cleared'))),
     constraint jobs_over check (ended_at is null or (turn_id is null and pending_count = 0 and not is_triggered))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.1);
--- fillfactor: no indexed column of a job ever changes, so its versions stay on their page and touch no index.
+-- fillfactor: no indexed column of a live job ever changes, so its versions stay on their page and touch no index.
 
 create unique index jobs_key on /*schema*/jobs (kind, name, key);
 create index jobs_unusual on /*schema*/jobs (kind, name, key) where status <> 'active';
+create index jobs_ended on /*schema*/jobs (ended_at) where ended_at is not null;
 
 create table /*schema*/inbox (
     job_id uuid not null,
@@ -129,7 +130,8 @@ declare
     wanted timestamptz;
     is_untried boolean;
 begin
-    if _waits then
+    -- Again, where a job that had ended was deleted between the two statements.
+    while _waits loop
         with wanted_jobs as (
             select distinct on (i.kind, i.name, i.key) i.kind, i.name, i.key, i.job_id, i.version
             from unnest(_kind, _name, _key, _job_id, _version) as i (kind, name, key, job_id, version)
@@ -143,7 +145,7 @@ begin
             on conflict do nothing
             returning id
         )
-        select coalesce(array_agg(inserted.id), '{}') into made from inserted;
+        select made || coalesce(array_agg(inserted.id), '{}') into made from inserted;
 
         perform 1
         from /*schema*/jobs as e
@@ -153,7 +155,15 @@ begin
                 join /*schema*/jobs as x on x.kind = i.kind and x.name = i.name and x.key = i.key))
         order by e.id
         for no key update;
-    else
+
+        exit when not exists (
+            select 1
+            from unnest(_kind, _name, _key) as i (kind, name, key)
+                left join /*schema*/jobs as x on x.kind = i.kind and x.name = i.name and x.key = i.key
+            where x.id is null
+        );
+    end loop;
+    if not _waits then
         select coalesce(array_agg(l.id), '{}') into held
         from (
             select e.id
