@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from durable.execution import Settled, Settlement
+from durable.storage import Note
 from storage_postgres import PostgresStorage
 from storage_postgres.operation import PostgresOperation
 from storage_postgres.plan import Plan
@@ -27,8 +28,8 @@ class RecordingStorage(PostgresStorage):
         super().__init__(dsn, schema=schema, min_size=2, max_size=4)
         self._ledger = ledger
 
-    def settle(self, settlements: Sequence[Settlement]) -> PostgresOperation[Settled]:
-        operation = super().settle(settlements)
+    def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> PostgresOperation[Settled]:
+        operation = super().settle(settlements, note=note)
 
         def note(settled: Settled) -> None:
             for item in settlements:
