@@ -46,9 +46,10 @@ def settle(tx: Transaction, settlements: Sequence[Settlement], *, note: Note | N
     # After all commits: a job that one of them ends begins anew with what another sends to it.
     due += [sent.ready_queue for sent in append_events(tx, [event for job in jobs for event in job.sends])]
     queues = tell_parents(tx, [record for record in accepted if record.is_finished])
-    note_ends(tx, note, end_requested(tx))
     ids = [record.id for record in accepted] + [child.id for child in inserted]
+    # Before what was asked to end is ended: a hint too many does no harm, and the database gives it as well.
     queues.update(_claimable_queues(tx, ids), (queue for queue in due if queue is not None))
+    note_ends(tx, note, end_requested(tx))
     names = [(child.task_name, child.sleeping_id) for child in inserted if child.kind is Kind.SLEEPING]
     woken = meet(tx, [(task_name, sleeping_id) for task_name, sleeping_id in names if sleeping_id is not None], note)
     return Settled(frozenset(record.id for record in accepted), frozenset(queues | woken.ready_queues))

@@ -63,9 +63,14 @@ select least(
         where p.name = any(%(queues)s::text[]) and p.tokens < 1 and not p.is_paused
             and p.tokens_at + (1 - p.tokens) * p.rate_period / p.rate_tokens * interval '1 second'
                 > /*schema*/clock_now()
-            and exists (
-                select 1 from /*schema*/executions as e
-                where e.status = 'ready' and e.is_pooled and e.queue = p.name)),
+            and ((
+                select e.id from /*schema*/executions as e
+                where e.status = 'ready' and e.is_pooled and e.serial_key is null and e.queue = p.name
+                order by e.priority limit 1) is not null
+                or (select l.serial_key from /*schema*/pool_lanes as l where l.pool = p.name
+                    order by l.turn_at limit 1) is not null
+                or (select m.serial_key from /*schema*/pool_marks as m where m.pool = p.name
+                    order by m.due_at limit 1) is not null)),
     (select e.lease_expires_at from /*schema*/executions as e
         where e.status = 'running'
         order by e.lease_expires_at limit 1),
