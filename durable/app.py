@@ -21,6 +21,7 @@ from durable.executor import Executor
 from durable.handle import Handle, first_end, only, wait_limit
 from durable.ids import IdSource, parse_id
 from durable.jobs.listing import Jobs
+from durable.jobs.timers import Timers
 from durable.live import Live
 from durable.notice import NewNotice
 from durable.registry import Registry
@@ -162,6 +163,11 @@ class Durable(Registry):
     def jobs(self) -> Jobs:
         """Lists and counts of keyed jobs."""
         return Jobs(self.home, self._jobs)
+
+    @property
+    def timers(self) -> Timers:
+        """Tasks that run at a moment, after a while, or again and again."""
+        return Timers(self.home, lambda: self.codec)
 
     @property
     def live(self) -> Live:

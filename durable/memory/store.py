@@ -12,6 +12,7 @@ from durable.execution import Execution
 from durable.job import Job, JobKey
 from durable.notice import Notice
 from durable.storage import ExecutorRow
+from durable.timer import StoredTimer
 
 __all__ = ["DeliveryRight", "EventStatus", "InboxEvent", "Overlay", "Store", "Transaction", "Wakeup"]
 
@@ -107,6 +108,7 @@ class Transaction:
         self.jobs = Overlay(store.jobs)
         self.job_ids = Overlay(store.job_ids)
         self.inboxes = Overlay(store.inboxes)
+        self.timers = Overlay(store.timers)
         self.notices = Overlay(store.notices)
         self.deliveries = Overlay(store.deliveries)
 
@@ -123,6 +125,7 @@ class Transaction:
         self.jobs.commit()
         self.job_ids.commit()
         self.inboxes.commit()
+        self.timers.commit()
         self.notices.commit()
         self.deliveries.commit()
 
@@ -143,6 +146,7 @@ class Store:
         self.job_ids: dict[JobKey, str] = {}
         self.inboxes: dict[str, tuple[InboxEvent, ...]] = {}
         """Job id → its events in the order of their numbers."""
+        self.timers: dict[str, StoredTimer] = {}
         self.notices: dict[tuple[str, str], Notice] = {}
         """(subscriber, event id) → notice."""
         self.deliveries: dict[str, DeliveryRight] = {}

@@ -42,6 +42,7 @@ from durable.testing.contract.redrive import RedriveContract
 from durable.testing.contract.renew import RenewContract
 from durable.testing.contract.settle import SettleContract
 from durable.testing.contract.subject import ContractSubject, Held
+from durable.testing.contract.timers import TimerContract
 from durable.testing.contract.tree_races import TreeRacesContract
 from durable.testing.contract.wake import WakeContract
 
@@ -70,6 +71,7 @@ class StorageContract(
     JobEndContract,
     JobPauseContract,
     JobLookContract,
+    TimerContract,
     LookContract,
     NoticesContract,
     NotedContract,
