@@ -23,6 +23,7 @@ from durable.explain import StatusReport, report
 from durable.handle import Handle, WhenRunning, first_end, may_finish, only, wait_limit
 from durable.ids import IdSource, known_id, parse_id
 from durable.jobs.listing import Jobs
+from durable.jobs.timers import Timers
 from durable.live import CancelFilter, Live
 from durable.notice import NewNotice
 from durable.pool_rows import PoolConfig
@@ -168,6 +169,11 @@ class Durable(Registry):
     def jobs(self) -> Jobs:
         """Lists and counts of keyed jobs."""
         return Jobs(self.home, self._jobs)
+
+    @property
+    def timers(self) -> Timers:
+        """Tasks that run at a moment, after a while, or again and again."""
+        return Timers(self.home, lambda: self.codec)
 
     @property
     def live(self) -> Live:

@@ -15,7 +15,7 @@ from typing import Any
 
 from durable.attempts import Attempt, Holdings, Signal
 from durable.clock import Clock
-from durable.execution import FINISHED, ChildOutcome, Claimed, FinishedExecution, Kind, Settled, Settlement
+from durable.execution import FINISHED, ChildOutcome, Claimed, FinishedExecution, Settled, Settlement
 from durable.ids import IdSource
 from durable.kinds.turn import Services
 from durable.live import Live
@@ -63,7 +63,7 @@ class Executor:
         self._settings = settings
         self._clock = clock
         self._started_at = datetime.now(UTC)
-        self._task_names = tuple(sorted(name for name in registry if registry[name].kind != Kind.SLEEPING))
+        self._task_names = registry.claimed_names
         self._shutdown_signal = Signal()
         self._pools = ServedPools(settings, lambda: registry.pools)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="durable-task")

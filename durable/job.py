@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from durable.execution import Status
 from durable.notice import NewNotice
+from durable.timer import StoredTimer, TimerEnd
 
 __all__ = [
     "ENDED",
@@ -44,6 +45,8 @@ class JobKind(StrEnum):
     CONTINUOUS = "continuous"
     DEBOUNCE = "debounce"
     TASK = "task"
+    TIMER = "timer"
+    """All timers of one owner; a turn is one start of one of them."""
 
 
 class JobStatus(StrEnum):
@@ -287,6 +290,8 @@ class TakenTurn(NamedTuple):
     """The storage's clock when it was taken."""
     due_at: datetime | None
     """For a turn with nothing to do: when the next is due; None: not at all."""
+    timer: StoredTimer | None = None
+    """For a turn of an owner's timers: the first that is due, started by this; None: there is none any more."""
 
 
 class JobCommit(NamedTuple):
@@ -318,10 +323,15 @@ class JobCommit(NamedTuple):
     """Events for other jobs, appended in the same transaction."""
     planned_by: str | None = None
     """The handler whose plan is written: event, execute, idle or error. For those who are told of it; not stored."""
+    timer: TimerEnd | None = None
+    """How the start of a timer ended. The plan of an owner's job is always the first of its timers."""
 
 
 class JobFilter(NamedTuple):
-    """Which jobs a list shows; None leaves a field open. Ended ones are shown when their status is asked for."""
+    """Which jobs a list shows; None leaves a field open. Ended ones are shown when their status is asked for.
+
+    Those of timers are shown when their kind is asked for.
+    """
 
     kind: JobKind | None = None
     name: str | None = None

@@ -17,6 +17,7 @@ from durable.execution import DEFAULT_QUEUE, Kind, NewExecution
 from durable.jobs.declare import JobDeclarations
 from durable.jobs.keyed import JobHome, Keyed
 from durable.jobs.spec import KeyedSpec
+from durable.jobs.timer_turn import TIMER_TURNS, timer_turns
 from durable.options import DefinitionOptions, SleepingOptions, TaskOptions, checked_pool, checked_task_options
 from durable.pool import Pool
 from durable.pool_options import DeclaredPool, Rate, declared_pool
@@ -47,6 +48,7 @@ class Registry(JobDeclarations):
         self._pools: dict[str, Pool] = {}
         self._owner: Registry | None = None
         self._codec = codec or Codec()
+        self._timer_turns = timer_turns(lambda: self.codec)
 
     # --- look-up -------------------------------------------------------------------------------------------
 
@@ -57,14 +59,22 @@ class Registry(JobDeclarations):
         return iter(self._definitions)
 
     def __getitem__(self, name: str) -> Definition:
-        """The definition of a name; raises UnknownTask."""
-        try:
-            return self._definitions[name]
-        except KeyError:
-            raise UnknownTask(name) from None
+        """The definition of a name; raises UnknownTask. That of the turns of timers belongs to no name of a user's."""
+        found = self.find(name)
+        if found is None:
+            raise UnknownTask(name)
+        return found
 
     def find(self, name: str) -> Definition | None:
-        return self._definitions.get(name)
+        return self._timer_turns if name == TIMER_TURNS else self._definitions.get(name)
+
+    @property
+    def claimed_names(self) -> tuple[str, ...]:
+        """The names that an executor of these definitions claims; with any task, also the turns of timers."""
+        names = {name for name, definition in self._definitions.items() if definition.kind is not Kind.SLEEPING}
+        if any(definition.kind is Kind.TASK for definition in self._definitions.values()):
+            names.add(TIMER_TURNS)
+        return tuple(sorted(names))
 
     def include(self, *registries: Registry) -> None:
         """Take over all definitions of other registries; raises AlreadyRegistered for a name that is taken."""

@@ -50,6 +50,7 @@ from durable.job import (
 from durable.looks import Defect, Duties, ExecutionFilter, ExecutorRow
 from durable.notice import NewNotice, TakenNotices
 from durable.pool_rows import PoolConfig, PooledClaim
+from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
 
 __all__ = [
     "Defect",
@@ -223,7 +224,10 @@ class Storage(Protocol):
         due now if a trigger came meanwhile, at the planned moment, or when the policy makes pending events due,
         whichever is first; a paused or failed job goes on for a trigger only, which makes a failed one active. Ending
         the job (`terminated`) throws its events away and raises its epoch. What turns send is appended after all jobs
-        of the call were written. It never waits for the rows of jobs: what cannot have them at once is `busy`.
+        of the call were written. The end of a timer is written before the plan of its owner's job, which is always the
+        first of its timers: one that succeeded is deleted, or due again by its interval and anchor; one that failed is
+        due after its delay; one that is gone is left so. It never waits for the rows of jobs: what cannot have them at
+        once is `busy`.
 
         A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written. The notices
         of accepted settlements are stored; `note` is asked only about sleeping children, which a wake-up may end, and
@@ -437,8 +441,9 @@ class Storage(Protocol):
 
         The cause is `trigger` before a planned moment that came no later than the first event was due, before events
         that are due, before nothing. A trigger of a job with a window takes its events too. A turn takes `max_events`
-        at most. Nothing stores nothing: the next call decides anew. Missing from the answer: turns whose fence is gone,
-        and those whose job's row somebody holds.
+        at most. Nothing stores nothing: the next call decides anew. A turn of an owner's timers starts the first of
+        them that is due, which each call finds anew, and counts its attempt. Missing from the answer: turns whose fence
+        is gone, and those whose job's row somebody holds.
         """
         ...
 
@@ -462,6 +467,30 @@ class Storage(Protocol):
 
     def forget_events(self, *, limit: int) -> Operation[int]:
         """Delete consumed events whose ids need not be remembered any longer; gives how many."""
+        ...
+
+    # --- timers ----------------------------------------------------------------------------------------------
+
+    def set_timer(self, new: NewTimer, *, turn: NewTurn) -> Operation[TimerSet]:
+        """Store a timer, in place of one of its name, in the job of its owner, which is made if it does not live.
+
+        The owner's turn is then due when the first of its timers is, in the queue and with the priority of that, or
+        inserted if there is none; one that has been taken is left alone, and another follows it. A timer of the same
+        id that is still there is given as it is. Waits for whoever holds the row of the job, as append_events does.
+        """
+        ...
+
+    def cancel_timers(self, where: TimerFilter) -> Operation[int]:
+        """Delete a timer, or those of an owner, and plan the owner's turn anew; gives how many there were.
+
+        Of one that runs nothing more is written: no retry, no next time.
+        """
+        ...
+
+    def list_timers(
+        self, where: TimerFilter, *, limit: int, after: tuple[datetime, str] | None = None
+    ) -> Operation[list[StoredTimer]]:
+        """By time and id; `after` is the due time and the id of the last of the page before."""
         ...
 
     # --- notices ---------------------------------------------------------------------------------------------

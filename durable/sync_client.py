@@ -24,6 +24,7 @@ from durable.jobs.debounce import Debounce, SyncDebounce
 from durable.jobs.listing import SyncJobs
 from durable.jobs.task import SyncTask
 from durable.jobs.task import Task as TaskJob
+from durable.jobs.timers import SyncTimers
 from durable.live import CANCEL_BATCH, refuse_within, report_differences, settled_ids
 from durable.options import EnqueueOptions, checked_overrides, checked_text
 from durable.pool import SyncPool
@@ -215,6 +216,11 @@ class Client:
     def jobs(self) -> SyncJobs:
         """Lists and counts of keyed jobs."""
         return SyncJobs(self)
+
+    @property
+    def timers(self) -> SyncTimers:
+        """See Durable.timers."""
+        return SyncTimers(self, self._ids.new_id, lambda: self._registry.codec)
 
     def play(self, script: Script[T], connection: Any = None) -> T:
         """See Live.play."""

@@ -20,10 +20,11 @@ from durable.job import (
     TurnCause,
     TurnPolicy,
 )
+from durable.timer import Anchor, NewTimer, StoredTimer, TimerEnd
 from storage_postgres.arrays import plain, texts
 
 __all__ = ["commit_columns", "event_columns", "job", "key_columns", "key_params", "policy_columns", "taken_turns",
-           "turn_params", "view"]  # fmt: skip
+           "timer", "timer_end_columns", "timer_params", "turn_params", "view"]  # fmt: skip
 
 _WIDTH = len(Job._fields)
 _MOST_EVENTS = 10_000
@@ -139,4 +140,30 @@ def commit_columns(commits: Sequence[tuple[str, JobCommit]]) -> dict[str, object
         "schedule_delay": plain(item.schedule_delay for item in items),
         "schedule_at": texts(None if item.schedule_at is None else item.schedule_at.isoformat() for item in items),
         "events": plain(item.events.value for item in items),
+    }
+
+
+def timer(row: Sequence[Any]) -> StoredTimer:
+    record = StoredTimer._make(row)
+    return record._replace(anchor=Anchor(record.anchor))
+
+
+def timer_params(new: NewTimer, turn: NewTurn) -> dict[str, object]:
+    return {
+        **new._asdict(),
+        "anchor": new.anchor.value,
+        "turn_id": turn.id,
+        "turn_name": turn.task_name,
+        "turn_version": turn.task_version,
+        "turn_attempts": turn.max_attempts,
+        "turn_timeout": turn.timeout,
+    }
+
+
+def timer_end_columns(ends: Sequence[TimerEnd]) -> dict[str, object]:
+    return {
+        "id": plain(end.id for end in ends),
+        "error": texts(end.error for end in ends),
+        "delay": plain(end.delay for end in ends),
+        "attempt": plain(end.attempt for end in ends),
     }

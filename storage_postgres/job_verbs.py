@@ -33,6 +33,7 @@ from storage_postgres import job_rows as to
 from storage_postgres.arrays import plain
 from storage_postgres.outbox import emit
 from storage_postgres.plan import Plan, Query
+from storage_postgres.timer_verbs import end_timers, take_timers
 
 
 def start_job(new: NewJob) -> Plan[Started]:
@@ -182,7 +183,8 @@ def take_turns(turns: Sequence[TurnToTake]) -> Plan[list[TakenTurn]]:
     }
     yield Query("take_turns", params)
     rows = yield Query("taken_turns", params)
-    return to.taken_turns(rows, {job_id: turn_id for turn_id, job_id in held.items()})
+    found = to.taken_turns(rows, {job_id: turn_id for turn_id, job_id in held.items()})
+    return (yield from take_timers(found))
 
 
 def hold_jobs(settlements: Sequence[Settlement]) -> Plan[frozenset[str]]:
@@ -213,6 +215,7 @@ def _unheld(keys: Sequence[JobKey], held: set[str]) -> Plan[set[JobKey]]:
 
 def commit_jobs(commits: Mapping[str, JobCommit]) -> Plan[frozenset[str]]:
     """Write accepted ends of turns to their jobs, which are held; gives the queues with something to claim."""
+    yield from end_timers([commit.timer for commit in commits.values() if commit.timer is not None])
     ((queues, _),) = yield Query("commit_jobs", to.commit_columns(list(commits.items())))
     sends = [event for commit in commits.values() for event in commit.sends]
     appended = yield from append_events(sends)

@@ -50,7 +50,8 @@ from durable.notice import NewNotice, TakenNotices
 from durable.pool_rows import PoolConfig, PooledClaim
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
-from storage_postgres import job_verbs, outbox, verbs
+from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
+from storage_postgres import job_verbs, outbox, timer_verbs, verbs
 from storage_postgres.connections import Connections, PostgresLane
 from storage_postgres.failures import is_transient, translated
 from storage_postgres.listen import channel_of, hints_of, payloads_of
@@ -290,6 +291,17 @@ class PostgresStorage:
 
     def forget_events(self, *, limit: int) -> PostgresOperation[int]:
         return self._do(partial(job_verbs.forget_events, limit=limit))
+
+    def set_timer(self, new: NewTimer, *, turn: NewTurn) -> PostgresOperation[TimerSet]:
+        return self._do(partial(timer_verbs.set_timer, new, turn=turn))
+
+    def cancel_timers(self, where: TimerFilter) -> PostgresOperation[int]:
+        return self._do(partial(timer_verbs.cancel_timers, where))
+
+    def list_timers(
+        self, where: TimerFilter, *, limit: int, after: tuple[datetime, str] | None = None
+    ) -> PostgresOperation[list[StoredTimer]]:
+        return self._do(partial(timer_verbs.list_timers, where, limit=limit, after=after))
 
     def emit(self, notices: Sequence[NewNotice]) -> PostgresOperation[None]:
         return self._do(partial(outbox.emit, notices))

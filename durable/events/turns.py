@@ -10,6 +10,7 @@ from durable.events.event import EventName
 from durable.events.facts import Describer, Fact, TurnEnd
 from durable.execution import Execution, Kind, Status
 from durable.job import Job, JobCommit, JobKey, JobKind, JobStatus, TakenTurn, TurnCause
+from durable.timer import TimerEnd
 
 __all__ = ["TURNS", "fact_of_job"]
 
@@ -29,6 +30,8 @@ def _of_turn(end: TurnEnd) -> Iterator[Fact]:
     if end.settlement.status is Status.COMPLETED and commit is not None:
         if commit.runs and commit.status is not JobStatus.TERMINATED:
             yield from _accepted(end, end.about, commit)
+        if commit.timer is not None and commit.timer.error is not None:
+            yield _failed_timer(end, end.about, commit.timer)
     elif end.is_failure:
         yield from _failed(end, job)
     if commit is not None and commit.status is JobStatus.TERMINATED:
@@ -40,7 +43,10 @@ def _accepted(end: TurnEnd, taken: TakenTurn, commit: JobCommit) -> Iterator[Fac
     job = taken.job
     state = commit.state if commit.writes_state else job.state
     yield fact_of_job(
-        EventName.JOB_EXECUTED, job.job_key, _common(end, job) | {"run_count": job.run_count + commit.runs}, state=state
+        EventName.JOB_EXECUTED,
+        job.job_key,
+        _common(end, job) | _of_timer(taken) | {"run_count": job.run_count + commit.runs},
+        state=state,
     )
     if job.kind is JobKind.DEBOUNCE and taken.events:
         data = _common(end, job) | {
@@ -70,6 +76,21 @@ def _failed(end: TurnEnd, job: Job) -> Iterator[Fact]:
     if end.exhausted is not None and not will_retry:
         data = {"attempts": end.turn.attempts, "reason": end.exhausted}
         yield fact_of_job(EventName.JOB_RETRY_EXHAUSTED, job.job_key, data, error=end.settlement.error)
+
+
+def _failed_timer(end: TurnEnd, taken: TakenTurn, timer: TimerEnd) -> Fact:
+    """A timer is always retried, and its turn is accepted."""
+    job = taken.job
+    data = {"run_count": job.run_count, "will_retry": True, "retry_in_s": timer.delay}
+    data = _common(end, job) | _of_timer(taken) | data
+    return fact_of_job(EventName.JOB_FAILED, job.job_key, data, error=timer.error)
+
+
+def _of_timer(taken: TakenTurn) -> dict[str, Any]:
+    timer = taken.timer
+    if timer is None:
+        return {}
+    return {"timer_id": timer.id, "task_name": timer.task_name, "attempt": timer.attempt}
 
 
 def _common(end: TurnEnd, job: Job) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Keyed jobs: Continuous, Debounce and Task, compiled into execution records."""
+"""Keyed jobs and timers: Continuous, Debounce and Task, compiled into execution records."""
 
 from durable.jobs.context import (
     ContinuousContext,
@@ -41,6 +41,8 @@ from durable.jobs.results import (
 )
 from durable.jobs.schedule import Schedule, cron, every
 from durable.jobs.task import SyncTask, Task
+from durable.jobs.timer_turn import TimerContext
+from durable.jobs.timers import SyncTimers, Timer, TimerOptions, Timers
 
 __all__ = [
     "AddResult",
@@ -75,11 +77,16 @@ __all__ = [
     "SyncContinuous",
     "SyncDebounce",
     "SyncTask",
+    "SyncTimers",
     "Task",
     "TaskJobContext",
     "TaskJobStatus",
     "TaskState",
     "TerminateResult",
+    "Timer",
+    "TimerContext",
+    "TimerOptions",
+    "Timers",
     "TriggerResult",
     "cron",
     "every",

@@ -12,6 +12,8 @@ from durable.job import TurnToTake
 from durable.jobs.ends import Ends
 from durable.jobs.run import run_turn
 from durable.jobs.spec import KeyedSpec
+from durable.jobs.timer_turn import TimerEnds, TimerSpec
+from durable.kinds.timer import run_timer
 from durable.kinds.turn import EndedBy, Turn
 from durable.outcomes import JobTurned
 
@@ -23,7 +25,8 @@ _POISONED = "the turn was claimed {count} times without an end; it kills its pro
 async def run(turn: Turn) -> JobTurned:
     spec, claimed, services = turn.definition.spec, turn.claimed, turn.services
     assert isinstance(spec, KeyedSpec)
-    ends = Ends(spec, turn.definition, claimed, services.ids)
+    make_ends = TimerEnds if isinstance(spec, TimerSpec) else Ends
+    ends = make_ends(spec, turn.definition, claimed, services.ids)
     turn.attempt.close = ends.close
     taken = await services.take(turn.attempt, TurnToTake(claimed.id, claimed.fence, spec.policy))
     if taken is None:
@@ -34,6 +37,8 @@ async def run(turn: Turn) -> JobTurned:
     if taken.job.turn_began_at is not None:
         # A turn is stored when the one before it ends: a limit on its retries counts from its first attempt.
         turn.attempt.age = (taken.now - taken.job.turn_began_at).total_seconds()
+    if isinstance(ends, TimerEnds):
+        return JobTurned(await run_timer(turn, ends, taken))
     if claimed.deliveries > turn.definition.options.max_deliveries:
         message = _POISONED.format(count=claimed.deliveries - 1)
         raise EndedBy(ErrorInfo("poisoned", message, is_retryable=False))

@@ -60,13 +60,17 @@ class Services:
 class Turn:
     """One claimed execution about to run."""
 
-    __slots__ = ("attempt", "claimed", "definition", "services")
+    __slots__ = ("attempt", "claimed", "definition", "services", "stop")
 
-    def __init__(self, attempt: Attempt, definition: Definition, services: Services) -> None:
+    def __init__(
+        self, attempt: Attempt, definition: Definition, services: Services, stop: Callable[[str], None]
+    ) -> None:
+        """`stop` ends the attempt for a reason, such as `timed_out`, also if its handler does not listen."""
         self.attempt = attempt
         self.claimed: Claimed = attempt.claimed
         self.definition = definition
         self.services = services
+        self.stop = stop
 
     async def call(self, stored_input: str | None = None) -> Any:
         """Run the definition's function on a stored input; None means that of the execution."""

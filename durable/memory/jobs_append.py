@@ -11,7 +11,7 @@ from durable.memory.jobs_turns import due_turn, insert_turn, is_untried, job_und
 from durable.memory.outbox import emit
 from durable.memory.store import EventStatus, InboxEvent, Transaction
 
-__all__ = ["append_events", "append_free_events", "start_job"]
+__all__ = ["append_events", "append_free_events", "incarnation", "start_job"]
 
 
 def start_job(tx: Transaction, new: NewJob) -> Started:
@@ -20,7 +20,7 @@ def start_job(tx: Transaction, new: NewJob) -> Started:
         return Started(job, False)
     planned_at = new.run_at if new.run_at is not None else tx.now + timedelta(seconds=new.delay)
     scheduled_at = max(planned_at, tx.now)
-    job = _incarnation(tx, new.key, new.id, job)._replace(
+    job = incarnation(tx, new.key, new.id, job)._replace(
         state=new.state, state_version=new.state_version, scheduled_at=scheduled_at
     )
     job, _ = insert_turn(tx, job, new.turn, scheduled_at)
@@ -28,7 +28,7 @@ def start_job(tx: Transaction, new: NewJob) -> Started:
     return Started(put_job(tx, job), True)
 
 
-def _incarnation(tx: Transaction, key: JobKey, job_id: str, before: Job | None) -> Job:
+def incarnation(tx: Transaction, key: JobKey, job_id: str, before: Job | None) -> Job:
     """A job without state, plan and events: the first of its key, or the next of one that has ended."""
     return Job(
         id=before.id if before is not None else job_id,
@@ -82,7 +82,7 @@ def _append(tx: Transaction, event: NewEvent) -> Appended:
     before = job_under(tx, event.key)
     is_new_job = before is None or before.status in ENDED
     if before is None or is_new_job:
-        job = _incarnation(tx, event.key, event.job_id, before)._replace(state_version=event.state_version)
+        job = incarnation(tx, event.key, event.job_id, before)._replace(state_version=event.state_version)
     else:
         job = before
         repeated = _remembered(tx, job, event.event_id)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from durable.execution import Execution
-from durable.job import ENDED, EventsEnd, Job, JobCommit, JobStatus, events_due_at
+from durable.job import ENDED, EventsEnd, Job, JobCommit, JobKind, JobStatus, events_due_at
 from durable.memory.jobs_inbox import drop_events, give_back, put_events, taken_by
 from durable.memory.jobs_operate import ended
 from durable.memory.jobs_turns import insert_turn, job_of, put_job
 from durable.memory.store import EventStatus, Transaction
+from durable.memory.timer_rows import end_timer, first_timer
 
 __all__ = ["commit_job"]
 
@@ -23,6 +24,10 @@ def commit_job(tx: Transaction, turn: Execution, commit: JobCommit) -> str | Non
     if commit.status in ENDED:
         put_job(tx, ended(tx, job, commit.status, commit.reason))
         return None
+    if commit.timer is not None:
+        end_timer(tx, commit.timer)
+    if job.kind is JobKind.TIMER:
+        job, commit = _with_first_timer(tx, job, commit)
     due_at = _next_at(tx, job, commit)
     ready_queue = None
     if due_at is not None:
@@ -66,6 +71,15 @@ def _end_events(tx: Transaction, job: Job, turn_id: str, end: EventsEnd) -> Job:
     put_events(tx, job.id, [event._replace(status=status) for event in taken])
     drop_events(tx, job.id, lambda event: event.status is EventStatus.CONSUMED and event.event_id is None)
     return job
+
+
+def _with_first_timer(tx: Transaction, job: Job, commit: JobCommit) -> tuple[Job, JobCommit]:
+    """The job planned for the first of its timers, whose queue and priority its next turn has."""
+    first = first_timer(tx, job.id)
+    if first is None:
+        return job._replace(scheduled_at=None), commit
+    turn = commit.next_turn._replace(queue=first.queue, priority=first.priority)
+    return job._replace(scheduled_at=first.due_at), commit._replace(next_turn=turn)
 
 
 def _next_at(tx: Transaction, job: Job, commit: JobCommit) -> datetime | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from durable.job import ENDED, EventEnd, Job, JobFilter, JobKey, JobView, StoredEvent
+from durable.job import ENDED, EventEnd, Job, JobFilter, JobKey, JobKind, JobView, StoredEvent
 from durable.memory.jobs_inbox import drop_events, events_of, stored
 from durable.memory.jobs_turns import job_under, live_turn
 from durable.memory.store import EventStatus, Transaction
@@ -36,7 +36,7 @@ def count_jobs(tx: Transaction, where: JobFilter) -> int:
 
 def _matches(job: Job, where: JobFilter) -> bool:
     return (
-        (where.kind is None or job.kind is where.kind)
+        (job.kind is not JobKind.TIMER if where.kind is None else job.kind is where.kind)
         and (where.name is None or job.name == where.name)
         and (job.status not in ENDED if where.statuses is None else job.status in where.statuses)
         and (where.key_prefix is None or job.key.startswith(where.key_prefix))

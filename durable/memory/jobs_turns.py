@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Final
 
 from durable.execution import Execution, Kind, NewExecution, Status
-from durable.job import Job, JobKey, NewTurn, TakenTurn, TurnCause, TurnPolicy, TurnToTake, events_due_at
+from durable.job import Job, JobKey, JobKind, NewTurn, TakenTurn, TurnCause, TurnPolicy, TurnToTake, events_due_at
 from durable.memory.cancel import cancel_record
 from durable.memory.claim import held_record
 from durable.memory.jobs_inbox import mark_events, stored, taken_by
 from durable.memory.records import first_record
 from durable.memory.store import Transaction
+from durable.memory.timer_rows import start_timer
 from durable.stored_errors import cancelled
 
 __all__ = [
@@ -115,7 +116,9 @@ def _take(tx: Transaction, turn: TurnToTake) -> TakenTurn | None:
             due_at = min((at for at in (job.scheduled_at, events_due_at(job, turn.policy)) if at), default=None)
         else:
             job = put_job(tx, _begun(tx, job, turn, cause))
-    return TakenTurn(turn.turn_id, job, stored(taken_by(tx, job, turn.turn_id)), tx.now, due_at)
+    is_of_timers = job.kind is JobKind.TIMER and job.turn_cause is not TurnCause.NOTHING
+    timer = start_timer(tx, job) if is_of_timers else None
+    return TakenTurn(turn.turn_id, job, stored(taken_by(tx, job, turn.turn_id)), tx.now, due_at, timer)
 
 
 def _cause(tx: Transaction, job: Job, policy: TurnPolicy) -> TurnCause:

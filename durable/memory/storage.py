@@ -56,6 +56,7 @@ from durable.memory import (
     recover,
     retire,
     settle,
+    timers,
     wake,
 )
 from durable.memory.operation import MemoryLane, MemoryOperation
@@ -64,6 +65,7 @@ from durable.memory.store import Store, Transaction
 from durable.notice import NewNotice, TakenNotices
 from durable.pool_rows import PoolConfig, PooledClaim
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
+from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
 
 __all__ = ["MemoryStorage", "open_memory"]
 
@@ -271,6 +273,17 @@ class MemoryStorage:
 
     def forget_events(self, *, limit: int) -> MemoryOperation[int]:
         return self._do(partial(jobs_look.forget_events, limit=limit))
+
+    def set_timer(self, new: NewTimer, *, turn: NewTurn) -> MemoryOperation[TimerSet]:
+        return self._do(partial(timers.set_timer, new=new, turn=turn))
+
+    def cancel_timers(self, where: TimerFilter) -> MemoryOperation[int]:
+        return self._do(partial(timers.cancel_timers, where=where))
+
+    def list_timers(
+        self, where: TimerFilter, *, limit: int, after: tuple[datetime, str] | None = None
+    ) -> MemoryOperation[list[StoredTimer]]:
+        return self._do(partial(timers.list_timers, where=where, limit=limit, after=after))
 
     def emit(self, notices: Sequence[NewNotice]) -> MemoryOperation[None]:
         return self._do(partial(outbox.emit, notices=notices))

@@ -14,6 +14,7 @@ from durable.memory.follow import follow
 from durable.notice import Notice
 from durable.pool_rows import PoolConfig
 from durable.storage import ExecutorRow
+from durable.timer import StoredTimer
 
 __all__ = ["Bucket", "DeliveryRight", "EventStatus", "InboxEvent", "Overlay", "Store", "Transaction", "Turn", "Wakeup"]
 
@@ -124,6 +125,7 @@ class Transaction:
         self.jobs = Overlay(store.jobs)
         self.job_ids = Overlay(store.job_ids)
         self.inboxes = Overlay(store.inboxes)
+        self.timers = Overlay(store.timers)
         self.notices = Overlay(store.notices)
         self.deliveries = Overlay(store.deliveries)
         self.pools = Overlay(store.pools)
@@ -142,7 +144,8 @@ class Transaction:
     def commit(self) -> None:
         tables: tuple[Overlay[Any, Any], ...] = (
             self.executions, self.keys, self.sleepers, self.wakeups, self.executors, self.pools, self.buckets,
-            self.turns, self.jobs, self.job_ids, self.inboxes, self.notices, self.deliveries,
+            self.turns, self.jobs, self.job_ids, self.inboxes, self.timers, self.notices,
+            self.deliveries,
         )  # fmt: skip
         for table in tables:
             table.commit()
@@ -164,6 +167,7 @@ class Store:
         self.job_ids: dict[JobKey, str] = {}
         self.inboxes: dict[str, tuple[InboxEvent, ...]] = {}
         """Job id → its events in the order of their numbers."""
+        self.timers: dict[str, StoredTimer] = {}
         self.notices: dict[tuple[str, str], Notice] = {}
         """(subscriber, event id) → notice."""
         self.deliveries: dict[str, DeliveryRight] = {}

@@ -151,7 +151,8 @@ class RunRoom:
     async def _limited(self, attempt: Attempt) -> Outcome:
         """The runner within the timeout of the attempt."""
         claimed = attempt.claimed
-        turn = Turn(attempt, self._services.registry[claimed.task_name], self._services)
+        definition = self._services.registry[claimed.task_name]
+        turn = Turn(attempt, definition, self._services, partial(self.stop, attempt))
         runner = RUNNERS[claimed.kind]
         if claimed.timeout is None:
             return await runner(turn)

@@ -10,6 +10,7 @@ from durable.callbacks import store_callback
 from durable.execution import DEFAULT_QUEUE, Claimed, Kind, NewExecution, Settlement, Status
 from durable.job import EventsEnd, JobCommit, JobKey, JobStatus, NewEvent, NewJob, NewTurn, TurnPolicy
 from durable.notice import NewNotice
+from durable.timer import Anchor, NewTimer
 
 __all__ = ["Maker"]
 
@@ -149,6 +150,26 @@ class Maker:
             next_turn=fields.get("next_turn") or self.new_turn(),
         )
         return commit._replace(**fields)
+
+    def timer(self, owner: str = "owner", **fields: Any) -> NewTimer:
+        """A timer that fires once, at once."""
+        timer = NewTimer(
+            id=fields.get("id") or self.id(),
+            job_id=self.id(),
+            owner=owner,
+            name=None,
+            task_name=self._task_name,
+            input="[]",
+            queue=self._queue,
+            priority=0,
+            timeout=None,
+            delay=0.0,
+            run_at=None,
+            interval=None,
+            anchor=Anchor.COMPLETION,
+            retry_interval=60.0,
+        )
+        return timer._replace(**fields)
 
     def notice(self, subscriber: str = "subscriber", **fields: Any) -> NewNotice:
         """One event for one subscriber; unless told otherwise, about a subject of its own."""

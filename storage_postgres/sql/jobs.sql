@@ -337,7 +337,7 @@ from unnest(%(kind)s::text[], %(name)s::text[], %(key)s::text[], %(position)s::i
 -- name: commit_jobs
 -- Write the accepted ends of turns to their jobs, which are held, and insert the next turns.
 -- Locks what it writes.
--- Index: the primary key of jobs, inbox_turn, inbox_pending, for an ended job the primary key of inbox.
+-- Index: the primary key of jobs, inbox_turn, inbox_pending, timers_due, for an ended job the primary key of inbox.
 with at as materialized (select /*schema*/clock_now() as now),
 input as materialized (
     select i.*
@@ -392,6 +392,7 @@ planned as materialized (
             when i.status = 'failed' and j.is_triggered then 'active'
             else i.status end as status,
         case
+            when j.kind = 'timer' then f.due_at
             when not i.writes_schedule then j.scheduled_at
             when i.schedule_at is not null then i.schedule_at
             when i.schedule_delay is not null then at.now + i.schedule_delay * interval '1 second' end as scheduled_at,
@@ -399,10 +400,17 @@ planned as materialized (
         j.pending_count + coalesce(r.count, 0) as pending_count,
         least(j.pending_first_at, r.first_at) as pending_first_at,
         greatest(j.pending_last_at, r.last_at) as pending_last_at,
-        i.window_seconds, i.max_wait, i.max_events
+        i.window_seconds, i.max_wait, i.max_events, f.queue, f.priority
     from input as i
         join /*schema*/jobs as j on j.id = any(array[i.job_id])
         left join returned as r on r.job_id = i.job_id
+        left join lateral (
+            select t.due_at, t.queue, t.priority
+            from /*schema*/timers as t
+            where j.kind = 'timer' and t.job_id = i.job_id
+            order by t.due_at, t.id
+            limit 1
+        ) as f on true
         cross join at
 ),
 next as materialized (
@@ -446,7 +454,8 @@ due as materialized (
     select t.queue, t.due_at
     from (
         select array_agg(i.next_id) as ids, array_agg(i.job_id) as job_ids, array_agg(i.task_name) as names,
-            array_agg(i.task_version) as versions, array_agg(i.queue) as queues, array_agg(i.priority) as priorities,
+            array_agg(i.task_version) as versions, array_agg(coalesce(n.queue, i.queue)) as queues,
+            array_agg(coalesce(n.priority, i.priority)) as priorities,
             array_agg(i.max_attempts) as max_attempts, array_agg(i.timeout) as timeouts,
             array_agg(n.due_at) as due_ats
         from next as n join input as i on i.job_id = n.job_id
@@ -487,7 +496,7 @@ select p.*, e.status, e.due_at, e.attempts, e.error
 from (
     select /*include job_columns*/
     from /*schema*/jobs as j
-    where (%(kind)s::text is null or j.kind = %(kind)s::text)
+    where case when %(kind)s::text is null then j.kind <> 'timer' else j.kind = %(kind)s::text end
         and (%(name)s::text is null or j.name = %(name)s::text)
         and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
         and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')
@@ -508,7 +517,7 @@ order by p.kind, p.name, p.key;
 -- How many jobs a list would show. Index: jobs_key.
 select count(*)
 from /*schema*/jobs as j
-where (%(kind)s::text is null or j.kind = %(kind)s::text)
+where case when %(kind)s::text is null then j.kind <> 'timer' else j.kind = %(kind)s::text end
     and (%(name)s::text is null or j.name = %(name)s::text)
     and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
     and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')

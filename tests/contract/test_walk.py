@@ -10,6 +10,7 @@ from durable.testing import VirtualClock
 from durable.testing.contract import ContractSubject
 from durable.testing.contract.jobs_walk import JobWalk
 from durable.testing.contract.parity import SEEDS, STEPS
+from durable.testing.contract.timer_walk import TimerWalk
 from durable.testing.contract.walk import Walk
 from tests.support.memory_subject import MemorySubject
 
@@ -57,3 +58,14 @@ async def test_the_walks_of_jobs_together_reach_every_status_and_cause() -> None
         statuses |= walk.statuses
         causes |= walk.causes
     assert (statuses, causes) == (set(JobStatus), set(TurnCause))
+
+
+async def test_the_walks_of_timers_together_meet_what_can_happen() -> None:
+    met: set[str] = set()
+    for seed in SEEDS:
+        subject: ContractSubject = MemorySubject()
+        walk = TimerWalk(subject, VirtualClock(await subject.now()), seed)
+        for _ in range(STEPS):
+            await walk.step()
+        met |= walk.met
+    assert met == {"started", "nothing", "failed", "cancelled"}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from durable.execution import Settled, Settlement
-from durable.storage import Note
 from storage_postgres import PostgresStorage
 from storage_postgres.operation import PostgresOperation
 from storage_postgres.plan import Plan

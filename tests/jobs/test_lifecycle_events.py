@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from durable import Durable, LifecycleEvent, Retry
+from durable import Durable, LifecycleEvent, Retry, TaskContext
 from durable.jobs import ContinuousContext, DebounceContext, EventContext, ExecuteContext, every
 from durable.testing import VirtualStorage, app_under_test
 
@@ -103,3 +103,23 @@ async def test_a_task_tells_what_it_plans_and_what_it_ends(app: Durable, storage
     assert told.names == ["job.started", "job.executed", "task.scheduled", "job.terminated"]
     assert told.events[2].data["trigger"] == "event"
     assert (told.events[3].data["reason"], told.events[3].key) == ("done", "k")
+
+
+async def test_a_timer_tells_of_its_failures_and_of_its_success(app: Durable, storage: VirtualStorage) -> None:
+    told = Told(app)
+
+    @app.task
+    async def remind(ctx: TaskContext) -> None:
+        if ctx.attempt == 1:
+            raise LookupError("gone")
+
+    async with app_under_test(app, storage=storage) as kit:
+        timer = await app.timers.after("1m", remind.child(), owner="a", retry_interval="5s")
+        await kit.clock.advance("2m")
+    assert told.names == ["job.failed", "job.executed"]
+    failed, executed = told.events
+    assert (failed.subject, failed.data["timer_id"], failed.data["task_name"]) == ("timer:timers:a", timer.id, "remind")
+    assert (failed.data["will_retry"], failed.data["retry_in_s"], failed.data["attempt"]) == (True, 5.0, 1)
+    assert failed.error is not None
+    assert failed.error.type == "LookupError"
+    assert (executed.data["timer_id"], executed.data["attempt"], executed.data["run_count"]) == (timer.id, 2, 1)

@@ -10,8 +10,10 @@ import psycopg
 import pytest
 
 from durable.execution import FINISHED, PRIORITIES, Claimed, CloseStatus, Execution, Kind, NewExecution, Phase, Status
+from durable.job import Job, JobKind, JobStatus, TurnCause
 from durable.notice import NewNotice, Notice
 from durable.pool_rows import PoolConfig
+from durable.timer import Anchor, StoredTimer
 from storage_postgres.statements import load
 
 Control = psycopg.Connection[Any]
@@ -51,6 +53,26 @@ def test_a_check_lists_the_words_of_its_enum(
     column: str, enum: type[StrEnum], postgres_control: Control, migrated_schema: str
 ) -> None:
     assert words_of(check_of(postgres_control, migrated_schema, f"executions_{column}")) == set(enum)
+
+
+@pytest.mark.parametrize(("table", "record"), [("jobs", Job), ("timers", StoredTimer)])
+def test_the_columns_of_jobs_and_timers_are_their_fields_in_their_order(
+    table: str, record: Any, postgres_control: Control, migrated_schema: str
+) -> None:
+    fields = ["interval_seconds" if field == "interval" else field for field in record._fields]
+    assert columns_of(postgres_control, migrated_schema, table) == fields
+    text = load()["list_timers" if table == "timers" else "lock_job"]
+    assert re.findall(rf"\b{table[0]}\.(\w+)", text[: text.index(" from ")]) == fields
+
+
+@pytest.mark.parametrize(
+    ("constraint", "enum"),
+    [("jobs_kind", JobKind), ("jobs_status", JobStatus), ("jobs_turn_cause", TurnCause), ("timers_anchor", Anchor)],
+)
+def test_a_check_of_jobs_or_timers_lists_the_words_of_its_enum(
+    constraint: str, enum: type[StrEnum], postgres_control: Control, migrated_schema: str
+) -> None:
+    assert words_of(check_of(postgres_control, migrated_schema, constraint)) == set(enum)
 
 
 def test_the_check_of_ends_lists_the_finished_statuses(postgres_control: Control, migrated_schema: str) -> None:

@@ -49,6 +49,7 @@ from durable.testing.contract.renew import RenewContract
 from durable.testing.contract.retire import RetireContract
 from durable.testing.contract.settle import SettleContract
 from durable.testing.contract.subject import ContractSubject, Held
+from durable.testing.contract.timers import TimerContract
 from durable.testing.contract.tree_races import TreeRacesContract
 from durable.testing.contract.wake import WakeContract
 
@@ -81,6 +82,7 @@ class StorageContract(
     JobPauseContract,
     JobLookContract,
     JobRetireContract,
+    TimerContract,
     LookContract,
     NoticesContract,
     NotedContract,

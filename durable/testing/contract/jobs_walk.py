@@ -33,7 +33,7 @@ from durable.testing.contract.walk import outcome, records_by_id
 from durable.testing.make import Maker
 from durable.transitions import complete, fail, release
 
-__all__ = ["JobWalk"]
+__all__ = ["ALL", "JobWalk", "by_turn", "plain"]
 
 T = TypeVar("T")
 POLICIES: Final[Mapping[JobKey, TurnPolicy]] = {
@@ -72,13 +72,13 @@ class JobWalk:
         self.done.append(verb.__name__)
         await verb()
         await self._compare("records", lambda storage: storage.search(ExecutionFilter(), limit=ALL), records_by_id)
-        await self._compare("jobs", lambda storage: storage.get_jobs(KEYS), _plain)
+        await self._compare("jobs", lambda storage: storage.get_jobs(KEYS), plain)
         await self._compare("counts", lambda storage: storage.count_jobs(JobFilter()), int)
         await self._compare("defects", lambda storage: storage.defects(limit=ALL), list)
         for key in KEYS:
             await self._compare("events", partial(_pending_events, key=key), list)
             event_id = self._random.choice(EVENT_IDS)
-            await self._compare("end of an event", partial(_event_end, key=key, event_id=event_id), _plain)
+            await self._compare("end of an event", partial(_event_end, key=key, event_id=event_id), plain)
         self.statuses |= {view.job.status for view in await self._model.get_jobs(KEYS) if view is not None}
 
     def _verbs(self) -> Mapping[Callable[[], Awaitable[None]], int]:
@@ -114,7 +114,7 @@ class JobWalk:
 
     async def start(self) -> None:
         new = self._make.new_job(self._key(), delay=self._random.choice([0.0, 1.0, 3.0]))
-        await self._compare("start_job", lambda storage: storage.start_job(new), _plain)
+        await self._compare("start_job", lambda storage: storage.start_job(new), plain)
 
     def _event(self, key: JobKey) -> NewEvent:
         event_id = self._random.choice([None, None, *EVENT_IDS])
@@ -143,7 +143,7 @@ class JobWalk:
         views = await self._model.get_jobs(KEYS)
         of_job = {view.job.id: policies[view.job.job_key] for view in views if view is not None}
         asked = [TurnToTake(turn.id, turn.fence, of_job[turn.root_id]) for turn in claimed]
-        taken = await self._compare("take_turns", lambda storage: storage.take_turns(asked), _by_turn)
+        taken = await self._compare("take_turns", lambda storage: storage.take_turns(asked), by_turn)
         self.causes |= {each.job.turn_cause for each in taken if each.job.turn_cause is not None}
         by_id = {each.turn_id: each for each in taken}
         self._taken += [(turn, by_id[turn.id]) for turn in claimed if turn.id in by_id]
@@ -184,28 +184,28 @@ class JobWalk:
     async def trigger(self) -> None:
         key, turn, only_pending = self._key(), self._make.new_turn(), self._random.random() < 0.5
         await self._compare(
-            "trigger_job", lambda storage: storage.trigger_job(key, turn=turn, only_pending=only_pending), _plain
+            "trigger_job", lambda storage: storage.trigger_job(key, turn=turn, only_pending=only_pending), plain
         )
 
     async def end(self) -> None:
         key = self._key()
-        await self._compare("end_job", lambda storage: storage.end_job(key, reason="enough"), _plain)
+        await self._compare("end_job", lambda storage: storage.end_job(key, reason="enough"), plain)
 
     async def clear(self) -> None:
         key = self._key()
-        await self._compare("clear_job", lambda storage: storage.clear_job(key), _plain)
+        await self._compare("clear_job", lambda storage: storage.clear_job(key), plain)
 
     async def pause(self) -> None:
         key = self._key()
-        await self._compare("pause_job", lambda storage: storage.pause_job(key), _plain)
+        await self._compare("pause_job", lambda storage: storage.pause_job(key), plain)
 
     async def resume(self) -> None:
         key, turn = self._key(), self._make.new_turn()
-        await self._compare("resume_job", lambda storage: storage.resume_job(key, turn=turn), _plain)
+        await self._compare("resume_job", lambda storage: storage.resume_job(key, turn=turn), plain)
 
     async def redrive(self) -> None:
         key, turn = self._key(), self._make.new_turn()
-        await self._compare("redrive_job", lambda storage: storage.redrive_job(key, turn=turn), _plain)
+        await self._compare("redrive_job", lambda storage: storage.redrive_job(key, turn=turn), plain)
 
     async def recover(self) -> None:
         await self._compare("recover", lambda storage: storage.recover(limit=ALL), sorted)
@@ -218,19 +218,19 @@ class JobWalk:
         await self._compare("forget_events", lambda storage: storage.forget_events(limit=ALL), int)
 
 
-def _plain(result: object) -> object:
+def plain(result: object) -> object:
     """A result whose jobs lack `updated_at`, which tells when a storage last wrote one and belongs to no promise."""
     match result:
         case Job():
             return result._replace(updated_at=result.created_at)
         case list() | tuple():
-            return [_plain(each) for each in cast("Sequence[object]", result)]
+            return [plain(each) for each in cast("Sequence[object]", result)]
         case _:
             return result
 
 
-def _by_turn(taken: Sequence[TakenTurn]) -> object:
-    return {each.turn_id: _plain(each) for each in taken}
+def by_turn(taken: Sequence[TakenTurn]) -> object:
+    return {each.turn_id: plain(each) for each in taken}
 
 
 def _pending_events(storage: Storage, *, key: JobKey) -> Operation[list[StoredEvent]]:

@@ -8,6 +8,7 @@ from durable.testing.clock import VirtualClock
 from durable.testing.contract.jobs_walk import JobWalk
 from durable.testing.contract.scene import Case
 from durable.testing.contract.subject import ContractSubject
+from durable.testing.contract.timer_walk import TimerWalk
 from durable.testing.contract.walk import Walk
 
 __all__ = ["SEEDS", "STEPS", "ParityContract"]
@@ -28,5 +29,13 @@ class ParityContract(Case):
         self, subject: ContractSubject, seed: int
     ) -> None:
         walk = JobWalk(subject, VirtualClock(await subject.now()), seed)
+        for _ in range(STEPS):
+            await walk.step()
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    async def test_a_random_walk_of_timers_leaves_the_timers_that_memory_has(
+        self, subject: ContractSubject, seed: int
+    ) -> None:
+        walk = TimerWalk(subject, VirtualClock(await subject.now()), seed)
         for _ in range(STEPS):
             await walk.step()

@@ -1,0 +1,57 @@
+"""The timers of an owner in memory: the first of them, and what becomes of one that a turn starts."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from durable.job import Job
+from durable.memory.store import Transaction
+from durable.timer import Anchor, StoredTimer, TimerEnd
+
+__all__ = ["end_timer", "first_timer", "start_timer", "timers_of"]
+
+
+def timers_of(tx: Transaction, job_id: str) -> list[StoredTimer]:
+    """In order of time."""
+    found = [timer for timer in tx.timers.values() if timer.job_id == job_id]
+    return sorted(found, key=lambda timer: (timer.due_at, timer.id))
+
+
+def first_timer(tx: Transaction, job_id: str) -> StoredTimer | None:
+    return next(iter(timers_of(tx, job_id)), None)
+
+
+def start_timer(tx: Transaction, job: Job) -> StoredTimer | None:
+    """The first that is due, with this start counted."""
+    first = first_timer(tx, job.id)
+    if first is None or first.due_at > tx.now:
+        return None
+    started = first._replace(attempt=first.attempt + 1, updated_at=tx.now)
+    tx.timers.put(started.id, started)
+    return started
+
+
+def end_timer(tx: Transaction, end: TimerEnd) -> None:
+    timer = tx.timers.get(end.id)
+    if timer is None:
+        return  # cancelled or replaced while it ran
+    if end.error is None and timer.interval is None:
+        tx.timers.remove(timer.id)
+        return
+    ended = timer._replace(
+        due_at=_due_again(timer, end, tx.now),
+        attempt=0 if end.error is None else end.attempt,
+        error=end.error,
+        updated_at=tx.now,
+    )
+    tx.timers.put(timer.id, ended)
+
+
+def _due_again(timer: StoredTimer, end: TimerEnd, now: datetime) -> datetime:
+    if end.error is not None:
+        return now + timedelta(seconds=end.delay)
+    assert timer.interval is not None
+    interval = timedelta(seconds=timer.interval)
+    if timer.anchor is Anchor.COMPLETION:
+        return now + interval
+    return timer.created_at + interval * ((now - timer.created_at) // interval + 1)

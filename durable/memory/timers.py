@@ -1,0 +1,107 @@
+"""Set, cancel and list timers in memory."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from durable.job import ENDED, Job, JobKey, JobKind, JobStatus, NewTurn
+from durable.memory.jobs_append import incarnation
+from durable.memory.jobs_turns import insert_turn, is_untried, job_under, live_turn, put_job
+from durable.memory.store import Transaction
+from durable.memory.timer_rows import first_timer, timers_of
+from durable.timer import TIMERS, NewTimer, StoredTimer, TimerFilter, TimerSet
+
+__all__ = ["cancel_timers", "list_timers", "set_timer"]
+
+
+def set_timer(tx: Transaction, new: NewTimer, *, turn: NewTurn) -> TimerSet:
+    known = tx.timers.get(new.id)
+    if known is not None:
+        return TimerSet(known, None)
+    key = _key(new.owner)
+    job = job_under(tx, key)
+    if job is None or job.status in ENDED:
+        job = incarnation(tx, key, new.job_id, job)
+    if new.name is not None:
+        for replaced in _slot(tx, job.id, new.name):
+            tx.timers.remove(replaced.id)
+    timer = _stored(tx, new, job.id)
+    tx.timers.put(timer.id, timer)
+    if job.turn_id is None and job.status is JobStatus.ACTIVE:
+        job, _ = insert_turn(tx, job, turn, timer.due_at)
+    return TimerSet(timer, _plan(tx, job))
+
+
+def _key(owner: str) -> JobKey:
+    return JobKey(JobKind.TIMER, TIMERS, owner)
+
+
+def _slot(tx: Transaction, job_id: str, name: str) -> list[StoredTimer]:
+    return [timer for timer in timers_of(tx, job_id) if timer.name == name]
+
+
+def _stored(tx: Transaction, new: NewTimer, job_id: str) -> StoredTimer:
+    return StoredTimer(
+        id=new.id,
+        job_id=job_id,
+        owner=new.owner,
+        name=new.name,
+        task_name=new.task_name,
+        input=new.input,
+        queue=new.queue,
+        priority=new.priority,
+        timeout=new.timeout,
+        due_at=new.run_at if new.run_at is not None else tx.now + timedelta(seconds=new.delay),
+        interval=new.interval,
+        anchor=new.anchor,
+        retry_interval=new.retry_interval,
+        attempt=0,
+        error=None,
+        created_at=tx.now,
+        updated_at=tx.now,
+    )
+
+
+def _plan(tx: Transaction, job: Job) -> str | None:
+    """Plan the first timer of a job, and move its turn there unless that has been tried; gives its queue if due."""
+    first, turn = first_timer(tx, job.id), live_turn(tx, job)
+    is_movable = turn is not None and is_untried(job, turn)
+    if first is None:
+        if turn is not None and is_movable:
+            tx.executions.remove(turn.id)
+            job = job._replace(turn_id=None)
+        put_job(tx, job._replace(scheduled_at=None))
+        return None
+    if turn is not None and is_movable:
+        due_at = max(first.due_at, tx.now)
+        tx.put(turn._replace(due_at=due_at, queue=first.queue, priority=first.priority, updated_at=tx.now))
+    put_job(tx, job._replace(scheduled_at=first.due_at))
+    return first.queue if is_movable and first.due_at <= tx.now else None
+
+
+def cancel_timers(tx: Transaction, where: TimerFilter) -> int:
+    found = _found(tx, where)
+    for timer in found:
+        tx.timers.remove(timer.id)
+    for job_id in {timer.job_id for timer in found}:
+        job = tx.jobs.get(job_id)
+        assert job is not None
+        _plan(tx, job)
+    return len(found)
+
+
+def list_timers(
+    tx: Transaction, where: TimerFilter, *, limit: int, after: tuple[datetime, str] | None
+) -> list[StoredTimer]:
+    found = [timer for timer in _found(tx, where) if after is None or (timer.due_at, timer.id) > after]
+    return found[: max(limit, 0)]
+
+
+def _found(tx: Transaction, where: TimerFilter) -> list[StoredTimer]:
+    if where.id is not None:
+        timer = tx.timers.get(where.id)
+        return [timer] if timer is not None else []
+    job = job_under(tx, _key(where.owner)) if where.owner is not None else None
+    if job is None:
+        return []
+    return timers_of(tx, job.id) if where.name is None else _slot(tx, job.id, where.name)
