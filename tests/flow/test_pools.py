@@ -249,9 +249,9 @@ async def test_pool_06_delays_grow_by_the_base_within_the_jitter_and_the_cap(
     storage = app.storage
     settle = storage.settle
 
-    def watched(settlements: Any) -> Any:
+    def watched(settlements: Any, **options: Any) -> Any:
         delays.extend(item.delay for item in settlements if item.status is Status.READY)
-        return settle([_at_once(item) for item in settlements])
+        return settle([_at_once(item) for item in settlements], **options)
 
     monkeypatch.setattr(storage, "settle", watched)
     policy = Retry(max_attempts=6, delay=exponential("250ms", factor=2, max="2s"), jitter=0.5)
