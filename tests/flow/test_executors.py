@@ -424,7 +424,12 @@ async def test_an_executor_announces_itself_and_takes_its_leave(app: Durable) ->
                 while not (rows := await app.storage.executors()):
                     pass
             (row,) = rows
-            assert (row.id, row.queues, row.task_names, row.concurrency) == (executor.id, ("a", "b"), ("timer:timers", "work"), 7)
+            assert (row.id, row.queues, row.task_names, row.concurrency) == (
+                executor.id,
+                ("a", "b"),
+                ("timer:timers", "work"),
+                7,
+            )
         assert await app.storage.executors() == []
 
 
