@@ -4,55 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
-from durable import Child, ConfigurationError, Durable, TaskContext
+from durable import Durable
 from durable.jobs import Timer, TimerContext
 from durable.testing import VirtualStorage, app_under_test
 
 from .crew import Door, Watch, crew, drained, reached
 from .stage import lose_lease
-
-Fired = list[tuple[str, float]]
-Act = Callable[[TimerContext, str], Awaitable[None]]
-
-
-class Notes:
-    """A task that notes its text and the seconds since now, and then does what `act` says."""
-
-    def __init__(self, app: Durable, storage: VirtualStorage, act: Act | None = None) -> None:
-        start = storage.now()
-        self.fired: Fired = []
-        self.attempts: list[tuple[int, str | None]] = []
-        """The attempt, and the message of the error before."""
-
-        @app.task
-        async def note(ctx: TaskContext, text: str) -> None:
-            assert isinstance(ctx, TimerContext)
-            assert (ctx.task_name, await app.timers.get(ctx.timer_id) is not None) == ("note", True)
-            self.fired.append((text, (storage.now() - start).total_seconds()))
-            self.attempts.append((ctx.attempt, ctx.previous_error and ctx.previous_error.message))
-            if act is not None:
-                await act(ctx, text)
-
-        self.child: Callable[[str], Child[None]] = note.child
-
-
-def failing(times: int) -> Act:
-    """The first starts fail."""
-    left = [times]
-
-    async def act(ctx: TimerContext, text: str) -> None:
-        if left[0] > 0:
-            left[0] -= 1
-            raise ValueError(f"no {ctx.attempt}")
-
-    return act
+from .timing import Notes, failing
 
 
 async def test_tm_01_timers_fire_at_their_moments_in_order(app: Durable, storage: VirtualStorage) -> None:
@@ -378,89 +342,3 @@ async def test_tm_16_get_and_list_show_attempt_next_time_and_last_error(app: Dur
         assert (shown.last_error.type, shown.last_error.message) == ("ValueError", "no 2")
         assert await app.timers.list(owner="o") == [shown]
         assert await app.timers.list(owner="o", after=shown) == []
-
-
-async def test_a_start_that_takes_longer_than_its_task_may_is_a_failure(app: Durable, storage: VirtualStorage) -> None:
-    seen: list[str | None] = []
-
-    @app.task(timeout=0.01)
-    async def slow(ctx: TaskContext) -> None:
-        seen.append(ctx.previous_error and ctx.previous_error.type)
-        if len(seen) == 1:
-            await asyncio.Event().wait()
-
-    async with app_under_test(app, storage=storage) as kit:
-        await app.timers.after(0, slow.child(), owner="o")
-        await kit.clock.advance("1m")
-        assert seen == [None, "timed_out"]
-
-
-async def test_a_timer_of_an_unknown_task_is_put_off_for_an_executor_that_knows_it(storage: VirtualStorage) -> None:
-    knowing, other = Durable("memory:"), Durable("memory:")
-    notes, rest = Notes(knowing, storage), Notes(other, storage)
-
-    @knowing.task
-    async def known_here() -> None:
-        notes.fired.append(("known", 0.0))
-
-    async with crew(storage, other) as kits:
-        timer = await other.timers.after(0, known_here.child(), owner="o")
-        await other.timers.after(0, rest.child("goes on"), owner="o")
-        await drained(kits)
-        assert [text for text, _ in rest.fired] == ["goes on"]
-        put_off = await other.timers.get(timer.id)
-        assert put_off is not None
-        assert (put_off.attempt, put_off.due_at) == (0, kits[0].clock.now() + timedelta(minutes=1))
-        assert put_off.last_error is not None
-        assert "known_here" in put_off.last_error.message
-    async with crew(storage, knowing) as kits:
-        await kits[0].clock.advance("1m")
-        assert notes.fired == [("known", 0.0)]
-
-
-async def test_what_cannot_be_meant_is_refused_at_the_call(app: Durable, storage: VirtualStorage) -> None:
-    notes = Notes(app, storage)
-    sleeper = app.sleeping("sleeper", str)
-    call = notes.child("a")
-    async with app_under_test(app, storage=storage):
-        timers = app.timers
-        for refused, word in [
-            (lambda: timers.at(datetime(2030, 1, 1), call, owner="o"), "no time zone"),  # noqa: DTZ001
-            (lambda: timers.after(-1, call, owner="o"), "delay"),
-            (lambda: timers.every(0, call, owner="o"), "interval"),
-            (lambda: timers.every("4000d", call, owner="o"), "interval"),
-            (lambda: timers.every(1, call, owner="o", anchor="end"), "anchor"),  # type: ignore[arg-type]
-            (lambda: timers.after(1, call, owner=""), "owner"),
-            (lambda: timers.after(1, call, owner="o", name=""), "name"),
-            (lambda: timers.after(1, call, owner="o", retry_interval=0), "retry_interval"),
-            (lambda: timers.after(1, call, owner="o", retries=1), "retries"),  # type: ignore[call-arg]
-            (lambda: timers.after(1, "note", owner="o"), "task.child"),  # type: ignore[arg-type]
-            (lambda: timers.after(1, sleeper.child("id"), owner="o"), "sleeping"),
-            (lambda: timers.list(owner="o", limit=0), "limit"),
-        ]:
-            with pytest.raises(ConfigurationError, match=word):
-                await refused()  # type: ignore[no-untyped-call]
-        assert await timers.list(owner="o") == []
-
-
-async def test_the_blocking_client_does_the_same(app: Durable, storage: VirtualStorage) -> None:
-    notes = Notes(app, storage)
-    async with app_under_test(app, storage=storage) as kit:
-
-        def calls() -> tuple[Timer, list[Timer]]:
-            with app.client() as client:
-                timers = client.timers
-                kept = timers.every(5, notes.child("kept"), owner="o", name="n")
-                assert timers.named("n", owner="o") == kept == timers.get(kept.id)
-                gone = timers.after(1, notes.child("gone"), owner="o")
-                assert timers.cancel(gone.id)
-                timers.at(storage.now(), notes.child("gone"), owner="o", name="m")
-                assert timers.cancel_named("m", owner="o")
-                timers.after(1, notes.child("gone"), owner="p")
-                assert timers.cancel_all(owner="p") == 1
-                return kept, timers.list(owner="o")
-
-        kept, listed = await asyncio.to_thread(calls)
-        assert listed == [kept]
-        await kit.clock.advance(5)
-        assert notes.fired == [("kept", 5.0)]

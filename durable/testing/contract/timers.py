@@ -171,6 +171,18 @@ class TimerContract(JobCase):
         await timers.commit(JobTurn(claimed, taken), runs=0)
         await timers.assert_planned()
 
+    async def test_a_later_attempt_of_the_turn_starts_nothing_before_its_moment(self, timers: TimerScene) -> None:
+        first = await timers.set()
+        later = await timers.set(delay=5.0)
+        turn, _ = await timers.started()
+        await timers.gone(turn.claimed)
+        assert await timers.storage.cancel_timers(TimerFilter(id=first.id)) == 1
+        again = await timers.run()
+        assert (again.id, again.taken.timer, again.job.turn_cause) == (turn.id, None, TurnCause.SCHEDULE)
+        await timers.commit(again, runs=0)
+        assert await timers.listed() == [later]
+        await timers.assert_planned()
+
     async def test_a_recurring_timer_is_due_again_after_its_interval(self, timers: TimerScene) -> None:
         timer = await timers.set(delay=10.0, interval=10.0)
         await timers.subject.advance(10.0)
