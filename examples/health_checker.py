@@ -1,7 +1,7 @@
 """Check the health of servers: a Continuous for each, which keeps a history and alerts after two failures in a row.
 
-Shows a schedule, a state that remembers, and a message to another job in the commit of the check that found
-the failure, so that an alert is neither lost nor sent twice. The servers are real sockets on loopback; one goes down.
+Shows a state that remembers, and a message to another job in the commit of the check that found the failure, so that no
+alert is lost or sent twice. The servers are real sockets on loopback; one goes down and comes back.
 Run it with `python -m examples.health_checker`.
 """
 
@@ -14,14 +14,12 @@ from durable import Durable, every
 from durable.jobs import ContinuousContext, EventContext
 
 app = Durable()
-KEPT = 100
 
 
 @dataclass
 class Target:
     port: int
     history: list[bool] = field(default_factory=list[bool])
-    """The last checks, oldest first."""
     is_down: bool = False
 
 
@@ -36,32 +34,28 @@ async def alert(ctx: EventContext[list[str], str], text: str) -> None:
 
 @app.continuous(state=Target, schedule=every("100ms"), timeout="10s")
 async def health_checker(ctx: ContinuousContext[Target]) -> None:
-    before = ctx.state
-    history = [*before.history, await answers(before.port)][-KEPT:]
-    is_down = not any(history[-2:]) if len(history) > 1 else False
-    if is_down != before.is_down:
+    port, was_down = ctx.state.port, ctx.state.is_down
+    history = [*ctx.state.history, await answers(port)][-100:]
+    is_down = history[-2:] == [False, False]
+    if is_down != was_down:
         ctx.send(alerts, "on-call", f"{ctx.key} is {'down' if is_down else 'up again'}")
-    ctx.set_state(Target(before.port, history, is_down))
+    ctx.set_state(Target(port, history, is_down))
 
 
 async def answers(port: int) -> bool:
     try:
-        async with asyncio.timeout(5):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            greeting = await reader.readline()
-            writer.close()
+        _, writer = await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), timeout=5)
+        writer.close()
     except (OSError, TimeoutError):
         return False
-    return greeting == b"ready\n"
+    return True
 
 
-async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"ready\n")
+def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
 async def alerted(text: str) -> list[str]:
-    """All alerts, once this one is among them."""
     while text not in (texts := (await alerts.state("on-call")).state or []):
         await asyncio.sleep(0.05)
     return texts
@@ -69,21 +63,20 @@ async def alerted(text: str) -> list[str]:
 
 async def main() -> tuple[list[str], dict[str, list[bool]]]:
     """The alerts, and the history of each server."""
-    servers = {name: await asyncio.start_server(greet, "127.0.0.1") for name in ("web", "database")}
-    ports = {name: server.sockets[0].getsockname()[1] for name, server in servers.items()}
-    async with app.executor(), asyncio.timeout(60):
+    web, database = [await asyncio.start_server(hang_up, "127.0.0.1") for _ in range(2)]
+    ports: dict[str, int] = {"web": web.sockets[0].getsockname()[1], "database": database.sockets[0].getsockname()[1]}
+    async with web, app.executor(poll_interval="50ms"), asyncio.timeout(60):
+        await alerts.send("on-call", "the watch begins", wait=True)
         for name, port in ports.items():
+            await health_checker.terminate(name, reason="left by a run that was stopped")
             await health_checker.start(name, Target(port), wait=True)
-        servers["database"].close()
+        database.close()
         await alerted("database is down")
-        servers["database"] = await asyncio.start_server(greet, "127.0.0.1", ports["database"])
-        texts = await alerted("database is up again")
-        states = {name: await health_checker.state(name) for name in servers}
-        for name, server in servers.items():
-            await health_checker.terminate(name)
-            server.close()
-        await alerts.terminate("on-call")
-        return texts, {name: state.history for name, state in states.items() if state is not None}
+        async with await asyncio.start_server(hang_up, "127.0.0.1", ports["database"]):
+            texts = await alerted("database is up again")
+            for job, key in ((health_checker, "web"), (health_checker, "database"), (alerts, "on-call")):
+                await job.terminate(key)
+        return texts, {name: (await health_checker.state(name) or Target(port)).history for name, port in ports.items()}
 
 
 if __name__ == "__main__":

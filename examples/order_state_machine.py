@@ -1,7 +1,7 @@
 """An order from created over paid to shipped: a Task job that moves by events and by a timer.
 
 Shows a reminder while it is unpaid, an event that comes too early (on_error writes it down), a check of the delivery,
-and messages between jobs: the mails to a customer are a Task job of their own.
+and messages to another job, which has the mails of a customer.
 Run it with `python -m examples.order_state_machine`.
 """
 
@@ -15,7 +15,6 @@ from durable.jobs import ErrorContext, EventContext, ExecuteContext
 
 app = Durable()
 STEPS = ["new", "created", "paid", "shipped"]
-ASK_AFTER = "300ms"  # in life: a day
 QUESTIONS = {"created": "when will you pay {}?", "shipped": "did {} arrive?"}
 
 
@@ -37,16 +36,12 @@ async def advance(ctx: EventContext[Order, str], step: str) -> None:
         raise ValueError(f"{step}, but the order is {now.step}")
     ctx.set_state(replace(now, step=step))
     ctx.send(mails, "ada", f"{ctx.key} is {step}")
-    if step in QUESTIONS:
-        ctx.schedule(ASK_AFTER)
-    else:
-        ctx.cancel_schedule()
+    ctx.schedule("300ms") if step in QUESTIONS else ctx.cancel_schedule()
 
 
 @order.execute
 async def ask(ctx: ExecuteContext[Order]) -> None:
-    now = ctx.state
-    assert now is not None  # set by the event that planned this
+    now = ctx.state or Order()
     ctx.send(mails, "ada", QUESTIONS[now.step].format(ctx.key))
     ctx.set_state(replace(now, asked=[*now.asked, now.step]))
 
@@ -63,23 +58,23 @@ async def mail(ctx: EventContext[list[str], str], text: str) -> None:
 
 
 async def mailed(text: str) -> list[str]:
-    """All mails, once this one is among them."""
     while text not in (texts := (await mails.state("ada")).state or []):
         await asyncio.sleep(0.05)
     return texts
 
 
 async def main() -> tuple[Order | None, list[str]]:
-    async with app.executor(), asyncio.timeout(60):
+    """The order as it ended, and the mails."""
+    async with app.executor(poll_interval="50ms"), asyncio.timeout(60):
+        await order.terminate("lamp", reason="left by a run that was stopped")
+        await mails.send("ada", "welcome", wait=True)
         await order.send("lamp", "created")
         await mailed("when will you pay lamp?")
         for step in ("shipped", "paid", "shipped"):  # the first of them comes too early
             await order.send("lamp", step)
-        texts, last = await mailed("did lamp arrive?"), (await order.state("lamp")).state
-        print("in the end:", last)
-        await order.terminate("lamp")
-        await mails.terminate("ada")
-        return last, texts
+        texts = await mailed("did lamp arrive?")
+        await mails.terminate("ada", reason="the example ends")
+        return (await order.state("lamp")).state, texts
 
 
 if __name__ == "__main__":

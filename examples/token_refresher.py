@@ -62,8 +62,9 @@ async def endpoint(seen: Counter[str], reader: asyncio.StreamReader, writer: asy
 async def main() -> dict[str, Tokens | None]:
     """The last tokens of each customer."""
     server = await asyncio.start_server(partial(endpoint, Counter()), "127.0.0.1")
-    async with server, app.executor(), asyncio.timeout(60):
+    async with server, app.executor(poll_interval="50ms"), asyncio.timeout(60):
         for customer in ("ada", "bob"):
+            await token_refresher.terminate(customer, reason="left by a run that was stopped")
             await token_refresher.start(customer, Tokens(server.sockets[0].getsockname()[1]), wait=True)
         while (bob := await token_refresher.status("bob")).status is not ShownStatus.TERMINATED:
             await asyncio.sleep(0.05)
