@@ -1,8 +1,7 @@
 """Check the health of servers: a Continuous for each, which keeps a history and alerts after two failures in a row.
 
-Shows a state that remembers, and a message to another job in the commit of the check that found the failure, so that no
-alert is lost or sent twice. The servers are real sockets on loopback; one goes down and comes back.
-Run it with `python -m examples.health_checker`.
+Shows a state that remembers, and a message to another job in the commit of the check itself. The servers are sockets on
+loopback; one goes down and comes back. Run it with `python -m examples.health_checker`.
 """
 
 from __future__ import annotations
@@ -45,14 +44,10 @@ async def health_checker(ctx: ContinuousContext[Target]) -> None:
 async def answers(port: int) -> bool:
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), timeout=5)
-        writer.close()
     except (OSError, TimeoutError):
         return False
-    return True
-
-
-def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.close()
+    return True
 
 
 async def alerted(text: str) -> list[str]:
@@ -61,10 +56,10 @@ async def alerted(text: str) -> list[str]:
     return texts
 
 
-async def main() -> tuple[list[str], dict[str, list[bool]]]:
-    """The alerts, and the history of each server."""
-    web, database = [await asyncio.start_server(hang_up, "127.0.0.1") for _ in range(2)]
-    ports: dict[str, int] = {"web": web.sockets[0].getsockname()[1], "database": database.sockets[0].getsockname()[1]}
+async def main() -> tuple[list[str], list[Target | None]]:
+    """The alerts, and the state of each server."""
+    web, database = [await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1") for _ in range(2)]
+    ports = {name: server.sockets[0].getsockname()[1] for name, server in (("web", web), ("database", database))}
     async with web, app.executor(poll_interval="50ms"), asyncio.timeout(60):
         await alerts.send("on-call", "the watch begins", wait=True)
         for name, port in ports.items():
@@ -72,11 +67,12 @@ async def main() -> tuple[list[str], dict[str, list[bool]]]:
             await health_checker.start(name, Target(port), wait=True)
         database.close()
         await alerted("database is down")
-        async with await asyncio.start_server(hang_up, "127.0.0.1", ports["database"]):
+        async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", ports["database"]):
             texts = await alerted("database is up again")
-            for job, key in ((health_checker, "web"), (health_checker, "database"), (alerts, "on-call")):
-                await job.terminate(key)
-        return texts, {name: (await health_checker.state(name) or Target(port)).history for name, port in ports.items()}
+            for name in ports:
+                await health_checker.terminate(name, reason="the example ends")
+            await alerts.terminate("on-call")
+        return texts, [await health_checker.state(name) for name in ports]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """An order from created over paid to shipped: a Task job that moves by events and by a timer.
 
 Shows a reminder while it is unpaid, an event that comes too early (on_error writes it down), a check of the delivery,
-and messages to another job, which has the mails of a customer.
-Run it with `python -m examples.order_state_machine`.
+and messages to another job, which has the mails of a customer. Run it with `python -m examples.order_state_machine`.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ async def advance(ctx: EventContext[Order, str], step: str) -> None:
 @order.execute
 async def ask(ctx: ExecuteContext[Order]) -> None:
     now = ctx.state or Order()
-    ctx.send(mails, "ada", QUESTIONS[now.step].format(ctx.key))
     ctx.set_state(replace(now, asked=[*now.asked, now.step]))
+    ctx.send(mails, "ada", QUESTIONS[now.step].format(ctx.key))
 
 
 @order.on_error
@@ -64,7 +63,6 @@ async def mailed(text: str) -> list[str]:
 
 
 async def main() -> tuple[Order | None, list[str]]:
-    """The order as it ended, and the mails."""
     async with app.executor(poll_interval="50ms"), asyncio.timeout(60):
         await order.terminate("lamp", reason="left by a run that was stopped")
         await mails.send("ada", "welcome", wait=True)
@@ -73,7 +71,7 @@ async def main() -> tuple[Order | None, list[str]]:
         for step in ("shipped", "paid", "shipped"):  # the first of them comes too early
             await order.send("lamp", step)
         texts = await mailed("did lamp arrive?")
-        await mails.terminate("ada", reason="the example ends")
+        await mails.terminate("ada")
         return (await order.state("lamp")).state, texts
 
 

@@ -59,10 +59,12 @@ async def test_an_order_goes_its_way_with_a_reminder_and_refuses_a_step_too_earl
 
 
 async def test_a_server_that_goes_down_and_comes_back_is_one_alert_each(storage: PostgresStorage) -> None:
-    for alerts, history in await twice(health_checker.app, storage, health_checker.main):
+    for alerts, (web, database) in await twice(health_checker.app, storage, health_checker.main):
         assert alerts == ["the watch begins", "database is down", "database is up again"]
-        assert set(history["web"]) == {True}
-        runs = [(is_up, len(list(checks))) for is_up, checks in groupby(history["database"])]
+        assert web is not None
+        assert database is not None
+        assert set(web.history) == {True}
+        runs = [(is_up, len(list(checks))) for is_up, checks in groupby(database.history)]
         assert [is_up for is_up, _ in runs] == [True, False, True]
         assert runs[1][1] >= 2
 
