@@ -24,6 +24,14 @@ one task: 800
 a tree: Quote(order='order-42', grams=2750, euros=6.75)
 its children: [400, 150, 2200]
 the same key is the same execution: """
+MODULES: Final = {
+    "health_checker": "alert for on-call: database is up again",
+    "mail_pool": "40 mails in ",
+    "order_state_machine": "to ada: did lamp arrive?",
+    "token_refresher": "bob: the customer is gone, after ",
+    "webhook_batcher": "bob: 1 of its changes, by flush_after: {'city': 'London'}",
+}
+"""Examples that are run as modules, and how a line begins that each prints; tests/examples asserts their results."""
 
 
 def readme_blocks(language: str) -> list[str]:
@@ -33,9 +41,13 @@ def readme_blocks(language: str) -> list[str]:
 
 def run(script: Path, **environment: str) -> str:
     """What a script prints, run in its own folder with warnings as errors."""
+    return run_python(script.parent, script.name, **environment)
+
+
+def run_python(folder: Path, *arguments: str, **environment: str) -> str:
     ended = subprocess.run(
-        [sys.executable, "-W", "error", script.name],
-        cwd=script.parent, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
@@ -62,7 +74,7 @@ def test_every_example_is_run_by_a_test() -> None:
     scripts = {path.stem for path in EXAMPLES.glob("*.py")} - {"__init__"}
     programs = {path.parent.name for path in EXAMPLES.glob("*/__main__.py")}
 
-    assert scripts == {"first"}
+    assert scripts == {"first", *MODULES}
     assert {name for name in programs if not (ROOT / "tests" / "examples" / f"test_{name}.py").exists()} == set()
 
 
@@ -73,6 +85,21 @@ def test_the_first_example_runs_on_an_embedded_server_and_again_on_what_it_left(
 
     assert first.startswith(FIRST_OUTPUT)
     assert again == first
+
+
+def test_every_other_example_runs_as_its_docstring_says(own_folder: Path) -> None:
+    lines: dict[str, str] = {}
+    for name in MODULES:
+        assert f"`python -m examples.{name}`" in (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+        lines[name] = run_python(own_folder, "-m", f"examples.{name}", DURABLE_DSN="", PYTHONPATH=str(ROOT))
+
+    assert {name: text for name, text in lines.items() if f"\n{MODULES[name]}" not in f"\n{text}"} == {}
+
+
+def test_every_example_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert {name for name in MODULES if f"| [{name}](examples/{name}.py) |" not in readme} == set()
 
 
 def test_the_readme_shows_the_first_example_as_it_is() -> None:
