@@ -32,7 +32,7 @@ def merge(state: Change | None, event: Change) -> Change:
     return {**(state or {}), **event}
 
 
-@app.debounce(event=Change, state=Change, reducer=merge, flush_after="2s", max_events=3)
+@app.debounce(event=Change, state=Change, reducer=merge, flush_after="3s", max_events=3)
 async def contact_changed(ctx: DebounceContext[Change, Change]) -> None:
     print(f"{ctx.key}: {ctx.event_count} of its changes, by {ctx.flush_reason}: {ctx.state}")
     ctx.send(contacts, ctx.key, ctx.state)
