@@ -314,7 +314,8 @@ class Executor:
         if ends:
             self._live.waiters.resolve(ends)
             self._live.bus.tell_others(Hint("finished", ""))
-        soon = [item.delay for item in settlements if 0 < item.delay <= self._settings.poll_interval]
+        delays = [item.delay if item.job is None else item.job.schedule_delay or 0.0 for item in settlements]
+        soon = [delay for delay in delays if 0 < delay <= self._settings.poll_interval]
         if soon:
             asyncio.get_running_loop().call_later(min(soon), self._wakers[0].ring)
         self._live.bus.tell(*hints)

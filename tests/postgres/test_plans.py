@@ -161,7 +161,7 @@ BY_ID: Final[Mapping[str, tuple[int, Callable[[Crowd], Query]]]] = {
     "finished": (120, lambda crowd: first(verbs.finished(some(crowd, 120)))),
     "existing": (120, lambda crowd: first(verbs.existing(some(crowd, 120)))),
     "duties": (1, lambda _: first(verbs.duties())),
-    "next_due": (1, lambda _: first(verbs.next_due(queues=["default", "other"], task_names=["task", "other"]))),
+    "next_due": (2, lambda _: first(verbs.next_due(queues=["default", "other"], task_names=["task", "other"]))),
     "get_sleeping": (1, lambda _: first(verbs.get_sleeping("task", "sleeper 1"))),
     "enqueue": (50, lambda _: first(verbs.enqueue(MAKE.rows(50), all_or_nothing=False))),
     "existing_rows": (50, lambda _: second(verbs.enqueue(
