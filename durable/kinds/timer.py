@@ -56,7 +56,7 @@ async def _limited(turn: Turn, definition: Definition, timer: StoredTimer) -> No
     if timer.timeout is None:
         await _call(turn, definition, timer)
         return
-    limit = asyncio.get_running_loop().call_later(timer.timeout, turn.stop, "timed_out")
+    limit = asyncio.get_running_loop().call_later(timer.timeout, turn.stop, turn.attempt, "timed_out")
     try:
         await _call(turn, definition, timer)
     finally:

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor as Threads
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Turn:
     __slots__ = ("attempt", "claimed", "definition", "services", "stop")
 
     def __init__(
-        self, attempt: Attempt, definition: Definition, services: Services, stop: Callable[[str], None]
+        self, attempt: Attempt, definition: Definition, services: Services, stop: Callable[[Attempt, str], None]
     ) -> None:
         """`stop` ends the attempt for a reason, such as `timed_out`, also if its handler does not listen."""
         self.attempt = attempt
@@ -72,10 +72,10 @@ class Turn:
         self.services = services
         self.stop = stop
 
-    async def call(self, stored_input: str | None = None) -> Any:
+    def call(self, stored_input: str | None = None) -> Coroutine[Any, Any, Any]:
         """Run the definition's function on a stored input; None means that of the execution."""
         args, kwargs = self.definition.signature.load(self.claimed.input if stored_input is None else stored_input)
-        return await self.call_with(*args, **kwargs)
+        return self.call_with(*args, **kwargs)
 
     async def call_with(self, *args: Any, **kwargs: Any) -> Any:
         """Run the definition's function, with the context before its arguments where it wants one."""

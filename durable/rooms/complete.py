@@ -156,7 +156,7 @@ class CompleteRoom:
 
     async def _first_attempt(self, call: Attempt, connection: Any) -> Settlement:
         """How the first attempt of a callback ends, with its writes in the transaction, or without them."""
-        turn = Turn(call, self._services.registry[call.claimed.task_name], self._services, call.stop)
+        turn = Turn(call, self._services.registry[call.claimed.task_name], self._services, Attempt.stop)
         try:
             outcome = await RUNNERS[call.claimed.kind](turn)
             assert isinstance(outcome, Joined), "a callback of this mode waits for its connection"

@@ -127,8 +127,11 @@ class RunRoom:
         if settlement is None or attempt.is_lost:
             self._drop(attempt)
         else:
-            closed = settlement if attempt.close is None else attempt.close(settlement)
-            self._settle(attempt, self.noted(attempt, closed, outcome))
+            if attempt.close is not None:
+                settlement = attempt.close(settlement)
+            if self._emitter.subscribers:
+                settlement = self.noted(attempt, settlement, outcome)
+            self._settle(attempt, settlement)
 
     def noted(self, attempt: Attempt, settlement: Settlement, outcome: Outcome | None = None) -> Settlement:
         """The end of a turn with the notices of it, for those who have subscribed."""
@@ -152,7 +155,7 @@ class RunRoom:
         """The runner within the timeout of the attempt."""
         claimed = attempt.claimed
         definition = self._services.registry[claimed.task_name]
-        turn = Turn(attempt, definition, self._services, partial(self.stop, attempt))
+        turn = Turn(attempt, definition, self._services, self.stop)
         runner = RUNNERS[claimed.kind]
         if claimed.timeout is None:
             return await runner(turn)
