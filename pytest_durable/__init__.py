@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from durable.testing import VirtualStorage
 
-__all__ = ["durable_memory", "durable_postgres", "durable_postgres_dsn"]
+__all__ = ["durable_memory", "durable_postgres", "durable_postgres_dsn", "durable_postgres_schemas"]
 
 
 @pytest.fixture
@@ -26,10 +26,18 @@ def durable_memory() -> VirtualStorage:
 
 
 @pytest.fixture
-def durable_postgres(durable_postgres_dsn: str) -> Iterator[VirtualStorage]:
-    """A fresh schema on Postgres with a virtual clock, dropped after the test."""
-    with _testing().virtual_storage(durable_postgres_dsn) as storage:
+def durable_postgres(durable_postgres_schemas: Any) -> Iterator[VirtualStorage]:
+    """An empty schema on Postgres with a virtual clock."""
+    with durable_postgres_schemas.virtual(_testing().VirtualClock().now()) as storage:
         yield storage
+
+
+@pytest.fixture(scope="session")
+def durable_postgres_schemas(durable_postgres_dsn: str) -> Iterator[Any]:
+    """Schemas that one test after another is lent: migrated once, emptied in between, gone with the database."""
+    servers: Any = import_module("storage_postgres.testing")
+    with servers.LentSchemas.open(durable_postgres_dsn) as schemas:
+        yield schemas
 
 
 @pytest.fixture(scope="session")

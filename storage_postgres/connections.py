@@ -75,15 +75,20 @@ class Connections:
     def _settings(self) -> dict[str, Any]:
         return {"autocommit": True, "prepare_threshold": None if self.is_pooled else 5}
 
-    def probe(self) -> None:
-        """Find out whether a pooler stands between: it invents the backend's pid, the server tells the true one."""
+    @contextmanager
+    def probe(self) -> Generator[psycopg.Connection[Any]]:
+        """Find out whether a pooler stands between: it invents the backend's pid, the server tells the true one.
+
+        Gives the connection on which that was asked, in autocommit and without our settings.
+        """
         self._dsn = self._source.acquire()
         self.is_pooled = True
         with translated(), psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None) as connection:
             row = connection.execute("select pg_catalog.pg_backend_pid()").fetchone()
             self.is_pooled = row is None or row[0] != connection.info.backend_pid
-        if self.is_pooled:
-            _log.info("a connection pooler stands before the server: hints are off, polling finds new work")
+            if self.is_pooled:
+                _log.info("a connection pooler stands before the server: hints are off, polling finds new work")
+            yield connection
 
     async def open(self) -> None:
         self._async_pool = AsyncConnectionPool(

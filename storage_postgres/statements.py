@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Final, LiteralString, cast
 
@@ -50,7 +51,7 @@ class Statements:
     """Every statement of the package by name, as bytes for one schema."""
 
     def __init__(self, schema: str) -> None:
-        self._by_name = {name: render(text, schema).as_bytes(None) for name, text in load().items()}
+        self._by_name = _rendered(schema)
 
     def __getitem__(self, name: str) -> bytes:
         return self._by_name[name]
@@ -60,7 +61,13 @@ class Statements:
         return self._by_name
 
 
-def load() -> dict[str, str]:
+@lru_cache(maxsize=16)
+def _rendered(schema: str) -> Mapping[str, bytes]:
+    return {name: render(text, schema).as_bytes(None) for name, text in load().items()}
+
+
+@cache
+def load() -> Mapping[str, str]:
     """The text of every named statement, fragments filled in, the schema tag still in place."""
     sections = [
         section

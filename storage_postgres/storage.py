@@ -53,7 +53,7 @@ from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
 from storage_postgres import job_verbs, outbox, timer_verbs, verbs
 from storage_postgres.connections import Connections, PostgresLane
-from storage_postgres.failures import is_transient, translated
+from storage_postgres.failures import is_transient
 from storage_postgres.listen import channel_of, hints_of, payloads_of
 from storage_postgres.migrate import check, migrate
 from storage_postgres.operation import PostgresOperation
@@ -98,13 +98,11 @@ class PostgresStorage:
         self.connections.close_blocking()
 
     def _check(self) -> None:
-        self.connections.probe()
-        with translated(), self.connections.connect() as connection:
+        with self.connections.probe() as connection:
             check(connection, self.schema)
 
     def migrate(self) -> list[str]:
-        self.connections.probe()
-        with translated(), self.connections.connect() as connection:
+        with self.connections.probe() as connection:
             return migrate(connection, self.schema)
 
     def lane(self) -> PostgresLane:

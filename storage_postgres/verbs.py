@@ -227,11 +227,19 @@ def wake(
     ready: frozenset[str] = frozenset()
     if found is None or not found.is_finished:
         yield Query("keep_wakeup", {**name, "output": output, "error": error})
-        ((ids, queues),) = yield Query("apply_wakeups", {**name, "limit": 1})
-        yield from note_ends(ids, note)
-        ready = frozenset(queues)
-        found = yield from get_sleeping(task_name, sleeping_id)
+        ready, found = yield from _meet(task_name, sleeping_id, note)
+        if found is not None and not found.is_finished:
+            # Applying skips what is locked, and another waker's end of it may not be committed yet.
+            yield Query("await_sleeper", name)
+            ready, found = yield from _meet(task_name, sleeping_id, note)
     return WakeResult(None, None) if found is None else WakeResult(found.id, found.status, ready)
+
+
+def _meet(task_name: str, sleeping_id: str, note: Note | None) -> Plan[tuple[frozenset[str], Execution | None]]:
+    name = {"task_name": task_name, "sleeping_id": sleeping_id}
+    ((ids, queues),) = yield Query("apply_wakeups", {**name, "limit": 1})
+    yield from note_ends(ids, note)
+    return frozenset(queues), (yield from get_sleeping(task_name, sleeping_id))
 
 
 def apply_wakeups(*, limit: int, note: Note | None = None) -> Plan[Settled]:

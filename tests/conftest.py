@@ -13,11 +13,11 @@ import pytest_asyncio
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from durable.testing import VirtualClock
 from storage_postgres import PostgresStorage
 from storage_postgres.migrate import migrate
-from storage_postgres.testing import DSN_VARIABLE, Server, find_server, own_database
+from storage_postgres.testing import DSN_VARIABLE, Schemas, Server, find_server, own_database
 from tests.support.bouncer import pytest_collection_modifyitems, pytest_configure
-from tests.support.clock import stop_clock
 from tests.support.subject import PostgresSubject, open_storage, open_subject
 
 __all__ = ["pytest_collection_modifyitems", "pytest_configure"]
@@ -95,18 +95,34 @@ def role_dsn(postgres_dsn: str, role: str) -> str:
     return make_conninfo(postgres_dsn, user=role, password=ROLE_PASSWORD)
 
 
+@pytest.fixture(scope="session")
+def schemas(postgres_control: psycopg.Connection[Any]) -> Schemas:
+    return Schemas(postgres_control)
+
+
+@pytest.fixture
+def empty_schema(schemas: Schemas) -> Iterator[str]:
+    """Migrated and empty; other tests have used it before. For those that change no table and no right."""
+    with schemas.lend() as name:
+        yield name
+
+
+@pytest.fixture
+def still_schema(schemas: Schemas) -> Iterator[str]:
+    """As empty_schema, and its clock stands at the moment at which every virtual clock starts."""
+    with schemas.lend(at=VirtualClock().now()) as name:
+        yield name
+
+
 @pytest_asyncio.fixture
-async def postgres_storage(postgres_dsn: str, migrated_schema: str) -> AsyncIterator[PostgresStorage]:
+async def postgres_storage(postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresStorage]:
     """Open in both colours, on a fresh schema, with the server's own clock."""
-    async with open_storage(PostgresStorage(postgres_dsn, schema=migrated_schema, min_size=1, max_size=4)) as storage:
+    async with open_storage(PostgresStorage(postgres_dsn, schema=empty_schema, min_size=1, max_size=4)) as storage:
         yield storage
 
 
 @pytest_asyncio.fixture
-async def postgres_subject(
-    postgres_dsn: str, migrated_schema: str, postgres_control: psycopg.Connection[Any]
-) -> AsyncIterator[PostgresSubject]:
-    """What the contract of a storage runs on: a fresh schema whose clock stands still."""
-    stop_clock(postgres_control, migrated_schema)
-    async with open_subject(postgres_dsn, migrated_schema) as subject:
+async def postgres_subject(postgres_dsn: str, still_schema: str) -> AsyncIterator[PostgresSubject]:
+    """What the contract of a storage runs on: an empty schema whose clock stands still."""
+    async with open_subject(postgres_dsn, still_schema) as subject:
         yield subject

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final, NotRequired, cast
+from uuid import uuid4
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator
@@ -160,7 +161,7 @@ def format_of(annotation: Any, where: str, limits: Limits) -> Format:
     """Return the format of one annotation; raises ConfigurationError, starting with `where`, if it has none."""
     try:
         # Pydantic takes no configuration beside a dataclass or a TypedDict; it does beside an alias of one.
-        adapter: TypeAdapter[Any] = TypeAdapter(_make_alias("Payload", annotation), config=_CONFIG)
+        adapter: TypeAdapter[Any] = TypeAdapter(_make_alias(_unique("Payload"), annotation), config=_CONFIG)
         return Format(adapter, cast("SchemaValidator", adapter.validator), limits)
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from None
@@ -181,8 +182,13 @@ def format_of_fields(fields: Mapping[str, tuple[Any, bool]], where: str, limits:
     }
     shape = _make_typed_dict("Input", keys)
     shape.__pydantic_config__ = _CONFIG
-    adapter: TypeAdapter[Any] = TypeAdapter(_make_alias("Input", shape), config=_CONFIG)
+    adapter: TypeAdapter[Any] = TypeAdapter(_make_alias(_unique("Input"), shape), config=_CONFIG)
     return Format(adapter, SchemaValidator(_without_extras(adapter.core_schema)), limits, own_levels=1)
+
+
+def _unique(name: str) -> str:
+    """Pydantic tells types apart by name and address, and keeps what it found: an address is used again, this is not."""
+    return f"{name}_{uuid4().hex}"
 
 
 def _without_extras(schema: Any) -> Any:

@@ -17,8 +17,9 @@ from storage_postgres.migrate import migrate
 from storage_postgres.source import EmbeddedSource
 from storage_postgres.storage import PostgresStorage
 from storage_postgres.testing.clock import move_clock, stop_clock
+from storage_postgres.testing.schemas import Schemas
 
-__all__ = ["VirtualPostgres", "open_virtual_embedded", "open_virtual_postgres"]
+__all__ = ["LentSchemas", "VirtualPostgres", "open_virtual_embedded", "open_virtual_postgres"]
 
 _OPTIONS: Final = "-c timezone=UTC -c lock_timeout=10s -c synchronous_commit=off"
 # synchronous_commit: the clock of a schema that is dropped in a moment need not survive a crash.
@@ -64,6 +65,27 @@ def open_virtual_postgres(dsn: str, *, schema: str | None, at: datetime) -> Gene
         finally:
             with translated():
                 control.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(name)))
+
+
+class LentSchemas:
+    """Virtual storages of one database for one test after another, with schemas that are used again."""
+
+    def __init__(self, dsn: str, control: psycopg.Connection[Any]) -> None:
+        self._dsn = dsn
+        self._control = control
+        self._schemas = Schemas(control)
+
+    @classmethod
+    @contextmanager
+    def open(cls, dsn: str) -> Generator[LentSchemas]:
+        with psycopg.connect(dsn, autocommit=True, options=_OPTIONS) as control:
+            yield cls(dsn, control)
+
+    @contextmanager
+    def virtual(self, at: datetime) -> Generator[VirtualPostgres]:
+        """A storage in an empty schema whose clock stands at that moment."""
+        with self._schemas.lend(at=at) as name:
+            yield VirtualPostgres(self._dsn, name, self._control, at)
 
 
 @contextmanager

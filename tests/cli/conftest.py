@@ -12,7 +12,6 @@ import pytest
 
 from storage_postgres import PostgresStorage
 from tests.cli.stage import Stage
-from tests.support.clock import stop_clock
 
 
 @pytest.fixture(autouse=True)
@@ -24,12 +23,11 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def stage(
     postgres_dsn: str,
-    migrated_schema: str,
+    still_schema: str,
     postgres_control: psycopg.Connection[Any],
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Stage]:
-    stop_clock(postgres_control, migrated_schema)
-    storage = PostgresStorage(postgres_dsn, schema=migrated_schema, min_size=1, max_size=2)
+    storage = PostgresStorage(postgres_dsn, schema=still_schema, min_size=1, max_size=2)
     storage.open_blocking()
     yield Stage(storage, postgres_dsn, postgres_control, capsys)
     storage.close_blocking()

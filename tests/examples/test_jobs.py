@@ -16,8 +16,8 @@ R = TypeVar("R")
 
 
 @pytest.fixture
-def storage(postgres_dsn: str, migrated_schema: str) -> PostgresStorage:
-    return PostgresStorage(postgres_dsn, schema=migrated_schema, min_size=1, max_size=4)
+def storage(postgres_dsn: str, empty_schema: str) -> PostgresStorage:
+    return PostgresStorage(postgres_dsn, schema=empty_schema, min_size=1, max_size=4)
 
 
 async def twice(app: Durable, storage: PostgresStorage, main: Callable[[], Awaitable[R]]) -> list[R]:

@@ -13,9 +13,9 @@ from .place import MemoryPlace, Place, PostgresPlace
 
 @pytest.fixture
 def postgres(
-    postgres_dsn: str, migrated_schema: str, postgres_control: psycopg.Connection[Any]
+    postgres_dsn: str, empty_schema: str, postgres_control: psycopg.Connection[Any]
 ) -> Iterator[PostgresPlace]:
-    place = PostgresPlace(postgres_dsn, migrated_schema, postgres_control)
+    place = PostgresPlace(postgres_dsn, empty_schema, postgres_control)
     yield place
     assert place.is_spoiled or place.defects() == []
 

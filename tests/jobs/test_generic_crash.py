@@ -19,6 +19,8 @@ from tests.flow.place import PATIENCE, PostgresPlace, running, soon
 from .crew import Door, Failing, client_only, crew, drained, reached
 
 HALF_HOUR = timedelta(minutes=30)
+MESSAGES = "messages"
+"""The queue of what the Continuous sends, so that a worker which is about to die can leave it alone."""
 
 
 class Worker:
@@ -27,7 +29,7 @@ class Worker:
     def __init__(self, ran: list[tuple[int, int]], got: list[int], app: Durable | None = None) -> None:
         self.app = app or Durable("memory:")
         self.act: Callable[[ContinuousContext[int]], Any] = _nothing
-        other: Task[int, int] = self.app.task_job("other", state=int, event=int)
+        other: Task[int, int] = self.app.task_job("other", state=int, event=int, queue=MESSAGES)
 
         @other.on_event
         async def on_event(ctx: EventContext[int, int], event: int) -> None:
@@ -93,7 +95,7 @@ async def test_gen_04_a_worker_dies_in_the_middle_of_user_code(
     first, second = Worker(ran, got), Worker(ran, got)
     door = Door()
     first.act = lambda _: door.hold(is_deaf=True)
-    async with crew(storage, first.app) as (dying,):
+    async with crew(storage, first.app, queues=["default"]) as (dying,):
         await first.job.start("k", 0)
         await reached(door)
         lease_ends(storage)

@@ -19,9 +19,9 @@ def declare(app: Durable) -> Task[int, int]:
 
 
 async def test_a_job_that_a_transaction_holds_keeps_no_other_sender_waiting(
-    postgres_dsn: str, migrated_schema: str
+    postgres_dsn: str, empty_schema: str
 ) -> None:
-    app = Durable(postgres_dsn, schema=migrated_schema)
+    app = Durable(postgres_dsn, schema=empty_schema)
     order = declare(app)
     async with app, await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as control:
         await order.send("held", 0)

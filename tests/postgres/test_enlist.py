@@ -130,10 +130,8 @@ async def test_what_is_committed_is_there(all_or_nothing: bool, caller: Caller, 
     assert await is_stored(storage, row.id)
 
 
-async def test_it_shares_the_end_of_the_callers_own_writes(
-    caller: Caller, storage: PostgresStorage, schema: str
-) -> None:
-    orders = sql.Identifier(schema, "orders")
+async def test_it_shares_the_end_of_the_callers_own_writes(caller: Caller, storage: PostgresStorage) -> None:
+    orders = sql.Identifier(storage.schema, "orders")
     await caller.execute(sql.SQL("create table {} (id text)").format(orders))
     await caller.commit()
     lost, kept = MAKE.rows(2)

@@ -128,15 +128,13 @@ async def test_a_read_only_server_is_not_opened(read_only_dsn: str, migrated_sch
         await storage.open()
 
 
-async def test_a_statement_timeout_is_an_outage(
-    postgres_subject: PostgresSubject, postgres_dsn: str, schema: str
-) -> None:
+async def test_a_statement_timeout_is_an_outage(postgres_subject: PostgresSubject, postgres_dsn: str) -> None:
     ready = MAKE.row()
     await postgres_subject.handles[0].enqueue([ready])
     (turn,) = await postgres_subject.handles[0].claim(
         executor_id="executor-a", queues=["default"], task_names=["task"], limit=1, lease=15
     )
-    async with opened(postgres_dsn, schema, options="-c statement_timeout=50") as storage:
+    async with opened(postgres_dsn, postgres_subject.schema, options="-c statement_timeout=50") as storage:
         async with postgres_subject.hold([turn.id]):
             with pytest.raises(StorageUnavailable) as raised:
                 await storage.settle([complete(turn, "1")])
@@ -161,9 +159,9 @@ async def test_a_missing_right_is_told_as_such(
 
 
 async def test_a_schema_that_was_dropped_is_told_as_such(
-    postgres_storage: PostgresStorage, postgres_control: Control, schema: str
+    postgres_storage: PostgresStorage, postgres_control: Control
 ) -> None:
-    postgres_control.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
+    postgres_control.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(postgres_storage.schema)))
 
     with pytest.raises(SchemaNotInstalled) as raised:
         await postgres_storage.enqueue([MAKE.row()])

@@ -78,9 +78,9 @@ async def control(postgres_dsn: str) -> AsyncIterator[psycopg.AsyncConnection[An
 
 @pytest_asyncio.fixture
 async def listener(
-    postgres_dsn: str, migrated_schema: str, control: psycopg.AsyncConnection[Any]
+    postgres_dsn: str, empty_schema: str, control: psycopg.AsyncConnection[Any]
 ) -> AsyncIterator[Listener]:
-    listener = Listener(postgres_dsn, migrated_schema, control)
+    listener = Listener(postgres_dsn, empty_schema, control)
     async with open_storage(listener.storage):
         yield listener
 

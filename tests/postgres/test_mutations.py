@@ -15,14 +15,14 @@ from tests.support.statements import numbered
 
 @pytest.mark.parametrize("name", [name for name, mutation in MUTATIONS.items() if mutation.statements])
 def test_a_mutated_statement_still_fits_the_schema(
-    name: str, postgres_control: psycopg.Connection[Any], migrated_schema: str
+    name: str, postgres_control: psycopg.Connection[Any], empty_schema: str
 ) -> None:
     mutation = MUTATIONS[name]
     mutated = mutate_statements(mutation, statements.load())
 
     for statement in mutation.statements:
         assert mutated[statement] != statements.load()[statement]
-        text, _ = numbered(statement, migrated_schema, mutated[statement])
+        text, _ = numbered(statement, empty_schema, mutated[statement])
         postgres_control.execute(sql.SQL("prepare mutated as {}").format(text))
         postgres_control.execute("deallocate mutated")
 

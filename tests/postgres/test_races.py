@@ -200,13 +200,15 @@ class Storm:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_storm_of_settles_cancels_closes_and_recoveries_of_the_same_trees(
-    seed: int, postgres_subject: PostgresSubject, forest: Forest, postgres_dsn: str, schema: str
+    seed: int, postgres_subject: PostgresSubject, forest: Forest, postgres_dsn: str
 ) -> None:
     """Any deadlock would fail the verb that Postgres chose to end."""
     trees = await forest.grow(100)
     await postgres_subject.advance(LEASE + 1)
 
-    async with open_storage(PostgresStorage(postgres_dsn, schema=schema, min_size=1, max_size=10)) as storage:
+    async with open_storage(
+        PostgresStorage(postgres_dsn, schema=postgres_subject.schema, min_size=1, max_size=10)
+    ) as storage:
         await Storm(storage, Random(seed)).run(trees, rounds=14)
 
     assert await postgres_subject.handles[0].defects(limit=100) == []

@@ -23,8 +23,8 @@ WRITERS: Final = [section for section in SECTIONS if section.writes]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_fits_the_migrated_schema(name: str, postgres_control: psycopg.Connection[Any], migrated_schema: str) -> None:
-    text, _ = numbered(name, migrated_schema)
+def test_fits_the_empty_schema(name: str, postgres_control: psycopg.Connection[Any], empty_schema: str) -> None:
+    text, _ = numbered(name, empty_schema)
     with postgres_control.transaction(force_rollback=True):
         postgres_control.execute("deallocate all")
         postgres_control.execute(sql.SQL("prepare {} as {}").format(sql.Identifier(f"fits_{name}"), text))
@@ -85,9 +85,9 @@ def test_a_writer_says_what_it_locks_and_by_which_index(section: Section) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gives_rows(name: str, postgres_control: psycopg.Connection[Any], migrated_schema: str) -> None:
+def test_gives_rows(name: str, postgres_control: psycopg.Connection[Any], empty_schema: str) -> None:
     """The drivers fetch after every statement: in a pipeline nothing else tells them that it has run."""
-    text, _ = numbered(name, migrated_schema)
+    text, _ = numbered(name, empty_schema)
     prepared = postgres_control.pgconn.prepare(b"gives_rows", text.as_bytes(postgres_control))
     assert prepared.status == psycopg.pq.ExecStatus.COMMAND_OK, prepared.error_message
 

@@ -42,25 +42,25 @@ def words_of(check: str) -> set[str]:
     return set(re.findall(r"'(\w+)'::text", check))
 
 
-def test_the_columns_are_the_fields_of_a_record_in_their_order(postgres_control: Control, migrated_schema: str) -> None:
-    assert columns_of(postgres_control, migrated_schema, "executions") == list(Execution._fields)
+def test_the_columns_are_the_fields_of_a_record_in_their_order(postgres_control: Control, empty_schema: str) -> None:
+    assert columns_of(postgres_control, empty_schema, "executions") == list(Execution._fields)
 
 
 @pytest.mark.parametrize(
     ("column", "enum"), [("kind", Kind), ("status", Status), ("phase", Phase), ("close_status", CloseStatus)]
 )
 def test_a_check_lists_the_words_of_its_enum(
-    column: str, enum: type[StrEnum], postgres_control: Control, migrated_schema: str
+    column: str, enum: type[StrEnum], postgres_control: Control, empty_schema: str
 ) -> None:
-    assert words_of(check_of(postgres_control, migrated_schema, f"executions_{column}")) == set(enum)
+    assert words_of(check_of(postgres_control, empty_schema, f"executions_{column}")) == set(enum)
 
 
 @pytest.mark.parametrize(("table", "record"), [("jobs", Job), ("timers", StoredTimer)])
 def test_the_columns_of_jobs_and_timers_are_their_fields_in_their_order(
-    table: str, record: Any, postgres_control: Control, migrated_schema: str
+    table: str, record: Any, postgres_control: Control, empty_schema: str
 ) -> None:
     fields = ["interval_seconds" if field == "interval" else field for field in record._fields]
-    assert columns_of(postgres_control, migrated_schema, table) == fields
+    assert columns_of(postgres_control, empty_schema, table) == fields
     text = load()["list_timers" if table == "timers" else "lock_job"]
     assert re.findall(rf"\b{table[0]}\.(\w+)", text[: text.index(" from ")]) == fields
 
@@ -70,17 +70,17 @@ def test_the_columns_of_jobs_and_timers_are_their_fields_in_their_order(
     [("jobs_kind", JobKind), ("jobs_status", JobStatus), ("jobs_turn_cause", TurnCause), ("timers_anchor", Anchor)],
 )
 def test_a_check_of_jobs_or_timers_lists_the_words_of_its_enum(
-    constraint: str, enum: type[StrEnum], postgres_control: Control, migrated_schema: str
+    constraint: str, enum: type[StrEnum], postgres_control: Control, empty_schema: str
 ) -> None:
-    assert words_of(check_of(postgres_control, migrated_schema, constraint)) == set(enum)
+    assert words_of(check_of(postgres_control, empty_schema, constraint)) == set(enum)
 
 
-def test_the_check_of_ends_lists_the_finished_statuses(postgres_control: Control, migrated_schema: str) -> None:
-    assert words_of(check_of(postgres_control, migrated_schema, "executions_finished")) == FINISHED
+def test_the_check_of_ends_lists_the_finished_statuses(postgres_control: Control, empty_schema: str) -> None:
+    assert words_of(check_of(postgres_control, empty_schema, "executions_finished")) == FINISHED
 
 
-def test_the_check_of_priorities_has_their_bounds(postgres_control: Control, migrated_schema: str) -> None:
-    check = check_of(postgres_control, migrated_schema, "executions_priority")
+def test_the_check_of_priorities_has_their_bounds(postgres_control: Control, empty_schema: str) -> None:
+    check = check_of(postgres_control, empty_schema, "executions_priority")
 
     assert [int(bound) for bound in re.findall(r"-?\d+", check)] == [PRIORITIES[0], PRIORITIES[-1]]
 
@@ -128,6 +128,6 @@ def test_the_claim_from_pools_gives_the_fields_of_a_turn_and_the_wait() -> None:
 
 
 def test_the_columns_of_a_pool_are_the_fields_of_its_configuration(
-    postgres_control: Control, migrated_schema: str
+    postgres_control: Control, empty_schema: str
 ) -> None:
-    assert columns_of(postgres_control, migrated_schema, "pools")[: len(PoolConfig._fields)] == list(PoolConfig._fields)
+    assert columns_of(postgres_control, empty_schema, "pools")[: len(PoolConfig._fields)] == list(PoolConfig._fields)

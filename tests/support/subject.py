@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import sql
 
 from storage_postgres import PostgresStorage
 from storage_postgres.arrays import plain
-from storage_postgres.statements import render
+from storage_postgres.connections import Connections
+from storage_postgres.operation import PostgresOperation
+from storage_postgres.source import DsnSource
+from storage_postgres.statements import Statements, render
 from tests.support import clock
 from tests.support.locks import PATIENCE
 
 __all__ = ["PostgresSubject", "RowsHeld", "open_storage", "open_subject"]
 
+T = TypeVar("T")
 HANDLES: Final = 3
 _WAITS_FOR: Final = (
     "select exists (select 1 from pg_catalog.pg_stat_activity as a"
@@ -109,14 +114,57 @@ async def open_storage(storage: PostgresStorage) -> AsyncGenerator[PostgresStora
         await storage.close()
 
 
+class Lazy(Connections):
+    """Connections that open at their first use: most cases use one handle of three, and one of its two colours."""
+
+    def __init__(self, dsn: str, schema: str, *, is_pooled: bool) -> None:
+        # One connection: no verb may need a second one while it holds one.
+        super().__init__(DsnSource(dsn), Statements(schema), min_size=1, max_size=1)
+        self._dsn = dsn
+        self.is_pooled = is_pooled
+        self._opening = asyncio.Lock()
+        self._opening_blocking = threading.Lock()
+
+    async def run_async(self, operation: PostgresOperation[T]) -> T:
+        await self._open_once()
+        return await super().run_async(operation)
+
+    @asynccontextmanager
+    async def transaction(
+        self, connection: psycopg.AsyncConnection[Any] | None
+    ) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        await self._open_once()
+        async with super().transaction(connection) as own:
+            yield own
+
+    def run(self, operation: PostgresOperation[T]) -> T:
+        with self._opening_blocking:
+            if self._pool is None:
+                self.open_blocking()
+        return super().run(operation)
+
+    async def _open_once(self) -> None:
+        async with self._opening:
+            if self._async_pool is None:
+                await self.open()
+
+
+@asynccontextmanager
+async def _handle(dsn: str, schema: str, *, is_pooled: bool) -> AsyncGenerator[PostgresStorage]:
+    storage = PostgresStorage(dsn, schema=schema)
+    storage.connections = Lazy(dsn, schema, is_pooled=is_pooled)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+        await asyncio.to_thread(storage.close_blocking)
+
+
 @asynccontextmanager
 async def open_subject(dsn: str, schema: str, *, through: str | None = None) -> AsyncGenerator[PostgresSubject]:
-    """A subject on a schema that is migrated and whose clock stands; its handles connect to `through` where given.
-
-    Their pools have one connection: no verb may need a second one while it holds one.
-    """
+    """A subject on a schema that is migrated and whose clock stands; its handles connect to `through`, a pooler."""
     async with AsyncExitStack() as stack:
-        storages = [PostgresStorage(through or dsn, schema=schema, min_size=1, max_size=1) for _ in range(HANDLES)]
-        handles = await asyncio.gather(*(stack.enter_async_context(open_storage(storage)) for storage in storages))
+        opening = [_handle(through or dsn, schema, is_pooled=through is not None) for _ in range(HANDLES)]
+        handles = [await stack.enter_async_context(handle) for handle in opening]
         control = await stack.enter_async_context(await psycopg.AsyncConnection.connect(dsn, autocommit=True))
         yield PostgresSubject(dsn, schema, handles, control)
