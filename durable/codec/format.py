@@ -187,7 +187,7 @@ def format_of_fields(fields: Mapping[str, tuple[Any, bool]], where: str, limits:
 
 
 def _unique(name: str) -> str:
-    """Pydantic tells types apart by name and address, and keeps what it found: an address is used again, this is not."""
+    """Pydantic knows a type by name and address, and keeps what it found: an address is used again, this is not."""
     return f"{name}_{uuid4().hex}"
 
 
