@@ -36,6 +36,7 @@ from durable.looks import Defect, Duties, ExecutionFilter, ExecutorRow
 from durable.notice import NewNotice, TakenNotices
 from durable.operation import Operation
 from durable.pool_rows import PoolConfig, PooledClaim
+from durable.workflow_storage import WorkflowStorage
 
 __all__ = [
     "Defect",
@@ -75,7 +76,7 @@ Note = Callable[[Sequence[Execution]], Sequence[NewNotice]]
 """Gives the notices of executions that a verb has ended, as they are after it; called inside the verb's transaction."""
 
 
-class Storage(JobStorage, Protocol):
+class Storage(JobStorage, WorkflowStorage, Protocol):
     """In the order in which an execution meets the verbs."""
 
     @property

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from durable.errors import IdempotencyConflict, SleepingIdConflict, StorageError
 from durable.execution import Enqueued, Kind, NewExecution
 from durable.memory.records import first_record
 from durable.memory.store import Transaction
 from durable.memory.wake import meet
 from durable.storage import Note
 
-__all__ = ["enqueue", "existing_for", "store_row"]
+__all__ = ["enqueue", "existing_for", "insert_child", "store_row"]
 
 
 def enqueue(
@@ -55,6 +56,19 @@ def store_row(tx: Transaction, row: NewExecution) -> None:
         tx.keys.put((row.task_name, row.idempotency_key), row.id)
     if row.sleeping_id is not None:
         tx.sleepers.put((row.task_name, row.sleeping_id), row.id)
+
+
+def insert_child(tx: Transaction, child: NewExecution) -> None:
+    """A child is the parent's own: it is never another execution that happens to have its id or key."""
+    if tx.executions.get(child.id) is not None:
+        raise StorageError(f"a child was given the id of a stored execution: {child.id}; nothing was written")
+    if child.idempotency_key is not None:
+        holder = tx.keys.get((child.task_name, child.idempotency_key))
+        if holder is not None:
+            raise IdempotencyConflict(child.task_name, child.idempotency_key, holder)
+    if child.sleeping_id is not None and tx.sleepers.get((child.task_name, child.sleeping_id)) is not None:
+        raise SleepingIdConflict(child.task_name, child.sleeping_id)
+    store_row(tx, child)
 
 
 def _take_back(tx: Transaction, row: NewExecution) -> None:

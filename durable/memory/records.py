@@ -61,6 +61,8 @@ def first_record(row: NewExecution, now: datetime) -> Execution:
         closed_at=None,
         updated_at=now,
         cancel_requested=None,
+        message_count=0,
+        wake_at_children=None,
     )
 
 

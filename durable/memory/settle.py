@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from durable.errors import IdempotencyConflict, SleepingIdConflict, StorageError, TransitionRefused
+from durable.errors import TransitionRefused
 from durable.execution import ChildOutcome, Execution, Kind, NewExecution, Settled, Settlement, Status
 from durable.job import JobCommit
 from durable.memory.claim import held_record
-from durable.memory.enqueue import store_row
+from durable.memory.enqueue import insert_child
 from durable.memory.follow import end_requested
 from durable.memory.jobs_append import append_events
 from durable.memory.jobs_commit import commit_job
@@ -38,7 +38,7 @@ def settle(tx: Transaction, settlements: Sequence[Settlement], *, note: Note | N
         accepted.append(tx.put(_settled(tx, record, settlement)))
         emit(tx, settlement.notices)
         for child in settlement.children:
-            _insert_child(tx, child)
+            insert_child(tx, child)
             inserted.append(child)
         if settlement.job is not None:
             due.append(commit_job(tx, record, settlement.job))
@@ -86,19 +86,6 @@ def _image(state: State, settlement: Settlement) -> State:
         if (after.status, after.phase, after.attempts, after.deliveries, after.iteration, inserted) == (*wanted, count):
             return after
     raise TransitionRefused(state.status, f"a settlement as {settlement.status}", "no event of a turn leads there")
-
-
-def _insert_child(tx: Transaction, child: NewExecution) -> None:
-    """A child is the parent's own: it is never another execution that happens to have its id or key."""
-    if tx.executions.get(child.id) is not None:
-        raise StorageError(f"a child was given the id of a stored execution: {child.id}; nothing was written")
-    if child.idempotency_key is not None:
-        holder = tx.keys.get((child.task_name, child.idempotency_key))
-        if holder is not None:
-            raise IdempotencyConflict(child.task_name, child.idempotency_key, holder)
-    if child.sleeping_id is not None and tx.sleepers.get((child.task_name, child.sleeping_id)) is not None:
-        raise SleepingIdConflict(child.task_name, child.sleeping_id)
-    store_row(tx, child)
 
 
 def _claimable_queues(tx: Transaction, ids: Sequence[str]) -> set[str]:
