@@ -283,6 +283,14 @@ class Settlement(NamedTuple):
     workflow: Suspension | None = None
     """For the end of a workflow's turn, and for every such end: what it writes in the same transaction."""
 
+    @property
+    def is_suspension(self) -> bool:
+        """The turn of a workflow ended to wait; False for all other ends, and for one that continues as new."""
+        suspension = self.workflow
+        if suspension is None or suspension.continued is not None:
+            return False
+        return self.status is Status.WAITING or suspension.delay is not None
+
 
 class Settled(NamedTuple):
     accepted: frozenset[str]

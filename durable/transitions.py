@@ -281,9 +281,7 @@ def _release(state: State, _: int) -> State:
 
 def _expire_lease(state: State, _: int) -> State:
     if state.deliveries < state.max_deliveries:
-        return replace(
-            state, status=S.READY, fence=state.fence + 1, attempts=state.attempts - 1, needs_cancel=False
-        )
+        return replace(state, status=S.READY, fence=state.fence + 1, attempts=state.attempts - 1, needs_cancel=False)
     poisoned = replace(
         state, status=failed_status(state.phase), fence=state.fence + 1, reason="poisoned", needs_cancel=False
     )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from durable.execution import NewExecution
 
 __all__ = [
+    "CANCELLED_BY_PARENT",
     "CANCEL_MESSAGE_ID",
     "Checkpoint",
     "Checkpointed",
@@ -32,6 +33,9 @@ __all__ = [
 
 CANCEL_MESSAGE_ID = "durable:cancel"
 """The id of the message that asks a workflow to end: a second request is a duplicate of the first."""
+
+CANCELLED_BY_PARENT = "cancelled_by_parent"
+"""The reason of an execution whose parent, a workflow that goes on, has cancelled it."""
 
 
 class NewEntry(NamedTuple):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from durable.errors import IdempotencyConflict, SleepingIdConflict, StorageError
-from durable.execution import Enqueued, Kind, NewExecution
+from durable.execution import Enqueued, NewExecution, Status
 from durable.memory.records import first_record
 from durable.memory.store import Transaction
-from durable.memory.wake import meet
+from durable.memory.wake import meet_rows
 from durable.storage import Note
 
-__all__ = ["enqueue", "existing_for", "insert_child", "store_row"]
+__all__ = ["claimable_queues", "enqueue", "existing_for", "insert_child", "store_row"]
 
 
 def enqueue(
@@ -29,8 +29,7 @@ def enqueue(
         for row in draft:
             _take_back(tx, row)
         return [result._replace(is_new=False) for result in results]
-    names = [(row.task_name, row.sleeping_id) for row in draft if row.kind is Kind.SLEEPING and row.sleeping_id]
-    meet(tx, names, note)
+    meet_rows(tx, draft, note)
     return results
 
 
@@ -69,6 +68,16 @@ def insert_child(tx: Transaction, child: NewExecution) -> None:
     if child.sleeping_id is not None and tx.sleepers.get((child.task_name, child.sleeping_id)) is not None:
         raise SleepingIdConflict(child.task_name, child.sleeping_id)
     store_row(tx, child)
+
+
+def claimable_queues(tx: Transaction, ids: Iterable[str]) -> set[str]:
+    """The queues of those among ids that are ready and due."""
+    records = [tx.executions.get(id_) for id_ in ids]
+    return {
+        record.queue
+        for record in records
+        if record is not None and record.status is Status.READY and record.due_at <= tx.now
+    }
 
 
 def _take_back(tx: Transaction, row: NewExecution) -> None:
