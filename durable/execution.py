@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from durable.job import JobCommit
+    from durable.workflow_rows import Suspension
 
 from durable.notice import NewNotice
 
@@ -57,6 +58,8 @@ class Kind(StrEnum):
     """One turn of a keyed job, whose id is the root id. Ended by its own commit or with the job, and by nobody else."""
     CALLBACK = "callback"
     """Runs because another execution has ended; its input says which, and how."""
+    WORKFLOW = "workflow"
+    """Replayed from its history in every turn; woken by messages, by its children and by time."""
 
 
 class Status(StrEnum):
@@ -146,7 +149,7 @@ class Execution(NamedTuple):
     progress: str | None
     """The details of the last heartbeat as JSON."""
     needs_cancel: bool
-    """Cancelled while an executor ran it, and that executor has not yet picked it up."""
+    """Cancelled while an executor ran it, or a workflow with a message for its running turn; not yet picked up."""
     children_count: int
     active_children_count: int
     close_status: CloseStatus
@@ -169,6 +172,10 @@ class Execution(NamedTuple):
     """What to do when it has ended, as JSON (see durable.callbacks); None: nothing."""
     cancel_requested: str | None
     """Cancelled while it ran, and allowed to finish: the error it ends with instead of becoming ready or waiting."""
+    message_count: int
+    """Messages ever sent to a workflow."""
+    wake_at_children: int | None
+    """A suspended workflow goes on when so few of its children are active; None: children do not wake it."""
 
     @property
     def is_finished(self) -> bool:
@@ -246,6 +253,9 @@ class Claimed(NamedTuple):
     children_count: int = 0
     """Children started so far, the finalize execution apart."""
     on_complete: str | None = None
+    message_count: int = 0
+    """Messages ever sent to a workflow."""
+    active_children_count: int = 0
 
 
 class Settlement(NamedTuple):
@@ -270,6 +280,16 @@ class Settlement(NamedTuple):
     """For the end of a job's turn: what it writes to its job in the same transaction."""
     notices: tuple[NewNotice, ...] = ()
     """Lifecycle events for their subscribers, stored if the settlement is accepted, and only then."""
+    workflow: Suspension | None = None
+    """For the end of a workflow's turn, and for every such end: what it writes in the same transaction."""
+
+    @property
+    def is_suspension(self) -> bool:
+        """The turn of a workflow ended to wait; False for all other ends, and for one that continues as new."""
+        suspension = self.workflow
+        if suspension is None or suspension.continued is not None:
+            return False
+        return self.status is Status.WAITING or suspension.delay is not None
 
 
 class Settled(NamedTuple):

@@ -122,7 +122,7 @@ class Live:
             await self._after_cancel(batch)
 
     async def _after_cancel(self, results: Sequence[CancelResult]) -> None:
-        if any(result.is_cancelled for result in results):
+        if any(result.is_cancelled or result.is_requested for result in results):
             await close_levels(self.storage, note=self.emitter.note, rounds=_MOST_LEVELS)
             # A cancelled last child makes its parent ready, whatever queue that is in.
             self.bus.tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""), *self.emitter.hints)

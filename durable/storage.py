@@ -36,6 +36,7 @@ from durable.looks import Defect, Duties, ExecutionFilter, ExecutorRow
 from durable.notice import NewNotice, TakenNotices
 from durable.operation import Operation
 from durable.pool_rows import PoolConfig, PooledClaim
+from durable.workflow_storage import WorkflowStorage
 
 __all__ = [
     "Defect",
@@ -75,7 +76,7 @@ Note = Callable[[Sequence[Execution]], Sequence[NewNotice]]
 """Gives the notices of executions that a verb has ended, as they are after it; called inside the verb's transaction."""
 
 
-class Storage(JobStorage, Protocol):
+class Storage(JobStorage, WorkflowStorage, Protocol):
     """In the order in which an execution meets the verbs."""
 
     @property
@@ -182,6 +183,13 @@ class Storage(JobStorage, Protocol):
     def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> Operation[Settled]:
         """Write how turns ended, each under its fence, in one transaction; a fence that is gone changes nothing.
 
+        The end of a workflow's turn has a `workflow`: first the turn's last writes are made, as by checkpoint. If the
+        turn is suspended, it is ready at once where a later message than the last it has seen is there, or few enough
+        of its children are active; otherwise after the delay, or when something wakes it. If it continues as new, its
+        history and the messages it has seen are deleted, and it is ready at once. Others of the call are written first,
+        so it sees the ends of its children among them. A parent that is a workflow is not made ready by its last child
+        but, while it is suspended, when the count is as low as it waits for.
+
         In the same transaction: children of accepted settlements are inserted and counted; the count of each
         finished execution's parent is lowered, in id order, and a parent whose count comes to zero becomes ready
         for its next phase; what finishes without active children is closed, the rest is ready to be closed.
@@ -263,13 +271,22 @@ class Storage(JobStorage, Protocol):
     # --- cancel ----------------------------------------------------------------------------------------------
 
     def cancel(
-        self, ids: Sequence[str], *, reason: str, may_finish: bool = False, note: Note | None = None
+        self,
+        ids: Sequence[str],
+        *,
+        reason: str,
+        may_finish: bool = False,
+        force: bool = False,
+        note: Note | None = None,
     ) -> Operation[list[CancelResult]]:
         """End unfinished executions as cancelled, at once, telling their parents; results in the order of ids.
 
         A turn of a job is left alone: it ends with its job. A running one is marked for its executor to pick up. What
         has active children is ready to be closed, which cancels those in turn. With `may_finish` a running one goes on,
         and is cancelled only if its attempt does not end it: the first request counts.
+
+        A workflow that has ever run is asked to end, by a message of kind `cancel` that wakes it: one request counts,
+        until it continues as new. With `force` it is ended as others are.
         """
         ...
 
@@ -282,6 +299,7 @@ class Storage(JobStorage, Protocol):
         limit: int,
         reason: str,
         may_finish: bool = False,
+        force: bool = False,
         note: Note | None = None,
     ) -> Operation[list[CancelResult]]:
         """As cancel, for at most `limit` unfinished executions created before a time, in no particular order.
@@ -292,14 +310,17 @@ class Storage(JobStorage, Protocol):
         ...
 
     def pick_up_cancelled(self, *, executor_id: str, limit: int) -> Operation[list[str]]:
-        """Ids that were cancelled while this executor ran them; each is given once, those longest cancelled first."""
+        """Ids that were cancelled while this executor ran them, or are workflows to which messages have come meanwhile.
+
+        Each is given once, until the next message; those longest cancelled first.
+        """
         ...
 
     def redrive(self, ids: Sequence[str]) -> Operation[list[str]]:
         """Make failed executions ready again, from the phase that failed; gives the ids that were.
 
         Refused and left alone: what is unfinished, completed or not closed; what has children, unless its finalize
-        failed; and what has a parent, because the parent has already counted it.
+        failed; what has a parent, because the parent has already counted it; and workflows, which are forked.
         """
         ...
 
@@ -315,7 +336,8 @@ class Storage(JobStorage, Protocol):
         """Cancel the unfinished children of `closing` executions and close those whose count comes to zero.
 
         One level of the tree in one transaction; children with active children of their own become ready to be
-        closed. Gives the children it cancelled. Doing it twice changes nothing more.
+        closed. Child workflows that have ever run are asked to end, as by cancel; the last of them that ends closes its
+        parent, and nobody looks before. Gives the children it cancelled or asked. Doing it twice changes nothing more.
         """
         ...
 

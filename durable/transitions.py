@@ -10,10 +10,12 @@ A turn is claimed, runs, and is settled:
       ▲                 │ ├────fail──────▶ failed, timed_out (run phase), finalize_failed (later phases)
       ├──fail, retried──┤ ├────spawn─────▶ waiting_for_children, waiting_for_finalize
       ├──repeat─────────┤ └────suspend───▶ waiting
+      ├──sleep──────────┤
       ├──release────────┤
       └──expire_lease───┘ (or failed, reason poisoned, when the deliveries are used up)
 
-The last child's finish makes a waiting parent ready again, one phase further. `cancel` ends anything unfinished.
+The last child's finish makes a waiting parent ready again, one phase further; what a suspended workflow waits for
+resumes it, before its moment too. `cancel` ends anything unfinished.
 What finishes with unfinished children goes through the close statuses: ready ──▶ closing ──▶ closed.
 """
 
@@ -26,6 +28,7 @@ from typing import Final
 
 from durable.errors import TransitionRefused
 from durable.execution import FINISHED, Claimed, CloseStatus, Kind, NewExecution, Phase, Settlement, Status
+from durable.workflow_rows import Suspension
 
 __all__ = [
     "CLOSE_TRANSITIONS",
@@ -35,12 +38,14 @@ __all__ = [
     "State",
     "apply",
     "apply_close",
+    "cancelled",
     "complete",
     "fail",
     "first_state",
     "release",
     "repeat",
     "spawn",
+    "suspend",
 ]
 
 
@@ -58,6 +63,11 @@ class Event(StrEnum):
     SPAWN = "spawn"
     SPAWN_FINALIZE = "spawn_finalize"
     SUSPEND = "suspend"
+    """A workflow waits for a message or for children."""
+    SLEEP = "sleep"
+    """A workflow waits until a moment, and for what may come before it."""
+    RESUME = "resume"
+    """What a suspended workflow waits for has come."""
     RELEASE = "release"
     EXPIRE_LEASE = "expire_lease"
     CHILDREN_FINISHED = "children_finished"
@@ -65,6 +75,8 @@ class Event(StrEnum):
     WAKE_FAILED = "wake_failed"
     EXPIRE_WAIT = "expire_wait"
     CANCEL = "cancel"
+    ACCEPT_CANCEL = "accept_cancel"
+    """A workflow that was asked to end has done so."""
     REDRIVE = "redrive"
     """An operator gives a failed execution another life."""
 
@@ -88,15 +100,18 @@ _TURN_ENDS: Final = {
     Event.SPAWN: {S.WAITING_FOR_CHILDREN, S.READY},
     Event.SPAWN_FINALIZE: {S.WAITING_FOR_FINALIZE},
     Event.SUSPEND: {S.WAITING},
+    Event.SLEEP: {S.READY},
     Event.RELEASE: {S.READY},
     Event.EXPIRE_LEASE: {S.READY, S.FAILED, S.FINALIZE_FAILED},
     Event.CANCEL: {S.CANCELLED},
+    Event.ACCEPT_CANCEL: {S.CANCELLED},
 }
 
 TRANSITIONS: Final[Mapping[Status, Mapping[Event, set[Status]]]] = {
-    S.READY: {Event.CLAIM: {S.RUNNING}, Event.CANCEL: {S.CANCELLED}},
+    S.READY: {Event.CLAIM: {S.RUNNING}, Event.RESUME: {S.READY}, Event.CANCEL: {S.CANCELLED}},
     S.RUNNING: _TURN_ENDS,
     S.WAITING: {
+        Event.RESUME: {S.READY},
         Event.WAKE_COMPLETED: {S.COMPLETED},
         Event.WAKE_FAILED: {S.FAILED},
         Event.EXPIRE_WAIT: {S.TIMED_OUT},
@@ -174,6 +189,7 @@ def _settled(state: State, status: Status, **changes: object) -> State:
         fence=state.fence + 1,
         settled_fence=state.fence,
         deliveries=0,
+        needs_cancel=False,
         **changes,  # type: ignore[arg-type]  # replace() checks the names, the callers give the types
     )
     return _finished(after) if status in FINISHED else after
@@ -233,6 +249,24 @@ def _spawn_finalize(state: State, children: int) -> State:
     )
 
 
+def _sleep(state: State, _: int) -> State:
+    return _settled(_workflow(state, Event.SLEEP), S.READY, attempts=0)
+
+
+def _resume(state: State, _: int) -> State:
+    return replace(_workflow(state, Event.RESUME), status=S.READY)
+
+
+def _accept_cancel(state: State, _: int) -> State:
+    return _settled(_workflow(state, Event.ACCEPT_CANCEL), S.CANCELLED)
+
+
+def _workflow(state: State, event: Event) -> State:
+    if state.kind is not Kind.WORKFLOW:
+        raise TransitionRefused(state.status, event, "it is no workflow")
+    return state
+
+
 def _release(state: State, _: int) -> State:
     return replace(
         state,
@@ -241,13 +275,16 @@ def _release(state: State, _: int) -> State:
         settled_fence=state.fence,
         attempts=state.attempts - 1,
         deliveries=state.deliveries - 1,
+        needs_cancel=False,
     )
 
 
 def _expire_lease(state: State, _: int) -> State:
     if state.deliveries < state.max_deliveries:
-        return replace(state, status=S.READY, fence=state.fence + 1, attempts=state.attempts - 1)
-    poisoned = replace(state, status=failed_status(state.phase), fence=state.fence + 1, reason="poisoned")
+        return replace(state, status=S.READY, fence=state.fence + 1, attempts=state.attempts - 1, needs_cancel=False)
+    poisoned = replace(
+        state, status=failed_status(state.phase), fence=state.fence + 1, reason="poisoned", needs_cancel=False
+    )
     return _finished(poisoned)
 
 
@@ -279,6 +316,8 @@ def _redrive(state: State, _: int) -> State:
         raise TransitionRefused(state.status, Event.REDRIVE, "a sleeping task has nothing to run; enqueue it anew")
     if state.kind is Kind.TURN:
         raise TransitionRefused(state.status, Event.REDRIVE, "it is a turn of a job; redrive the job")
+    if state.kind is Kind.WORKFLOW:
+        raise TransitionRefused(state.status, Event.REDRIVE, "it is a workflow; fork it")
     if state.status is not S.FINALIZE_FAILED and state.children_count:
         raise TransitionRefused(state.status, Event.REDRIVE, "it has children; enqueue it anew")
     return replace(
@@ -304,6 +343,8 @@ _APPLY: Final[Mapping[Event, Callable[[State, int], State]]] = {
     Event.SPAWN: _spawn,
     Event.SPAWN_FINALIZE: _spawn_finalize,
     Event.SUSPEND: lambda state, _: _settled(state, S.WAITING, attempts=0),
+    Event.SLEEP: _sleep,
+    Event.RESUME: _resume,
     Event.RELEASE: _release,
     Event.EXPIRE_LEASE: _expire_lease,
     Event.CHILDREN_FINISHED: _children_finished,
@@ -311,6 +352,7 @@ _APPLY: Final[Mapping[Event, Callable[[State, int], State]]] = {
     Event.WAKE_FAILED: _end_waiting(S.FAILED),
     Event.EXPIRE_WAIT: _end_waiting(S.TIMED_OUT),
     Event.CANCEL: _cancel,
+    Event.ACCEPT_CANCEL: _accept_cancel,
     Event.REDRIVE: _redrive,
 }
 
@@ -327,25 +369,65 @@ def apply_close(close_status: CloseStatus, event: CloseEvent, *, active_children
     return after
 
 
+_NOTHING_MORE: Final = Suspension()
+"""What the end of a workflow's turn writes beside it, where it was not given anything."""
+
 # What an attempt writes when its turn ends. These build the row of the write straight from the claim, because they
 # run once per execution; a test holds each of them equal to `apply`.
 
 
-def complete(turn: Claimed, output: str) -> Settlement:
-    """The turn gave the execution's result."""
+def complete(turn: Claimed, output: str, writes: Suspension | None = None) -> Settlement:
+    """The turn gave the execution's result. `writes`: here and below, what a workflow's turn writes with its end."""
     return Settlement(
-        turn.id, turn.fence, S.COMPLETED, turn.phase, turn.attempts, 0, turn.iteration, 0.0, output, None, None, None
-    )
+        turn.id, turn.fence, S.COMPLETED, turn.phase, turn.attempts, 0, turn.iteration, 0.0, output, None, None, None,
+        workflow=_writes(turn, writes),
+    )  # fmt: skip
 
 
 def fail(
-    turn: Claimed, error: str, *, retry_delay: float | None, timed_out: bool = False, reason: str | None = None
+    turn: Claimed,
+    error: str,
+    *,
+    retry_delay: float | None,
+    timed_out: bool = False,
+    reason: str | None = None,
+    writes: Suspension | None = None,
 ) -> Settlement:
     """The attempt failed: `retry_delay` seconds until the next one, or None for the end."""
     status = S.READY if retry_delay is not None else failed_status(turn.phase, timed_out=timed_out)
     return Settlement(
         turn.id, turn.fence, status, turn.phase, turn.attempts, 0, turn.iteration,
-        retry_delay or 0.0, None, turn.run_output, error, reason,
+        retry_delay or 0.0, None, turn.run_output, error, reason, workflow=_writes(turn, writes),
+    )  # fmt: skip
+
+
+def cancelled(turn: Claimed, error: str, reason: str, writes: Suspension | None = None) -> Settlement:
+    """The turn ends the execution as cancelled, as it was asked to."""
+    return Settlement(
+        turn.id, turn.fence, S.CANCELLED, turn.phase, turn.attempts, 0, turn.iteration,
+        0.0, None, turn.run_output, error, reason, workflow=_writes(turn, writes),
+    )  # fmt: skip
+
+
+def _writes(turn: Claimed, writes: Suspension | None) -> Suspension | None:
+    """A workflow's end always carries one, by which the storage knows it: its children may end in the same write."""
+    return writes or (_NOTHING_MORE if turn.kind is Kind.WORKFLOW else None)
+
+
+def suspend(turn: Claimed, suspension: Suspension) -> Settlement:
+    """The turn of a workflow ends and another follows: when one of the things that it waits for comes, or anew.
+
+    The status is the one that holds if nothing has come meanwhile; the storage makes it ready at once if something has.
+    """
+    if suspension.continued is not None:
+        return Settlement(
+            turn.id, turn.fence, S.READY, turn.phase, 0, 0, turn.iteration + 1,
+            0.0, None, suspension.continued, None, None, workflow=suspension,
+        )  # fmt: skip
+    status = S.WAITING if suspension.delay is None else S.READY
+    return Settlement(
+        turn.id, turn.fence, status, turn.phase, 0, 0, turn.iteration,
+        suspension.delay or 0.0, None, turn.run_output, None, None, workflow=suspension,
     )  # fmt: skip
 
 
@@ -380,5 +462,5 @@ def release(turn: Claimed) -> Settlement:
     """Give a claimed execution back unharmed: neither the attempt nor the delivery counts."""
     return Settlement(
         turn.id, turn.fence, S.READY, turn.phase, turn.attempts - 1, turn.deliveries - 1, turn.iteration,
-        0.0, None, turn.run_output, turn.error, None,
+        0.0, None, turn.run_output, turn.error, None, workflow=_writes(turn, None),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from durable.errors import TransitionRefused
@@ -12,20 +12,43 @@ from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents
 from durable.memory.records import moved
 from durable.memory.store import Transaction
+from durable.memory.workflow_messages import ask_to_end, is_asked, is_started_workflow
 from durable.storage import Note
 from durable.stored_errors import cancelled
 from durable.transitions import Event
+from durable.workflow_rows import SendOutcome
 
-__all__ = ["cancel", "cancel_all", "cancel_record", "pick_up_cancelled", "redrive"]
+__all__ = ["cancel", "cancel_all", "cancel_record", "cancel_telling", "pick_up_cancelled", "redrive"]
 
 
 def cancel(
-    tx: Transaction, ids: Sequence[str], *, reason: str, may_finish: bool, note: Note | None
+    tx: Transaction, ids: Sequence[str], *, reason: str, may_finish: bool, force: bool, note: Note | None
 ) -> list[CancelResult]:
+    return cancel_telling(tx, ids, reason=reason, may_finish=may_finish, force=force, note=note)[0]
+
+
+def cancel_telling(
+    tx: Transaction, ids: Sequence[str], *, reason: str, may_finish: bool, force: bool, note: Note | None
+) -> tuple[list[CancelResult], set[str]]:
+    """The results, and the queues in which a workflow that was asked to end became claimable."""
     before = {id_: tx.executions.get(id_) for id_ in ids}
     open_ones = [record for record in before.values() if record is not None and _is_cancellable(record)]
-    spared = {record.id for record in open_ones if may_finish and record.status is Status.RUNNING}
-    ending = {record.id: record for record in open_ones if record.id not in spared}
+    workflows = [record.id for record in open_ones if not force and is_started_workflow(record)]
+    spared = {
+        record.id
+        for record in open_ones
+        if may_finish and record.status is Status.RUNNING and record.id not in workflows
+    }
+    ending = {record.id: record for record in open_ones if record.id not in spared and record.id not in workflows}
+    _end(tx, ending, reason, note)
+    sent = [ask_to_end(tx, id_, reason) for id_ in workflows]
+    asked = {id_ for id_ in spared if _is_asked(tx, id_, cancelled(reason))}
+    asked.update(each.execution_id for each in sent if each.outcome is SendOutcome.ACCEPTED)
+    queues = {each.ready_queue for each in sent if each.ready_queue is not None}
+    return [_result(id_, before[id_], id_ in ending, id_ in asked) for id_ in ids], queues
+
+
+def _end(tx: Transaction, ending: Mapping[str, Execution], reason: str, note: Note | None) -> None:
     # A parent that this call ends as well must not be woken by its child: it only counts, before it ends itself.
     own = Counter(record.parent_id for record in ending.values() if record.parent_id in ending)
     ended = [
@@ -36,8 +59,6 @@ def cancel(
     ]
     tell_parents(tx, [record for record in ended if record.parent_id not in ending])
     note_ends(tx, note, ended)
-    asked = {id_ for id_ in spared if _is_asked(tx, id_, cancelled(reason))}
-    return [_result(id_, before[id_], id_ in ending, id_ in asked) for id_ in ids]
 
 
 def _is_cancellable(record: Execution) -> bool:
@@ -63,6 +84,7 @@ def cancel_all(
     limit: int,
     reason: str,
     may_finish: bool,
+    force: bool,
     note: Note | None,
 ) -> list[CancelResult]:
     ids = [
@@ -73,8 +95,9 @@ def cancel_all(
         and (queue is None or record.queue == queue)
         and (task_name is None or record.task_name == task_name)
         and not (may_finish and record.status is Status.RUNNING and record.cancel_requested is not None)
+        and not (not force and is_started_workflow(record) and is_asked(tx, record))
     ]
-    return cancel(tx, ids[: max(limit, 0)], reason=reason, may_finish=may_finish, note=note)
+    return cancel(tx, ids[: max(limit, 0)], reason=reason, may_finish=may_finish, force=force, note=note)
 
 
 def _result(id_: str, before: Execution | None, is_cancelled: bool, is_asked: bool) -> CancelResult:

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NoReturn
 
-from durable.execution import CloseStatus, Execution
+from durable.execution import CloseStatus, Execution, Status
 from durable.memory.cancel import cancel_record
-from durable.memory.parents import WAITING_FOR_OTHERS, unfinished_children
-from durable.memory.records import changed, moved
+from durable.memory.parents import WAITING_FOR_OTHERS, is_awaited, unfinished_children
+from durable.memory.records import changed, moved, resumed
 from durable.memory.store import Transaction
 from durable.storage import Defect
 from durable.stored_errors import ORPHAN
@@ -38,11 +38,19 @@ def _defects_of(tx: Transaction, record: Execution, active: int) -> Iterator[Def
         yield Defect(record.id, "orphan", f"its parent {record.parent_id} is gone", True)
     if record.status in WAITING_FOR_OTHERS and not count and not active:
         yield Defect(record.id, "stranded", "it waits for children, and none is unfinished", True)
+    if _is_left_waiting(record, active):
+        detail = f"it waits for children until {record.wake_at_children} are unfinished, and {active} are"
+        yield Defect(record.id, "stranded", detail, True)
     if record.is_finished and record.close_status is CloseStatus.IDLE:
         yield Defect(record.id, "unclosed", "it has finished and is outside the close pipeline", True)
     for name in _PAYLOADS:
         if not _is_payload(getattr(record, name)):
             yield Defect(record.id, "spoiled", f"{name} is not JSON", False)
+
+
+def _is_left_waiting(record: Execution, active: int) -> bool:
+    """A suspended workflow whose children have ended without waking it."""
+    return record.status is Status.WAITING and is_awaited(record._replace(active_children_count=active))
 
 
 def _is_orphan(tx: Transaction, record: Execution) -> bool:
@@ -86,6 +94,8 @@ def _mended(tx: Transaction, record: Execution) -> Execution:
         return cancel_record(tx, counted, reason="orphan", error=ORPHAN)
     if counted.status in WAITING_FOR_OTHERS and not active:
         return moved(counted, Event.CHILDREN_FINISHED, tx.now)
+    if _is_left_waiting(counted, active):
+        return resumed(counted, tx.now)
     if not counted.is_finished:
         return changed(counted, tx.now, counted.close_status)
     return changed(counted, tx.now, _mended_close_status(counted.close_status, active))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from durable.execution import Enqueued, Kind, NewExecution
+from durable.errors import IdempotencyConflict, SleepingIdConflict, StorageError
+from durable.execution import Enqueued, NewExecution, Status
 from durable.memory.records import first_record
 from durable.memory.store import Transaction
-from durable.memory.wake import meet
+from durable.memory.wake import meet_rows
 from durable.storage import Note
 
-__all__ = ["enqueue", "existing_for", "store_row"]
+__all__ = ["claimable_queues", "enqueue", "existing_for", "insert_child", "store_row"]
 
 
 def enqueue(
@@ -28,8 +29,7 @@ def enqueue(
         for row in draft:
             _take_back(tx, row)
         return [result._replace(is_new=False) for result in results]
-    names = [(row.task_name, row.sleeping_id) for row in draft if row.kind is Kind.SLEEPING and row.sleeping_id]
-    meet(tx, names, note)
+    meet_rows(tx, draft, note)
     return results
 
 
@@ -55,6 +55,29 @@ def store_row(tx: Transaction, row: NewExecution) -> None:
         tx.keys.put((row.task_name, row.idempotency_key), row.id)
     if row.sleeping_id is not None:
         tx.sleepers.put((row.task_name, row.sleeping_id), row.id)
+
+
+def insert_child(tx: Transaction, child: NewExecution) -> None:
+    """A child is the parent's own: it is never another execution that happens to have its id or key."""
+    if tx.executions.get(child.id) is not None:
+        raise StorageError(f"a child was given the id of a stored execution: {child.id}; nothing was written")
+    if child.idempotency_key is not None:
+        holder = tx.keys.get((child.task_name, child.idempotency_key))
+        if holder is not None:
+            raise IdempotencyConflict(child.task_name, child.idempotency_key, holder)
+    if child.sleeping_id is not None and tx.sleepers.get((child.task_name, child.sleeping_id)) is not None:
+        raise SleepingIdConflict(child.task_name, child.sleeping_id)
+    store_row(tx, child)
+
+
+def claimable_queues(tx: Transaction, ids: Iterable[str]) -> set[str]:
+    """The queues of those among ids that are ready and due."""
+    records = [tx.executions.get(id_) for id_ in ids]
+    return {
+        record.queue
+        for record in records
+        if record is not None and record.status is Status.READY and record.due_at <= tx.now
+    }
 
 
 def _take_back(tx: Transaction, row: NewExecution) -> None:

@@ -18,7 +18,7 @@ from durable.execution import (
 )
 from durable.transitions import Event, State, apply, first_state
 
-__all__ = ["changed", "first_record", "moved", "state_of", "transferred"]
+__all__ = ["changed", "first_record", "moved", "resumed", "state_of", "transferred"]
 
 _STATE_FIELDS: Final = tuple(field.name for field in fields(State))
 
@@ -61,6 +61,8 @@ def first_record(row: NewExecution, now: datetime) -> Execution:
         closed_at=None,
         updated_at=now,
         cancel_requested=None,
+        message_count=0,
+        wake_at_children=None,
     )
 
 
@@ -74,6 +76,12 @@ def moved(
 ) -> Execution:
     """The record after `event`; raises TransitionRefused. `columns` are what the event carries beside the state."""
     return transferred(record, apply(state_of(record), event, children=children), now, delay=delay, **columns)
+
+
+def resumed(record: Execution, now: datetime) -> Execution:
+    """A suspended workflow as it is when it may go on: due now, and waiting for nothing."""
+    due_at = min(record.due_at, now) if record.status is Status.READY else now
+    return moved(record, Event.RESUME, now, due_at=due_at, wake_at_children=None)
 
 
 def transferred(record: Execution, state: State, now: datetime, *, delay: float = 0.0, **columns: Any) -> Execution:

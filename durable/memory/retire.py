@@ -67,6 +67,8 @@ def _is_over(record: Execution, before: datetime) -> bool:
 
 def _delete(tx: Transaction, record: Execution) -> None:
     tx.executions.remove(record.id)
+    for table in (tx.history, tx.messages, tx.published, tx.chunks):
+        table.remove(record.id)
     if record.idempotency_key is not None:
         tx.keys.remove((record.task_name, record.idempotency_key))
     if record.sleeping_id is not None:

@@ -58,6 +58,9 @@ from durable.memory import (
     settle,
     timers,
     wake,
+    workflow_messages,
+    workflow_turns,
+    workflows,
 )
 from durable.memory.operation import MemoryLane, MemoryOperation
 from durable.memory.pools import claim_pooled, configure_pool, ensure_pools, stored_pools
@@ -66,6 +69,7 @@ from durable.notice import NewNotice, TakenNotices
 from durable.pool_rows import PoolConfig, PooledClaim
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
+from durable.workflow_rows import Checkpoint, Checkpointed, History, NewMessage, Published, Sent, StoredChunk
 
 __all__ = ["MemoryStorage", "open_memory"]
 
@@ -186,9 +190,10 @@ class MemoryStorage:
         return self._do(partial(recover.recover, limit=limit, note=note))
 
     def cancel(
-        self, ids: Sequence[str], *, reason: str, may_finish: bool = False, note: Note | None = None
-    ) -> MemoryOperation[list[CancelResult]]:
-        return self._do(partial(cancel.cancel, ids=ids, reason=reason, may_finish=may_finish, note=note))
+        self, ids: Sequence[str], *, reason: str, may_finish: bool = False, force: bool = False,
+        note: Note | None = None,
+    ) -> MemoryOperation[list[CancelResult]]:  # fmt: skip
+        return self._do(partial(cancel.cancel, ids=ids, reason=reason, may_finish=may_finish, force=force, note=note))
 
     def cancel_all(
         self,
@@ -199,11 +204,12 @@ class MemoryStorage:
         limit: int,
         reason: str,
         may_finish: bool = False,
+        force: bool = False,
         note: Note | None = None,
     ) -> MemoryOperation[list[CancelResult]]:
         work = partial(
             cancel.cancel_all, before=before, queue=queue, task_name=task_name, limit=limit, reason=reason,
-            may_finish=may_finish, note=note,
+            may_finish=may_finish, force=force, note=note,
         )  # fmt: skip
         return self._do(work)
 
@@ -284,6 +290,26 @@ class MemoryStorage:
         self, where: TimerFilter, *, limit: int, after: tuple[datetime, str] | None = None
     ) -> MemoryOperation[list[StoredTimer]]:
         return self._do(partial(timers.list_timers, where=where, limit=limit, after=after))
+
+    def checkpoint(self, rows: Sequence[Checkpoint], *, note: Note | None = None) -> MemoryOperation[Checkpointed]:
+        return self._do(partial(workflow_turns.checkpoint, rows=rows, note=note))
+
+    def histories(self, wanted: Sequence[tuple[str, int, int]]) -> MemoryOperation[list[History]]:
+        return self._do(partial(workflows.histories, wanted=wanted))
+
+    def send_messages(self, rows: Sequence[NewMessage]) -> MemoryOperation[list[Sent]]:
+        return self._do(partial(workflow_messages.send_messages, rows=rows))
+
+    def published_values(
+        self, execution_id: str, keys: Sequence[str] | None = None
+    ) -> MemoryOperation[list[Published]]:
+        return self._do(partial(workflows.published_values, execution_id=execution_id, keys=keys))
+
+    def stored_chunks(self, execution_id: str, *, after: int, limit: int) -> MemoryOperation[list[StoredChunk]]:
+        return self._do(partial(workflows.stored_chunks, execution_id=execution_id, after=after, limit=limit))
+
+    def fork_workflow(self, source_id: str, *, before_seq: int | None, new: NewExecution) -> MemoryOperation[bool]:
+        return self._do(partial(workflows.fork_workflow, source_id=source_id, before_seq=before_seq, new=new))
 
     def emit(self, notices: Sequence[NewNotice]) -> MemoryOperation[None]:
         return self._do(partial(outbox.emit, notices=notices))

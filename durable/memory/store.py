@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -15,6 +15,7 @@ from durable.notice import Notice
 from durable.pool_rows import PoolConfig
 from durable.storage import ExecutorRow
 from durable.timer import StoredTimer
+from durable.workflow_rows import Entry, Message, Published, StoredChunk
 
 __all__ = ["Bucket", "DeliveryRight", "EventStatus", "InboxEvent", "Overlay", "Store", "Transaction", "Turn", "Wakeup"]
 
@@ -131,6 +132,10 @@ class Transaction:
         self.pools = Overlay(store.pools)
         self.buckets = Overlay(store.buckets)
         self.turns = Overlay(store.turns)
+        self.history = Overlay(store.history)
+        self.messages = Overlay(store.messages)
+        self.published = Overlay(store.published)
+        self.chunks = Overlay(store.chunks)
         self.written: dict[str, bool] = {}
         """Ids of the records written, and whether each had finished before."""
 
@@ -145,7 +150,7 @@ class Transaction:
         tables: tuple[Overlay[Any, Any], ...] = (
             self.executions, self.keys, self.sleepers, self.wakeups, self.executors, self.pools, self.buckets,
             self.turns, self.jobs, self.job_ids, self.inboxes, self.timers, self.notices,
-            self.deliveries,
+            self.deliveries, self.history, self.messages, self.published, self.chunks,
         )  # fmt: skip
         for table in tables:
             table.commit()
@@ -175,6 +180,11 @@ class Store:
         self.buckets: dict[str, Bucket] = {}
         self.turns: dict[tuple[str, str], Turn] = {}
         """(pool, serial key) → its last turn."""
+        self.history: dict[str, tuple[Entry, ...]] = {}
+        """Here and in the next three: the execution's id → its rows, in the order of their numbers."""
+        self.messages: dict[str, tuple[Message, ...]] = {}
+        self.published: dict[str, Mapping[str, Published]] = {}
+        self.chunks: dict[str, tuple[StoredChunk, ...]] = {}
         self._lock = threading.RLock()
 
     def run(self, work: Callable[[Transaction], T]) -> T:

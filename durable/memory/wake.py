@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from durable.callbacks import queue_of
-from durable.execution import Execution, Settled, Status, WakeResult
+from durable.execution import Execution, Kind, NewExecution, Settled, Status, WakeResult
 from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents
 from durable.memory.records import moved
@@ -14,7 +14,7 @@ from durable.storage import Note
 from durable.stored_errors import EXPIRED
 from durable.transitions import Event
 
-__all__ = ["apply_wakeups", "expire_waits", "meet", "wake"]
+__all__ = ["apply_wakeups", "expire_waits", "meet", "meet_rows", "wake"]
 
 
 def wake(
@@ -46,6 +46,12 @@ def meet(tx: Transaction, keys: Iterable[tuple[str, str]], note: Note | None) ->
             woken.append(tx.put(_woken(tx, record, wakeup)))
     note_ends(tx, note, woken)
     return _ended(tx, woken)
+
+
+def meet_rows(tx: Transaction, rows: Iterable[NewExecution], note: Note | None) -> Settled:
+    """The same for the sleeping tasks among rows that were just stored."""
+    names = [(row.task_name, row.sleeping_id) for row in rows if row.kind is Kind.SLEEPING]
+    return meet(tx, [(task_name, sleeping_id) for task_name, sleeping_id in names if sleeping_id is not None], note)
 
 
 def _ended(tx: Transaction, ended: list[Execution]) -> Settled:

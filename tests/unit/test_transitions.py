@@ -28,9 +28,9 @@ from durable.transitions import (
 PAIRS = list(product(Status, Event))
 DEFINED = [(status, event) for status, event in PAIRS if event in TRANSITIONS[status]]
 UNDEFINED = [pair for pair in PAIRS if pair not in DEFINED]
-RAISES_THE_FENCE = set(Event) - {Event.CHILDREN_FINISHED}
+RAISES_THE_FENCE = set(Event) - {Event.CHILDREN_FINISHED, Event.RESUME}
 WAITS = {Status.WAITING_FOR_CHILDREN, Status.WAITING_FOR_FINALIZE}
-TURN_ENDED = {"status", "fence", "settled_fence", "deliveries"}
+TURN_ENDED = {"status", "fence", "settled_fence", "deliveries", "needs_cancel"}
 MAY_CHANGE: dict[Event, set[str]] = {
     Event.CLAIM: {"status", "fence", "attempts", "deliveries", "reason"},
     Event.COMPLETE: TURN_ENDED | {"close_status"},
@@ -41,8 +41,11 @@ MAY_CHANGE: dict[Event, set[str]] = {
     Event.SPAWN: TURN_ENDED | {"phase", "attempts", "iteration", "children_count", "active_children_count"},
     Event.SPAWN_FINALIZE: TURN_ENDED | {"phase", "attempts", "active_children_count"},
     Event.SUSPEND: TURN_ENDED | {"attempts"},
+    Event.SLEEP: TURN_ENDED | {"attempts"},
+    Event.RESUME: {"status"},
+    Event.ACCEPT_CANCEL: TURN_ENDED | {"close_status"},
     Event.RELEASE: TURN_ENDED | {"attempts"},
-    Event.EXPIRE_LEASE: {"status", "fence", "attempts", "reason", "close_status"},
+    Event.EXPIRE_LEASE: {"status", "fence", "attempts", "reason", "close_status", "needs_cancel"},
     Event.CHILDREN_FINISHED: {"status", "active_children_count"},
     Event.WAKE_COMPLETED: {"status", "fence", "close_status"},
     Event.WAKE_FAILED: {"status", "fence", "close_status"},
@@ -116,8 +119,9 @@ class TestPromises:
         for status in Status:
             assert all(after.fence == before.fence + 1 for before, _, after in outcomes(status, event))
 
-    def test_a_child_s_finish_leaves_the_fence(self) -> None:
-        found = [each for status in WAITS for each in outcomes(status, Event.CHILDREN_FINISHED)]
+    @pytest.mark.parametrize("event", sorted(set(Event) - RAISES_THE_FENCE))
+    def test_what_comes_from_elsewhere_leaves_the_fence(self, event: Event) -> None:
+        found = [each for status in Status for each in outcomes(status, event)]
         assert all(after.fence == before.fence for before, _, after in found)
 
     @pytest.mark.parametrize(("status", "event"), DEFINED)
@@ -225,11 +229,27 @@ class TestPromises:
     def test_a_redrive_starts_anew_from_what_failed(self, status: Status) -> None:
         found = outcomes(status, Event.REDRIVE)
         for before, _, after in found:
-            assert before.kind is not Kind.SLEEPING
+            assert before.kind not in (Kind.SLEEPING, Kind.TURN, Kind.WORKFLOW)
             assert before.close_status is CloseStatus.CLOSED
             assert status is Status.FINALIZE_FAILED or not before.children_count
             assert after.phase is (Phase.CHILDREN if status is Status.FINALIZE_FAILED else Phase.RUN)
             assert (after.attempts, after.deliveries, after.reason, after.needs_cancel) == (0, 0, None, False)
+
+    @pytest.mark.parametrize("event", [Event.SLEEP, Event.RESUME, Event.ACCEPT_CANCEL])
+    def test_only_a_workflow_sleeps_is_resumed_and_accepts_its_cancellation(self, event: Event) -> None:
+        kinds = {before.kind for status in Status for before, _, _ in outcomes(status, event)}
+        assert kinds == {Kind.WORKFLOW}
+
+    def test_a_suspended_workflow_starts_its_next_turn_with_all_its_attempts(self) -> None:
+        for event in (Event.SUSPEND, Event.SLEEP):
+            for before, _, after in outcomes(Status.RUNNING, event):
+                assert (after.attempts, after.deliveries, after.iteration) == (0, 0, before.iteration)
+
+    def test_a_message_that_a_turn_was_marked_for_is_forgotten_with_the_turn(self) -> None:
+        for event in sorted(set(TRANSITIONS[Status.RUNNING]) - {Event.CANCEL}):
+            for before in states(Status.RUNNING):
+                with suppress(TransitionRefused):
+                    assert not apply(replace(before, needs_cancel=True), event, children=1).needs_cancel
 
     @pytest.mark.parametrize(("status", "event"), DEFINED)
     def test_an_event_changes_only_what_it_concerns(self, status: Status, event: Event) -> None:

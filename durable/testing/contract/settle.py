@@ -29,7 +29,7 @@ class SettleContract(Case):
         expected = {
             name: value
             for name, value in settlement._asdict().items()
-            if name not in ("id", "fence", "delay", "children", "job", "notices")
+            if name not in ("id", "fence", "delay", "children", "job", "notices", "workflow")
         }
         assert {name: getattr(record, name) for name in expected} == expected
         assert (record.fence, record.settled_fence) == (turn.fence + 1, turn.fence)

@@ -1,0 +1,205 @@
+"""The rows of workflows: history, messages, published values and chunks, and how a turn of a workflow is written.
+
+Columns stand in the order of the tables. Payloads are stored JSON text; times are aware and the storage's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from durable.execution import NewExecution
+
+__all__ = [
+    "CANCELLED_BY_PARENT",
+    "CANCEL_MESSAGE_ID",
+    "Checkpoint",
+    "Checkpointed",
+    "Entry",
+    "History",
+    "Message",
+    "MessageKind",
+    "NewEntry",
+    "NewMessage",
+    "Published",
+    "SendOutcome",
+    "Sent",
+    "Standing",
+    "StoredChunk",
+    "Suspension",
+]
+
+CANCEL_MESSAGE_ID = "durable:cancel"
+"""The id of the message that asks a workflow to end: a second request is a duplicate of the first."""
+
+CANCELLED_BY_PARENT = "cancelled_by_parent"
+"""The reason of an execution whose parent, a workflow that goes on, has cancelled it."""
+
+
+class NewEntry(NamedTuple):
+    """One event of a workflow's history, as the workflow numbers it."""
+
+    seq: int
+    """1, 2, 3 … within one execution (and one iteration of it), without gaps."""
+    kind: str
+    """What happened, in a word of the workflow's own; the storage does not look at it."""
+    key: str
+    """Of which command: its name and occurrence, such as `charge#1`."""
+    output: str | None
+    error: str | None
+    detail: str | None
+
+
+class Entry(NamedTuple):
+    """A stored event of a history. Columns of the table after the execution's id, in order."""
+
+    seq: int
+    kind: str
+    key: str
+    output: str | None
+    error: str | None
+    detail: str | None
+    at: datetime
+
+
+class MessageKind(StrEnum):
+    SIGNAL = "signal"
+    UPDATE = "update"
+    """A request that the workflow validates and answers."""
+    CANCEL = "cancel"
+    """Asks the workflow to end; its payload is an object with the `reason`."""
+
+
+class NewMessage(NamedTuple):
+    """A message to a workflow."""
+
+    execution_id: str
+    kind: MessageKind
+    name: str
+    payload: str
+    message_id: str | None
+    """Makes it idempotent for its receiver, until that continues as new; None: every send is a message."""
+
+
+class Message(NamedTuple):
+    """A stored message. Columns of the table after the execution's id, in order."""
+
+    number: int
+    """1, 2, 3 … per receiver, in the order in which the sends were committed; the count of those ever sent."""
+    kind: MessageKind
+    name: str
+    payload: str
+    message_id: str | None
+    at: datetime
+
+
+class SendOutcome(StrEnum):
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    """A message with that id is there; nothing was stored."""
+    FINISHED = "finished"
+    NOT_FOUND = "not_found"
+    NOT_A_WORKFLOW = "not_a_workflow"
+
+
+class Sent(NamedTuple):
+    """What became of one message."""
+
+    execution_id: str
+    outcome: SendOutcome
+    number: int | None
+    """The number of the message, of the one that is there for a duplicate; None where it was refused."""
+    ready_queue: str | None
+    """The queue in which the receiver became claimable through it."""
+    is_running: bool
+    """The receiver runs: its executor gets its id from pick_up_cancelled."""
+
+
+class Checkpoint(NamedTuple):
+    """What a running workflow writes while its turn goes on."""
+
+    id: str
+    fence: int
+    entries: tuple[NewEntry, ...] = ()
+    children: tuple[NewExecution, ...] = ()
+    """Inserted and counted."""
+    values: tuple[tuple[str, str], ...] = ()
+    """Published values by key; the last of a key wins."""
+    chunks: tuple[str, ...] = ()
+    """Pieces of streamed output, appended in this order."""
+    messages: tuple[NewMessage, ...] = ()
+    """To any workflows, itself included; one that is refused is dropped."""
+    cancels: tuple[str, ...] = ()
+    """Ids of its own children, to be cancelled as `cancel` does it; others are passed over."""
+    is_progress: bool = False
+    """Sets deliveries to 1: what gets on does not use up its deliveries."""
+
+
+class Standing(NamedTuple):
+    """How a workflow stands after its checkpoint."""
+
+    id: str
+    message_count: int
+    """Messages ever sent to it, those of its own call included."""
+    active_children_count: int
+    at: datetime
+    """The moment that the entries of the checkpoint carry."""
+
+
+class Checkpointed(NamedTuple):
+    accepted: Mapping[str, Standing]
+    """By id; the rest had lost their lease and changed nothing."""
+    ready_queues: frozenset[str]
+    """Queues in which something became claimable at once: children, receivers of messages."""
+
+
+class Suspension(NamedTuple):
+    """What the end of a workflow's turn writes beside the settlement; empty for one that writes nothing more.
+
+    The first six are those of a checkpoint, written before the end. The rest says when a suspended one goes on, and
+    means nothing for a turn that completed, failed or was given back.
+    """
+
+    entries: tuple[NewEntry, ...] = ()
+    children: tuple[NewExecution, ...] = ()
+    values: tuple[tuple[str, str], ...] = ()
+    chunks: tuple[str, ...] = ()
+    messages: tuple[NewMessage, ...] = ()
+    cancels: tuple[str, ...] = ()
+    seen_messages: int = 0
+    """The number of the last message the turn has read; with a later one there, it is ready at once."""
+    wake_at_children: int | None = None
+    """Ready when so few of its children are active, or fewer; None: it does not wait for children."""
+    delay: float | None = None
+    """Seconds until it is due by itself; None: it waits for messages and children alone."""
+    continued: str | None = None
+    """The input it continues as new with: its history and the messages it has read are deleted. None: it does not."""
+
+
+class History(NamedTuple):
+    """What a workflow is replayed from."""
+
+    id: str
+    entries: list[Entry]
+    messages: list[Message]
+
+
+class Published(NamedTuple):
+    """A published value of a workflow."""
+
+    key: str
+    value: str
+    version: int
+    """1 when it was first published, one more with each checkpoint that published it since."""
+    at: datetime
+
+
+class StoredChunk(NamedTuple):
+    """A piece of streamed output."""
+
+    number: int
+    """1, 2, 3 … per execution."""
+    payload: str
+    at: datetime

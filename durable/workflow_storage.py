@@ -1,0 +1,58 @@
+"""The part of the seam that workflows use; see durable.storage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from durable.execution import Execution, NewExecution
+from durable.notice import NewNotice
+from durable.operation import Operation
+from durable.workflow_rows import Checkpoint, Checkpointed, History, NewMessage, Published, Sent, StoredChunk
+
+__all__ = ["WorkflowStorage"]
+
+
+class WorkflowStorage(Protocol):
+    """In the order in which a workflow meets the verbs; its turns end by settle, with Settlement.workflow."""
+
+    def checkpoint(
+        self, rows: Sequence[Checkpoint], *, note: Callable[[Sequence[Execution]], Sequence[NewNotice]] | None = None
+    ) -> Operation[Checkpointed]:
+        """Write what running workflows have done, each under its fence, in one transaction; the turns go on.
+
+        A fence that is gone changes nothing and fails none of its neighbours. A checkpoint given again, because the
+        outcome of the first try is unknown, is accepted and changes nothing: its first entry tells. Of one without
+        entries nothing tells, and what it sends or emits is there twice. `note` is asked about children that it
+        cancelled. A child whose sleeping id or idempotency key is taken raises as in settle, and nothing is written.
+        """
+        ...
+
+    def histories(self, wanted: Sequence[tuple[str, int, int]]) -> Operation[list[History]]:
+        """The entries after a seq and the messages after a number of (id, seq, number), in the order of wanted."""
+        ...
+
+    def send_messages(self, rows: Sequence[NewMessage]) -> Operation[list[Sent]]:
+        """Append messages to workflows, in the order given; results stand in that order.
+
+        A suspended receiver becomes ready and due now, unless it was cancelled or waits between attempts. One that
+        has never run keeps the moment of its first start. A running one is marked for its executor to pick up. What
+        is refused stores nothing, and does not keep its neighbours from being stored.
+        """
+        ...
+
+    def published_values(self, execution_id: str, keys: Sequence[str] | None = None) -> Operation[list[Published]]:
+        """What a workflow has published, by key; None means all keys."""
+        ...
+
+    def stored_chunks(self, execution_id: str, *, after: int, limit: int) -> Operation[list[StoredChunk]]:
+        """The next pieces of a workflow's streamed output after the number of the last one that was read."""
+        ...
+
+    def fork_workflow(self, source_id: str, *, before_seq: int | None, new: NewExecution) -> Operation[bool]:
+        """Store a new workflow with the history of another up to a seq (None: all of it), messages not included.
+
+        False, and nothing stored, where the source is gone or is no workflow. An id that is there is left as it is: it
+        was stored by an earlier try. Raises IdempotencyConflict if `new` has a key that is taken.
+        """
+        ...
