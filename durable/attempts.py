@@ -49,6 +49,7 @@ class Attempt:
         "is_lost",
         "is_over",
         "joined",
+        "news",
         "renewed_at",
         "started_at",
         "stop_reason",
@@ -69,6 +70,8 @@ class Attempt:
         """Seconds since the first attempt, for max_duration, where the execution's age is another; None: it is that."""
         self.about: object | None = None
         """What its kind has found out about the turn, for the events that tell of its end, failed or not."""
+        self.news: Callable[[], None] | None = None
+        """Told, instead of being stopped, when somebody marked the execution for its executor; None: it is stopped."""
         self.exhausted: str | None = None
         """The limit of the retry policy that its failure has met: max_attempts or max_duration."""
         self.task: asyncio.Task[None] | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from durable.execution import NewExecution
 
@@ -17,6 +18,8 @@ class Child(Generic[R_co]):
     """One execution to start under a parent. Its ids are given when the parent's turn ends."""
 
     new: NewExecution
+    load: Callable[[str], Any] | None = None
+    """Reads the stored result; None where it is not known."""
 
 
 def place(

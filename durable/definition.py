@@ -107,6 +107,8 @@ class Definition:
             case LoopSpec():
                 output = returned(self.function, Done)
                 return self.codec.value(LoopResult[output], f"result of task {self.name!r}")  # type: ignore[valid-type]
+            case WorkflowSpec():
+                return self.signature.result
             case JobSpec():
                 return self.codec.value(None, f"result of {self.name!r}")
             case None:
@@ -128,11 +130,14 @@ class Definition:
     def dump_result(self, value: Any) -> str:
         return self.result.dump(value, "result")
 
+    def load_result(self, text: str) -> Any:
+        return self.result.load(text, "result")
+
     def read_end(self, end: FinishedExecution) -> Any:
         """The result of a finished execution; raises ExecutionFailed, ExecutionTimedOut or ExecutionCancelled."""
         if end.status != Status.COMPLETED:
             raise end_error(self.name, end.id, end.status, self.load_error(end.error))
-        return self.result.load(end.output or "null", "result")
+        return self.load_result(end.output or "null")
 
     @cached_property
     def _completion(self) -> tuple[Shape[Any], Shape[Any]]:

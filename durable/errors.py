@@ -15,6 +15,10 @@ DurableError
 │   ├── ExecutionFailed
 │   ├── ExecutionTimedOut
 │   └── ExecutionCancelled
+├── StepFailed                    raised in a workflow by a step that has used up its attempts
+├── ChildFailed                   raised in a workflow by a child that did not complete
+├── StepMismatch                  a workflow's history is not what its code does; the workflow is kept
+├── HistoryTooLong                a workflow has done too much in one go; it should continue as new
 ├── ResultTimeout                 the wait ended before the execution did; also a TimeoutError
 ├── StillRunning                  a test moved its clock, and handlers or due work did not come to an end
 ├── TransitionRefused             the state machine does not know this pair of state and event
@@ -40,6 +44,7 @@ from typing import Any
 
 __all__ = [
     "AlreadyRegistered",
+    "ChildFailed",
     "ConfigurationError",
     "Continue",
     "DeliveryFailed",
@@ -51,6 +56,7 @@ __all__ = [
     "ExecutionFailed",
     "ExecutionNotFound",
     "ExecutionTimedOut",
+    "HistoryTooLong",
     "IdempotencyConflict",
     "InvalidInput",
     "LeaseLost",
@@ -65,6 +71,8 @@ __all__ = [
     "SchemaTooOld",
     "SerializationError",
     "SleepingIdConflict",
+    "StepFailed",
+    "StepMismatch",
     "StillRunning",
     "StorageError",
     "StorageUnavailable",
@@ -289,3 +297,44 @@ class LeaseLost(BaseException):
         self.execution_id = execution_id
         self.fence = fence
         super().__init__(f"execution {execution_id} is no longer held under fence {fence}", *args)
+
+
+class StepFailed(DurableError):
+    """A step of a workflow has failed for good. It is the same when the workflow is replayed."""
+
+    def __init__(self, step: str, error: ErrorInfo) -> None:
+        self.step = step
+        """Its key: name and occurrence, such as `charge#1`."""
+        self.error = error
+        super().__init__(f"step {step!r} failed: {error}")
+
+
+class ChildFailed(DurableError):
+    """A child of a workflow has ended without a result: failed, timed out or cancelled."""
+
+    def __init__(self, task: str, execution_id: str, status: str, error: ErrorInfo | None) -> None:
+        self.task = task
+        self.execution_id = execution_id
+        self.status = status
+        self.error = error
+        super().__init__(f"child {execution_id} (task {task!r}) ended as {status}: {error}")
+
+
+class StepMismatch(DurableError):
+    """The history of a workflow does not belong to what its code does now. Nothing was lost: the workflow is kept."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"the history has {expected}, the code came to {found}; guard the change with ctx.patched(…), keep the "
+            "old name with name=…, or bring the old code back: the workflow goes on from where it stands"
+        )
+
+
+class HistoryTooLong(DurableError):
+    """A workflow has as many entries in its history as it may have."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the workflow has {limit} entries in its history, the limit; use ctx.continue_as_new(…)")

@@ -256,6 +256,7 @@ class Claimed(NamedTuple):
     message_count: int = 0
     """Messages ever sent to a workflow."""
     active_children_count: int = 0
+    created_at: datetime = datetime.min
 
 
 class Settlement(NamedTuple):

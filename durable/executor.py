@@ -15,13 +15,14 @@ from typing import Any
 
 from durable.attempts import Attempt, Holdings, Signal
 from durable.clock import Clock
-from durable.execution import FINISHED, ChildOutcome, Claimed, FinishedExecution, Settled, Settlement
+from durable.execution import FINISHED, ChildOutcome, Claimed, FinishedExecution, Kind, Settled, Settlement
 from durable.ids import IdSource
 from durable.kinds.turn import Services
 from durable.live import Live
 from durable.registry import Registry
 from durable.rooms.beat import BeatRoom
 from durable.rooms.cancel import CancelRoom
+from durable.rooms.checkpoint import CheckpointRoom
 from durable.rooms.claim import ClaimRoom
 from durable.rooms.complete import CompleteRoom
 from durable.rooms.deliver import DeliverRoom
@@ -36,6 +37,7 @@ from durable.settings import ExecutorSettings
 from durable.storage import ExecutorRow, Hint
 from durable.telemetry import Telemetry
 from durable.transitions import release
+from durable.workflow.step import StepPlans
 
 __all__ = ["Executor"]
 
@@ -48,6 +50,8 @@ _FLUSH_LIMIT = 1.5
 _DELIVER_LIMIT = 0.6
 _WITHDRAW_LIMIT = 0.3
 _ANNOUNCE_EVERY = 12.0
+_MOST_KEPT = 1000
+"""Workflows that wait and are kept in memory, some 10 KB each: about what goes on within a few seconds."""
 
 
 class Executor:
@@ -89,6 +93,15 @@ class Executor:
             executor_id=self.id, storage=storage, emitter=live.emitter, clock=self._clock, random=live.random
         )
         self._beat = BeatRoom(storage=storage, codec=self._registry.codec)
+        self._checkpoint = CheckpointRoom(
+            storage=storage,
+            waiters=live.waiters,
+            plans=StepPlans(lambda: self._registry.codec),
+            most_kept=_MOST_KEPT,
+            random=live.random,
+            note=live.emitter.note,
+            tell=live.bus.tell,
+        )
         services = self._services(ids)
         self._run = RunRoom(
             services=services,
@@ -153,6 +166,7 @@ class Executor:
             take=TakeRoom(storage=self._live.storage, clock=self._clock).take,
             limit=lambda attempt, seconds: self._run.limit(attempt, seconds),  # noqa: PLW0108 - there is no run room yet
             clock=self._clock,
+            workflows=self._checkpoint,
         )
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -217,6 +231,7 @@ class Executor:
         await self._stop_delivering()
         await self._within(self._withdraw(), _WITHDRAW_LIMIT)
         self._end("settle", "beat", "renew")
+        self._checkpoint.cache.clear()
         self._renew.stop()
         for unsubscribe in self._unsubscribe:
             unsubscribe()
@@ -335,7 +350,10 @@ class Executor:
         self._stop_attempt(attempt, "lost")
 
     def _on_cancelled(self, attempt: Attempt) -> None:
-        self._stop_attempt(attempt, "cancelled")
+        if attempt.news is not None:
+            attempt.news()
+        elif attempt.claimed.kind is not Kind.WORKFLOW:
+            self._stop_attempt(attempt, "cancelled")
 
     def _stop_attempt(self, attempt: Attempt, reason: str) -> None:
         self._run.stop(attempt, reason)

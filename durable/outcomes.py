@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from durable.errors import ErrorInfo
 from durable.execution import NewExecution
 from durable.job import JobCommit
+from durable.workflow_rows import Suspension
 
-__all__ = ["Completed", "Continued", "FinalizeSpawned", "JobTurned", "Joined", "Outcome", "Repeated", "Spawned"]
+__all__ = [
+    "Blocked",
+    "Completed",
+    "Continued",
+    "FinalizeSpawned",
+    "JobTurned",
+    "Joined",
+    "Outcome",
+    "Repeated",
+    "Spawned",
+    "Stopped",
+    "Suspended",
+]
 
 
 class Completed(NamedTuple):
@@ -55,5 +69,24 @@ class JobTurned(NamedTuple):
     commit: JobCommit
 
 
-Outcome = Completed | Continued | FinalizeSpawned | JobTurned | Joined | Repeated | Spawned
+class Suspended(NamedTuple):
+    """A workflow waits, or continues as new; the storage decides which if something has come meanwhile."""
+
+    suspension: Suspension
+
+
+class Stopped(NamedTuple):
+    """A workflow has ended as it was asked to, or because its time was over."""
+
+    is_timeout: bool
+    reason: str
+
+
+class Blocked(NamedTuple):
+    """A workflow cannot go on with the code that is here; it is kept, and tried again from time to time."""
+
+    error: ErrorInfo
+
+
+Outcome = Blocked | Stopped | Suspended | Completed | Continued | FinalizeSpawned | JobTurned | Joined | Repeated | Spawned
 """A turn that raises instead has failed; the retry policy then decides."""

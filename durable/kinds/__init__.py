@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from durable.execution import Kind
-from durable.kinds import callback, job, loop, parent, sequence, task
+from durable.kinds import callback, job, loop, parent, sequence, task, workflow
 from durable.kinds.turn import Turn
 from durable.outcomes import Outcome
 
-__all__ = ["RUNNERS"]
+__all__ = ["OWN_LIMIT", "RUNNERS"]
 
 RUNNERS: Final[Mapping[Kind, Callable[[Turn], Awaitable[Outcome]]]] = {
     Kind.TASK: task.run,
@@ -19,5 +19,9 @@ RUNNERS: Final[Mapping[Kind, Callable[[Turn], Awaitable[Outcome]]]] = {
     Kind.LOOP: loop.run,
     Kind.TURN: job.run,
     Kind.CALLBACK: callback.run,
+    Kind.WORKFLOW: workflow.run,
     # A sleeping task is never claimed: it waits until it is woken or its deadline passes.
 }
+
+OWN_LIMIT: Final = frozenset({Kind.WORKFLOW})
+"""Kinds whose timeout is not that of one attempt: they keep it themselves."""

@@ -23,6 +23,7 @@ from durable.execution import ChildOutcome, Claimed, NewExecution
 from durable.ids import IdSource
 from durable.job import TakenTurn, TurnToTake
 from durable.registry import Registry
+from durable.workflow.services import WorkflowServices
 
 __all__ = ["EndedBy", "Services", "Turn"]
 
@@ -55,12 +56,13 @@ class Services:
     limit: Callable[[Attempt, float | None], AbstractContextManager[None]]
     """Stops an attempt as timed out whose block takes longer than so many seconds."""
     clock: Clock
+    workflows: WorkflowServices
 
 
 class Turn:
     """One claimed execution about to run."""
 
-    __slots__ = ("attempt", "claimed", "definition", "services", "stop")
+    __slots__ = ("_step_context", "attempt", "claimed", "definition", "services", "stop")
 
     def __init__(
         self, attempt: Attempt, definition: Definition, services: Services, stop: Callable[[Attempt, str], None]
@@ -71,6 +73,7 @@ class Turn:
         self.definition = definition
         self.services = services
         self.stop = stop
+        self._step_context: TaskContext | None = None
 
     def call(self, stored_input: str | None = None) -> Coroutine[Any, Any, Any]:
         """Run the definition's function on a stored input; None means that of the execution."""
@@ -113,6 +116,12 @@ class Turn:
             shutdown_signal=self.services.shutdown_signal,
             beats=self.services.beats,
         )
+
+    def step_context(self) -> TaskContext:
+        """The same for all steps of a workflow's turn: there is one signal to stop."""
+        if self._step_context is None:
+            self._step_context = self.context()
+        return self._step_context
 
     def place_children(self, children: Sequence[Child[Any]], *, first_index: int = 0) -> tuple[NewExecution, ...]:
         """The records of children below this execution; raises ConfigurationError beyond the limits."""

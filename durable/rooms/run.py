@@ -15,18 +15,32 @@ from durable.clock import Clock
 from durable.errors import ConfigurationError, ErrorInfo, LeaseLost
 from durable.events import Emitter, TurnEnd
 from durable.execution import Settlement
-from durable.kinds import RUNNERS
+from durable.kinds import OWN_LIMIT, RUNNERS
 from durable.kinds.turn import EndedBy, Services, Turn
-from durable.outcomes import Completed, Continued, FinalizeSpawned, JobTurned, Joined, Outcome, Repeated, Spawned
+from durable.outcomes import (
+    Blocked,
+    Completed,
+    Continued,
+    FinalizeSpawned,
+    JobTurned,
+    Joined,
+    Outcome,
+    Repeated,
+    Spawned,
+    Stopped,
+    Suspended,
+)
 from durable.retry import Retry
 from durable.running import enter
 from durable.telemetry import Telemetry
-from durable.transitions import complete, fail, release, repeat, spawn, spawn_finalize
+from durable.transitions import cancelled, complete, fail, release, repeat, spawn, spawn_finalize, suspend
 
 __all__ = ["HandlerTimedOut", "RunRoom"]
 
 _log = logging.getLogger("durable")
 _TIMED_OUT = ErrorInfo("timed_out", "the attempt took longer than its timeout", is_retryable=True)
+_BLOCKED_PAUSE = 30.0
+"""Seconds until a workflow whose code does not fit its history is tried again, perhaps by newer code."""
 _DEAF_AFTER = 5.0
 """Seconds that a handler has to end after it was stopped, before its slot is given to others."""
 
@@ -157,7 +171,7 @@ class RunRoom:
         definition = self._services.registry[claimed.task_name]
         turn = Turn(attempt, definition, self._services, self.stop)
         runner = RUNNERS[claimed.kind]
-        if claimed.timeout is None:
+        if claimed.timeout is None or claimed.kind in OWN_LIMIT:
             return await runner(turn)
         with self.limit(attempt, claimed.timeout):
             return await runner(turn)
@@ -191,8 +205,28 @@ class RunRoom:
                 return spawn_finalize(attempt.claimed, finalize)
             case JobTurned(commit):
                 return complete(attempt.claimed, "null")._replace(job=commit)
+            case Suspended(suspension):
+                return suspend(attempt.claimed, suspension)
+            case Stopped(is_timeout, reason):
+                return self._stopped(attempt, is_timeout, reason)
+            case Blocked(error):
+                return self._blocked(attempt, error)
             case _:
                 assert_never(outcome)
+
+    def _stopped(self, attempt: Attempt, is_timeout: bool, reason: str) -> Settlement:
+        codec = self._services.registry.codec
+        if is_timeout:
+            stored = codec.dump_error(ErrorInfo("timed_out", reason, is_retryable=False))
+            return fail(attempt.claimed, stored, retry_delay=None, timed_out=True)
+        stored = codec.dump_error(ErrorInfo("cancelled", reason, is_retryable=False))
+        return cancelled(attempt.claimed, stored, "cancelled")
+
+    def _blocked(self, attempt: Attempt, error: ErrorInfo) -> Settlement:
+        _log.error("execution %s (task %s) is kept: %s", attempt.claimed.id, attempt.claimed.task_name, error)
+        return release(attempt.claimed)._replace(
+            delay=_BLOCKED_PAUSE, error=self._services.registry.codec.dump_error(error), reason="step_mismatch"
+        )
 
     def _after_error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
         """What a handler raises when it is stopped says nothing about its work, unless it is an error of its own."""

@@ -1,0 +1,129 @@
+"""The workflow: replay its body from its history, or take it from memory, and let it go on until it waits or ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any
+
+from durable.errors import ErrorInfo, StepMismatch
+from durable.execution import Claimed
+from durable.kinds.turn import EndedBy, Turn
+from durable.outcomes import Blocked, Completed, Outcome, Stopped, Suspended
+from durable.workflow.body import run_body
+from durable.workflow.context import ContinueAsNew, WorkflowContext
+from durable.workflow.entries import RunStep
+from durable.workflow.fingerprint import fingerprint
+from durable.workflow.outbox import Outbox
+from durable.workflow.replay import Ended, Replay
+from durable.workflow.services import WorkflowServices
+from durable.workflow.spec import WorkflowSpec
+from durable.workflow.steps import StepRuns
+from durable.workflow.turn import WorkflowStuck, WorkflowTurn
+from durable.workflow_rows import Suspension
+
+__all__ = ["run"]
+
+
+async def run(turn: Turn) -> Outcome:
+    claimed, services = turn.claimed, turn.services.workflows
+    replay = services.cache.take(claimed.id, claimed.fence)
+    try:
+        if replay is None:
+            replay = await _replayed(turn, services)
+        return await _go_on(turn, replay, services)
+    except StepMismatch as error:
+        _close(replay)
+        return Blocked(ErrorInfo("StepMismatch", str(error)))
+    except BaseException:
+        _close(replay)
+        raise
+
+
+def _close(replay: Replay | None) -> None:
+    if replay is not None:
+        replay.close()
+
+
+async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
+    """The body as far as its history goes."""
+    claimed, definition = turn.claimed, turn.definition
+    spec = definition.spec
+    assert isinstance(spec, WorkflowSpec)
+    args, kwargs = definition.signature.load(claimed.input if claimed.run_output is None else claimed.run_output)
+
+    def body(replay: Replay) -> Coroutine[Any, Any, Any]:
+        context = WorkflowContext(replay, claimed, definition, services.plans, replay.outbox)
+        return run_body(definition.function, spec.finalize, context, args, kwargs)
+
+    replay = Replay(
+        body,
+        started_at=claimed.created_at,
+        code=fingerprint(definition.function, definition.options.version),
+        load_error=definition.codec.load_error,
+        outbox=Outbox(),
+    )
+    try:
+        # The first claim ever has nothing to read.
+        if claimed.fence > 1 or claimed.message_count:
+            history = await services.read(claimed.id, 0, 0)
+            replay.start(history.entries, history.messages)
+        else:
+            replay.start()
+    except BaseException:
+        replay.close()
+        raise
+    return replay
+
+
+async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outcome:
+    claimed, codec = turn.claimed, turn.definition.codec
+    steps = StepRuns(services, codec, call=lambda command, first: _call(turn, command, first), random=services.random)
+    deadline = None if claimed.timeout is None else claimed.created_at + timedelta(seconds=claimed.timeout)
+    workflow = WorkflowTurn(
+        turn.attempt,
+        replay,
+        services,
+        steps,
+        clock=turn.services.clock,
+        ids=turn.services.ids,
+        claimed_at=_claimed_at(claimed),
+        deadline=deadline,
+    )
+    try:
+        rest = await workflow.run()
+    except WorkflowStuck as stuck:
+        raise EndedBy(stuck.error) from None
+    finally:
+        await steps.stop_all()
+    if replay.ended is None:
+        services.cache.keep(claimed.id, claimed.fence, replay)
+        return Suspended(rest)
+    replay.close()
+    return _end(turn, replay, replay.ended, rest)
+
+
+def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension) -> Outcome:
+    if isinstance(ended.error, ContinueAsNew):
+        return Suspended(rest._replace(continued=ended.error.stored_input))
+    turn.attempt.close = lambda settlement: settlement._replace(workflow=rest)
+    if ended.error is None:
+        return Completed(turn.definition.dump_result(ended.value))
+    if isinstance(ended.error, asyncio.CancelledError) and replay.stop_kind is not None:
+        return Stopped(replay.stop_kind == "timed_out", replay.stop_reason)
+    raise EndedBy(turn.definition.codec.error_info(ended.error, is_retryable=False)) from ended.error
+
+
+def _call(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Awaitable[Any]:
+    args = (*first, *command.args)
+    if command.wants_context:
+        args = (turn.step_context(), *args)
+    if asyncio.iscoroutinefunction(command.function):
+        awaitable: Awaitable[Any] = command.function(*args, **command.kwargs)
+        return awaitable
+    return turn.in_thread(command.function, *args, **command.kwargs)
+
+
+def _claimed_at(claimed: Claimed) -> datetime:
+    return claimed.created_at + timedelta(seconds=claimed.age)

@@ -1,0 +1,88 @@
+"""Checkpoint: what running workflows write and read, in batches that fill while one is in flight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from random import Random
+from typing import Any
+
+from durable.execution import FinishedExecution
+from durable.group_commit import GroupCommit
+from durable.rooms.loop import patiently
+from durable.storage import Hint, Note, Storage
+from durable.waiters import Waiters
+from durable.workflow.cache import ReplayCache
+from durable.workflow.step import StepPlans
+from durable.workflow_rows import Checkpoint, Checkpointed, History, Standing
+
+__all__ = ["CheckpointRoom"]
+
+_READS = tuple[str, int, int]
+
+
+class CheckpointRoom:
+    """See durable.workflow.services.WorkflowServices."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        waiters: Waiters,
+        plans: StepPlans,
+        most_kept: int,
+        random: Random,
+        note: Note | None,
+        tell: Callable[..., None],
+    ) -> None:
+        self._storage = storage
+        self._waiters = waiters
+        self._note = note
+        self._tell = tell
+        self._writes: GroupCommit[Checkpoint, Standing | None] = GroupCommit(self._write)
+        self._reads: GroupCommit[_READS, History] = GroupCommit(self._read)
+        self.cache = ReplayCache(most_kept)
+        self.plans = plans
+        self.random = random.random
+        self.has_transactions = storage.has_transactions
+
+    async def write(self, checkpoint: Checkpoint) -> Standing | None:
+        return await self._writes.submit(checkpoint)
+
+    async def write_on(self, checkpoint: Checkpoint, connection: Any) -> Standing | None:
+        # Alone in a transaction of its own: not even one whose children conflict hinders others.
+        written = await self._storage.checkpoint([checkpoint], note=self._note).await_on(connection)
+        self._tell(*(Hint("ready", queue) for queue in written.ready_queues))
+        return written.accepted.get(checkpoint.id)
+
+    async def read(self, execution_id: str, after_seq: int, after_message: int) -> History:
+        return await self._reads.submit((execution_id, after_seq, after_message))
+
+    async def ends(self, execution_ids: Sequence[str]) -> list[FinishedExecution]:
+        async def ask() -> list[FinishedExecution]:
+            return await self._storage.finished(execution_ids)
+
+        return await patiently(self._storage, ask, "reading the ends of children")
+
+    def watch(self, execution_id: str) -> asyncio.Future[FinishedExecution]:
+        (future,) = self._waiters.futures([execution_id])
+        return future
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        return self._storage.transaction()
+
+    async def _write(self, checkpoints: Sequence[Checkpoint]) -> list[Standing | None]:
+        async def write() -> Checkpointed:
+            return await self._storage.checkpoint(checkpoints, note=self._note)
+
+        written = await patiently(self._storage, write, "writing checkpoints")
+        if written.ready_queues:
+            self._tell(*(Hint("ready", queue) for queue in written.ready_queues))
+        return [written.accepted.get(checkpoint.id) for checkpoint in checkpoints]
+
+    async def _read(self, wanted: Sequence[_READS]) -> list[History]:
+        async def read() -> list[History]:
+            return await self._storage.histories(wanted)
+
+        return await patiently(self._storage, read, "reading histories")

@@ -1,0 +1,38 @@
+"""Around a user's body: undo what it has done where it fails, and run what is to run whatever happened."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from durable.workflow.context import ContinueAsNew, WorkflowContext
+
+__all__ = ["run_body"]
+
+_log = logging.getLogger("durable")
+
+
+async def run_body(
+    function: Callable[..., Awaitable[Any]],
+    finalize: Callable[[WorkflowContext], Awaitable[None]] | None,
+    context: WorkflowContext,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """What the body returns. `finalize` runs in any case but one: a workflow that continues as new has not ended."""
+    try:
+        result = await function(context, *args, **kwargs)
+    except ContinueAsNew:
+        raise
+    except BaseException as error:
+        for failed in await context.roll_back():
+            error.add_note(f"undoing failed as well: {failed}")
+            if not context.is_replaying:
+                _log.error("workflow %s could not undo a step: %s", context.execution_id, failed)
+        if finalize is not None:
+            await finalize(context)
+        raise
+    if finalize is not None:
+        await finalize(context)
+    return result

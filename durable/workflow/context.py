@@ -1,0 +1,401 @@
+"""What a workflow's body may ask for. Every call that awaits is answered from the history when the body is replayed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+from typing import Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
+from uuid import UUID
+
+from durable.child import Child
+from durable.codec import Codec
+from durable.context import TaskContext
+from durable.definition import Definition
+from durable.durations import Duration, aware, seconds
+from durable.errors import ChildFailed, ConfigurationError
+from durable.execution import Claimed, FinishedExecution, Status
+from durable.options import checked_text
+from durable.retry import Retry
+from durable.task import Task
+from durable.workflow.entries import Group, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.outbox import Outbox
+from durable.workflow.replay import Replay
+from durable.workflow.step import StepPlan, StepPlans
+
+__all__ = ["ChildCall", "ContinueAsNew", "WorkflowContext"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+_LONGEST_NAME: Final = 200
+
+
+class ContinueAsNew(BaseException):
+    """Raised by `ctx.continue_as_new`; nothing between it and the end of the body should catch it."""
+
+    def __init__(self, stored_input: str) -> None:
+        self.stored_input = stored_input
+        super().__init__("the workflow continues as new")
+
+
+class ChildCall(Generic[R]):
+    """A child that starts when it is awaited, or given to `gather`, `wait_first` or a task of asyncio."""
+
+    def __init__(self, start: Callable[[Group], asyncio.Future[R]]) -> None:
+        self._start = start
+        self._group = Group()
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return (yield from self._start(self._group).__await__())
+
+    def join(self, group: Group) -> ChildCall[R]:
+        """The body needs it and others of the group together, and none of them before all have ended."""
+        self._group = group
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Compensation:
+    plan: StepPlan
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """The options of one kind of call; None leaves what the step says itself."""
+
+    name: str | None = None
+    retry: Retry | None = None
+    timeout: float | None = None
+
+
+class WorkflowContext:
+    """Given to a workflow's body as its first argument. Valid while the body runs."""
+
+    def __init__(
+        self, replay: Replay, claimed: Claimed, definition: Definition, plans: StepPlans, outbox: Outbox
+    ) -> None:
+        self._replay = replay
+        self._claimed = claimed
+        self._definition = definition
+        self._plans = plans
+        self._outbox = outbox
+        self._compensations: list[Compensation] = []
+        self._asks = Asks()
+        # Of an iteration: one that continues as new must not meet its own numbers again.
+        self.random = Random(f"{claimed.id}/{claimed.iteration}")  # noqa: S311 - for a body's own use, not for secrets
+        """A source of random numbers that gives the same ones in every replay."""
+
+    @property
+    def _codec(self) -> Codec:
+        return self._definition.codec
+
+    # --- what it is -----------------------------------------------------------------------------------------
+
+    @property
+    def execution_id(self) -> str:
+        return self._claimed.id
+
+    @property
+    def root_id(self) -> str:
+        return self._claimed.root_id
+
+    @property
+    def parent_id(self) -> str | None:
+        return self._claimed.parent_id
+
+    @property
+    def version(self) -> int:
+        """The `version=` of the definition when the workflow was enqueued."""
+        return self._claimed.task_version
+
+    @property
+    def iteration(self) -> int:
+        """How often it has continued as new."""
+        return self._claimed.iteration
+
+    @property
+    def is_replaying(self) -> bool:
+        """True while the body does what it has done before; for logs."""
+        return self._replay.is_replaying
+
+    def now(self) -> datetime:
+        """The moment of the last thing that happened to the workflow, by the storage's clock; the same in a replay."""
+        return self._replay.now
+
+    def uuid(self) -> UUID:
+        """A random UUID; the same in a replay."""
+        return UUID(int=self.random.getrandbits(128), version=4)
+
+    def patched(self, patch_id: str) -> bool:
+        """True if the new code is to run: always but for workflows that came by here before the change.
+
+        Leave the call while any such workflow lives; its answer is stored, and the same in every replay.
+        """
+        return self._replay.patched(_checked_name(patch_id, "patch_id"))
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    @overload
+    async def step(self, function: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def step(
+        self, function: Callable[Concatenate[TaskContext, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def step(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def step(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def step(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function once and for all: its result is stored before this returns, and it never runs again.
+
+        It may run more than once before that, as after a crash. A sync function runs in a thread. Of a task, its
+        retry policy and timeout count. Its key is its name and how many steps of that name there were before. Raises
+        StepFailed when it has failed for good.
+        """
+        return await self._step(self._plans[function], args, kwargs)
+
+    @overload
+    async def transaction(
+        self, function: Callable[Concatenate[Any, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def transaction(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
+    async def transaction(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """A step whose first argument is a psycopg AsyncConnection in a transaction: its writes happen exactly once.
+
+        What it writes and its result are committed together, or neither. It must not commit by itself. On a storage
+        without transactions the connection is None.
+        """
+        return await self._step(self._plans[function], args, kwargs, is_transaction=True)
+
+    def with_options(
+        self, *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None
+    ) -> WorkflowContext:
+        """The same context, whose next calls of `step`, `transaction` and `sleep` have this name, policy and timeout."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._asks = Asks(
+            None if name is None else _checked_name(name, "name"),
+            retry,
+            None if timeout is None else seconds(timeout, "timeout", minimum=0.001),
+        )
+        return other
+
+    def on_rollback(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        """Undo what has been done: if the workflow fails, is cancelled or times out, this runs as a step of its own.
+
+        What was registered last runs first, all of it, also where one fails.
+        """
+        self._compensations.append(Compensation(self._plans[function], args, kwargs))
+
+    async def roll_back(self) -> list[BaseException]:
+        """Run what is registered, and forget it; gives the errors of what failed."""
+        failed: list[BaseException] = []
+        while self._compensations:
+            undo = self._compensations.pop()
+            try:
+                await self._step(undo.plan, undo.args, undo.kwargs, prefix="rollback:")
+            except Exception as error:
+                failed.append(error)
+        return failed
+
+    def _step(
+        self,
+        plan: StepPlan,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        prefix: str = "",
+        is_transaction: bool = False,
+    ) -> asyncio.Future[Any]:
+        asks = self._asks
+        name = prefix + (asks.name or plan.name)
+        result = plan.result
+        command = RunStep(
+            plan.function,
+            args,
+            kwargs,
+            lambda value: result.dump(value, f"the result of step {name!r}"),
+            lambda text: result.load(text, f"the stored result of step {name!r}"),
+            asks.retry or plan.retry,
+            asks.timeout or plan.timeout,
+            plan.wants_context,
+            is_transaction,
+        )
+        return self._replay.issue(name, command)
+
+    # --- time -----------------------------------------------------------------------------------------------
+
+    async def sleep(self, duration: Duration) -> None:
+        """Wait. Nothing is held meanwhile, and a restart does not begin the time anew."""
+        await self._replay.issue(self._asks.name or "sleep", Sleep(seconds(duration, "duration"), None))
+
+    async def sleep_until(self, at: datetime) -> None:
+        """As sleep; a moment that has passed is over at once."""
+        await self._replay.issue(self._asks.name or "sleep", Sleep(None, aware(at, "at")))
+
+    @asynccontextmanager
+    async def timeout(self, duration: Duration) -> AsyncGenerator[None]:
+        """Raise TimeoutError if the block takes longer; what it waits for is cancelled."""
+        limit = seconds(duration, "duration")
+        waiting = asyncio.current_task()
+        assert waiting is not None
+        timer = self._replay.issue(self._asks.name or "timeout", Sleep(limit, None))
+        is_over = False
+
+        def stop(done: asyncio.Future[Any]) -> None:
+            nonlocal is_over
+            if not done.cancelled():
+                is_over = True
+                waiting.cancel()
+
+        timer.add_done_callback(stop)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if is_over and waiting.uncancel() == 0:
+                raise TimeoutError(f"the block took longer than {limit:g} s") from None
+            raise
+        finally:
+            timer.remove_done_callback(stop)
+            timer.cancel()
+
+    # --- messages -------------------------------------------------------------------------------------------
+
+    async def wait_signal(self, name: str, shape: type[T], *, timeout: Duration | None = None) -> T:
+        """The next signal of that name, also one that came before it was waited for; each is given once, in order.
+
+        Raises TimeoutError after `timeout`, None waits for ever, and SerializationError for one that does not fit.
+        """
+        checked = _checked_name(name, "name")
+        read = self._codec.value(shape, f"signal {checked!r}")
+        command = WaitMessage(
+            checked,
+            lambda text: read.load(text, f"signal {checked!r}"),
+            None if timeout is None else seconds(timeout, "timeout"),
+        )
+        return await self._replay.issue(f"signal:{checked}", command)  # type: ignore[no-any-return]
+
+    async def signals(self, name: str, shape: type[T]) -> AsyncIterator[T]:
+        """All signals of that name, one after another, for ever; leave the loop with break."""
+        while True:
+            yield await self.wait_signal(name, shape)
+
+    async def signal(self, execution_id: str, name: str, value: Any = None) -> None:
+        """Send a signal to another workflow, once. One that has ended, or is none, does not get it."""
+        checked = _checked_name(name, "name")
+        payload = self._codec.value(Any).dump(value, f"signal {checked!r}")
+        await self._replay.issue(f"send:{checked}", Send(execution_id, checked, payload))
+
+    # --- what others see ------------------------------------------------------------------------------------
+
+    def publish(self, key: str, value: Any) -> None:
+        """Let `handle.value(key)` give this value from the next checkpoint on."""
+        checked = _checked_name(key, "key")
+        if not self._replay.is_replaying:
+            self._outbox.values[checked] = self._codec.value(Any).dump(value, f"published value {checked!r}")
+
+    def emit(self, chunk: Any) -> None:
+        """Add a piece to what `handle.stream()` gives, with the next checkpoint."""
+        self._replay.chunk_count += 1
+        if self._replay.chunk_count > self._replay.stored_chunk_count and not self._replay.is_replaying:
+            self._outbox.chunks.append(self._codec.value(Any).dump(chunk, "chunk"))
+
+    # --- children -------------------------------------------------------------------------------------------
+
+    @overload
+    def child(self, call: Child[R], /) -> ChildCall[R]: ...
+    @overload
+    def child(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> ChildCall[R]: ...
+    def child(self, task: Any, /, *args: Any, **kwargs: Any) -> ChildCall[Any]:
+        """Run a task or workflow as an execution of its own, on any executor; await it for its result.
+
+        `ctx.child(ship, order)`, or `ctx.child(ship.child(order, priority=2))` with options. It ends with this
+        workflow at the latest. Raises ChildFailed if it does not complete.
+        """
+        call: Child[Any] = task if isinstance(task, Child) else task.child(*args, **kwargs)
+        return ChildCall(lambda group: self._replay.issue(call.new.task_name, self._start_child(call, group)))
+
+    def _start_child(self, call: Child[Any], group: Group) -> StartChild:
+        def read(end: FinishedExecution) -> Any:
+            if end.status != Status.COMPLETED:
+                error = None if end.error is None else self._codec.load_error(end.error)
+                raise ChildFailed(call.new.task_name, end.id, str(end.status), error)
+            text = end.output or "null"
+            return self._codec.value(Any).load(text, "result") if call.load is None else call.load(text)
+
+        return StartChild(call, read, group)
+
+    @overload
+    async def gather(self, a: Awaitable[T1], /) -> tuple[T1]: ...
+    @overload
+    async def gather(self, a: Awaitable[T1], b: Awaitable[T2], /) -> tuple[T1, T2]: ...
+    @overload
+    async def gather(self, a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], /) -> tuple[T1, T2, T3]: ...
+    @overload
+    async def gather(
+        self, a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], d: Awaitable[T4], /
+    ) -> tuple[T1, T2, T3, T4]: ...
+    @overload
+    async def gather(self, *awaitables: Awaitable[T]) -> tuple[T, ...]: ...
+    async def gather(self, *awaitables: Awaitable[Any]) -> tuple[Any, ...]:
+        """The results of all, in the order given. The first error is raised when it comes, and cancels the others."""
+        group = Group()
+        joined = [each.join(group) if isinstance(each, ChildCall) else each for each in awaitables]
+        tasks = [asyncio.create_task(_awaited(each)) for each in joined]
+        try:
+            return tuple(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def wait_first(self, *awaitables: Awaitable[T]) -> T:
+        """The result of whichever ends first, or its error; the others are cancelled."""
+        if not awaitables:
+            raise ConfigurationError("wait_first needs something to wait for")
+        tasks = [asyncio.create_task(_awaited(each)) for each in awaitables]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return next(task for task in tasks if task in done).result()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def shield(self, awaitable: Awaitable[T]) -> T:
+        """Let the awaitable come to its end also if the workflow is told to stop meanwhile; then raise."""
+        inner = asyncio.ensure_future(_awaited(awaitable))
+        try:
+            return await asyncio.shield(inner)
+        except asyncio.CancelledError:
+            await asyncio.wait([inner])
+            raise
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """End this run and begin again with other arguments and no history: the same execution, id and handle.
+
+        Signals that were not waited for are kept. Raises as enqueue does for bad arguments.
+        """
+        raise ContinueAsNew(self._definition.dump_input(args, kwargs))
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+def _checked_name(name: Any, field: str) -> str:
+    checked = checked_text(name, field)
+    if "\x00" in checked or "#" in checked or len(checked) > _LONGEST_NAME:
+        raise ConfigurationError(f"{field} is {checked[:50]!r}; give 1 to {_LONGEST_NAME} characters without '#'")
+    return checked

@@ -1,0 +1,117 @@
+"""What a history is made of: the kinds of its entries, and the commands of a body that they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from durable.child import Child
+from durable.retry import Retry
+
+__all__ = [
+    "Command",
+    "EntryKind",
+    "Group",
+    "Mark",
+    "RunStep",
+    "Send",
+    "Sleep",
+    "StartChild",
+    "WaitMessage",
+]
+
+
+class EntryKind(StrEnum):
+    CODE = "code"
+    """From here on, the body of this fingerprint has run."""
+    STEP = "step"
+    """A step has its result, or has failed for good."""
+    ATTEMPT = "attempt"
+    """An attempt of a step has failed; there will be another."""
+    SLEEPING = "sleeping"
+    """A timer was started: of a sleep, or of the timeout of a wait."""
+    SLEPT = "slept"
+    SIGNAL = "signal"
+    """A wait has met its message."""
+    CHILD = "child"
+    """A child was started."""
+    CHILD_END = "child_end"
+    MARK = "mark"
+    """Something that happens once and gives nothing back: a patch was met, a message sent."""
+    CANCEL = "cancel"
+    """The body was told to stop: by a request, or because its time was over."""
+    CHUNKS = "chunks"
+    """So many pieces of output were streamed up to here."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep:
+    """Call a function, and store what it returns."""
+
+    kind = EntryKind.STEP
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    dump: Callable[[Any], str]
+    load: Callable[[str], Any]
+    """Of what it returns."""
+    retry: Retry
+    timeout: float | None
+    """Seconds for one attempt."""
+    wants_context: bool = False
+    is_transaction: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    kind = EntryKind.SLEEPING
+    seconds: float | None
+    """None: until a moment."""
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitMessage:
+    """Wait for the next message of a name."""
+
+    kind = EntryKind.SIGNAL
+    name: str
+    load: Callable[[str], Any]
+    timeout: float | None
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Children of which the body can use none before all have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    kind = EntryKind.CHILD
+    child: Child[Any]
+    read: Callable[[Any], Any]
+    """Turns the child's end into what the body gets, or raises."""
+    group: Group
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Remember that the body came here."""
+
+    kind = EntryKind.MARK
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message to another workflow."""
+
+    kind = EntryKind.MARK
+    execution_id: str
+    name: str
+    payload: str
+
+
+Command = RunStep | Sleep | WaitMessage | StartChild | Mark | Send

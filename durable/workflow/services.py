@@ -1,0 +1,53 @@
+"""What a turn of a workflow asks of its executor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from durable.execution import FinishedExecution
+from durable.workflow.cache import ReplayCache
+from durable.workflow.step import StepPlans
+from durable.workflow_rows import Checkpoint, History, Standing
+
+__all__ = ["WorkflowServices"]
+
+
+class WorkflowServices(Protocol):
+    """Each call waits as long as the storage is away; what many turns ask at once goes out together."""
+
+    @property
+    def cache(self) -> ReplayCache: ...
+
+    @property
+    def random(self) -> Callable[[], float]:
+        """From 0 to 1, for the jitter of retries."""
+        ...
+
+    @property
+    def plans(self) -> StepPlans: ...
+
+    @property
+    def has_transactions(self) -> bool: ...
+
+    async def write(self, checkpoint: Checkpoint) -> Standing | None:
+        """None: the fence is gone."""
+        ...
+
+    async def write_on(self, checkpoint: Checkpoint, connection: Any) -> Standing | None:
+        """As write, in a transaction that the caller commits."""
+        ...
+
+    async def read(self, execution_id: str, after_seq: int, after_message: int) -> History: ...
+
+    async def ends(self, execution_ids: Sequence[str]) -> list[FinishedExecution]:
+        """Of those that have finished."""
+        ...
+
+    def watch(self, execution_id: str) -> asyncio.Future[FinishedExecution]:
+        """The end of one, when it comes; cancel it when nobody waits any more."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]: ...

@@ -1,0 +1,127 @@
+"""Steps: a function with the options of its calls in workflows, and how its result is stored."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from durable.codec import Codec
+from durable.codec.shape import Shape
+from durable.context import TaskContext
+from durable.definition import annotated_return
+from durable.durations import Duration, seconds
+from durable.errors import ConfigurationError
+from durable.retry import NO_RETRY, Retry
+from durable.task import TaskFunction
+
+__all__ = ["Step", "StepPlan", "StepPlans", "step"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Step(Generic[P, R]):
+    """A function made by `@step`: called as before, and by `ctx.step` with the options given here."""
+
+    def __init__(
+        self, function: Callable[P, R], *, name: str | None, retry: Retry | None, timeout: float | None
+    ) -> None:
+        self.__wrapped__ = function
+        self.__name__ = self.__qualname__ = name or getattr(function, "__name__", "step")
+        self.__doc__ = function.__doc__
+        self.retry = retry
+        self.timeout = timeout
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.__wrapped__(*args, **kwargs)
+
+
+class StepDecorator:
+    """What `step(…)` with options gives."""
+
+    def __init__(self, name: str | None, retry: Retry | None, timeout: float | None) -> None:
+        self._name, self._retry, self._timeout = name, retry, timeout
+
+    def __call__(self, function: Callable[P, R]) -> Step[P, R]:
+        return Step(function, name=self._name, retry=self._retry, timeout=self._timeout)
+
+
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None
+) -> StepDecorator: ...
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retry: Retry | None = None,
+    timeout: Duration | None = None,
+) -> Any:
+    """Give a function a name, a retry policy and a timeout for one attempt, for whenever a workflow calls it as a step.
+
+    Bare, or with options. The function stays callable. None means: the function's name, one attempt, no limit.
+    """
+    limit = None if timeout is None else seconds(timeout, "timeout", minimum=0.001)
+    decorator = StepDecorator(name, retry, limit)
+    return decorator if function is None else decorator(function)
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """How a workflow calls one function."""
+
+    name: str
+    function: Callable[..., Any]
+    result: Shape[Any]
+    retry: Retry
+    timeout: float | None
+    wants_context: bool
+
+
+class StepPlans:
+    """The plans of one app's functions, made at the first call of each."""
+
+    def __init__(self, codec: Callable[[], Codec]) -> None:
+        self._codec = codec
+        self._plans: dict[Any, StepPlan] = {}
+
+    def __getitem__(self, function: Any) -> StepPlan:
+        """Raises ConfigurationError for what cannot be a step."""
+        try:
+            plan = self._plans.get(function)
+        except TypeError:  # a callable that cannot be hashed
+            return self._make(function)
+        if plan is None:
+            plan = self._plans[function] = self._make(function)
+        return plan
+
+    def _make(self, function: Any) -> StepPlan:
+        if isinstance(function, TaskFunction):
+            definition = function.definition
+            if definition.kind != "task":
+                raise ConfigurationError(f"{definition.kind} {definition.name!r} cannot be a step; use ctx.child")
+            options = definition.options
+            return StepPlan(
+                definition.name, definition.function, definition.result, options.retry, options.timeout,
+                definition.wants_context,
+            )  # fmt: skip
+        retry, timeout = NO_RETRY, None
+        name = getattr(function, "__name__", "")
+        if isinstance(function, Step):
+            retry, timeout, function = function.retry or NO_RETRY, function.timeout, function.__wrapped__
+        if not callable(function):
+            raise ConfigurationError(f"a step is a function, not {type(function).__name__}")
+        if not name or name == "<lambda>":
+            raise ConfigurationError("a step needs a name that stays the same: use def, or with_options(name=…)")
+        shape = self._codec().value(annotated_return(function), f"result of step {name!r}")
+        return StepPlan(name, function, shape, retry, timeout, _wants_context(function))
+
+
+def _wants_context(function: Callable[..., Any]) -> bool:
+    parameters = list(inspect.signature(function).parameters.values())
+    return bool(parameters) and parameters[0].annotation in (TaskContext, "TaskContext")
