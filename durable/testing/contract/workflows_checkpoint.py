@@ -129,7 +129,7 @@ class WorkflowCheckpointContract(WorkflowCase):
         first = flow.make.children(turn, 3, task_name=CHILD)
         later = flow.make.child(turn, 3, task_name=CHILD, queue="later", delay=5.0)
         done = await flow.checkpoint(turn, children=(*first, later))
-        assert (done.accepted[turn.id].active_children_count, done.ready_queues) == (4, {"default"})
+        assert (done.accepted[turn.id].active_children_count, done.ready_queues) == (4, frozenset({"default"}))
         record = await flow.get(turn.id)
         assert (record.status, record.children_count, record.active_children_count) == (Status.RUNNING, 4, 4)
         assert {child.id for child in await flow.claim(CHILD)} == {child.id for child in first}
@@ -212,7 +212,7 @@ class WorkflowCheckpointContract(WorkflowCase):
         assert inner.id == started.id
         await flow.suspend(inner)
         done = await flow.checkpoint(turn, cancels=(started.id, fresh.id))
-        assert (done.ready_queues, done.accepted[turn.id].active_children_count) == ({"default"}, 1)
+        assert (done.ready_queues, done.accepted[turn.id].active_children_count) == (frozenset({"default"}), 1)
         assert [message.kind for message in (await flow.history(started.id)).messages] == [MessageKind.CANCEL]
         assert (await flow.status_of(started.id), await flow.status_of(fresh.id)) == (Status.READY, Status.CANCELLED)
         await flow.assert_sound()
@@ -276,7 +276,7 @@ class WorkflowCheckpointContract(WorkflowCase):
         done = await flow.checkpoint(
             turn, messages=(flow.message(receiver.id, "1"), flow.message(turn.id, "2"), flow.message(flow.make.id()))
         )
-        assert (done.ready_queues, done.accepted[turn.id].message_count) == ({"default"}, 1)
+        assert (done.ready_queues, done.accepted[turn.id].message_count) == (frozenset({"default"}), 1)
         assert (await flow.payloads(receiver.id), await flow.payloads(turn.id)) == (["1"], ["2"])
         assert await flow.claimable() == [receiver.id]
 
