@@ -8,6 +8,7 @@ from durable.context import TaskContext
 from durable.durations import Duration
 from durable.errors import (
     AlreadyRegistered,
+    ChildFailed,
     ConfigurationError,
     Continue,
     DurableError,
@@ -18,6 +19,7 @@ from durable.errors import (
     ExecutionFailed,
     ExecutionNotFound,
     ExecutionTimedOut,
+    HistoryTooLong,
     IdempotencyConflict,
     InvalidInput,
     LeaseLost,
@@ -32,6 +34,8 @@ from durable.errors import (
     SchemaTooOld,
     SerializationError,
     SleepingIdConflict,
+    StepFailed,
+    StepMismatch,
     StorageError,
     StorageUnavailable,
     TransitionRefused,
@@ -52,12 +56,17 @@ from durable.returns import Again, ChildResult, Completion, Done, LoopResult, Pa
 from durable.settings import ExecutorSettings
 from durable.sync_client import Client
 from durable.task import SleepingTask, Task
+from durable.workflow.context import WorkflowContext
+from durable.workflow.step import Step, step
+from durable.workflow.workflow import Workflow, WorkflowHandle
+from durable.workflow_rows import SendOutcome
 
 __all__ = [
     "Again",
     "AlreadyRegistered",
     "CancelResult",
     "Child",
+    "ChildFailed",
     "ChildResult",
     "Client",
     "Completion",
@@ -80,6 +89,7 @@ __all__ = [
     "Executor",
     "ExecutorSettings",
     "Handle",
+    "HistoryTooLong",
     "IdempotencyConflict",
     "InvalidInput",
     "LeaseLost",
@@ -104,12 +114,16 @@ __all__ = [
     "SchemaNotInstalled",
     "SchemaTooNew",
     "SchemaTooOld",
+    "SendOutcome",
     "SerializationError",
     "SleepingIdConflict",
     "SleepingTask",
     "Spawn",
     "Status",
     "StatusReport",
+    "Step",
+    "StepFailed",
+    "StepMismatch",
     "StorageError",
     "StorageUnavailable",
     "SyncHandle",
@@ -119,9 +133,13 @@ __all__ = [
     "TransitionRefused",
     "UnknownTask",
     "WakeResult",
+    "Workflow",
+    "WorkflowContext",
+    "WorkflowHandle",
     "constant",
     "cron",
     "every",
     "exponential",
     "linear",
+    "step",
 ]

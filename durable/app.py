@@ -17,7 +17,7 @@ from durable.codec import Codec, Limits, PayloadCodec
 from durable.durations import Duration, aware, seconds
 from durable.errors import ConfigurationError, ExecutionNotFound, NotOpen
 from durable.events import Emitter, Events, Fact
-from durable.execution import CancelResult, Execution, FinishedExecution, NewExecution, WakeResult
+from durable.execution import CancelResult, Execution, FinishedExecution, Kind, NewExecution, WakeResult
 from durable.executor import Executor
 from durable.explain import StatusReport, report
 from durable.handle import Handle, WhenRunning, first_end, may_finish, only, wait_limit
@@ -35,6 +35,7 @@ from durable.settings import ExecutorOptions, ExecutorSettings, checked_name
 from durable.storage import Storage, open_storage
 from durable.sync_client import Client
 from durable.task import Task
+from durable.workflow.workflow import WorkflowHandle
 
 __all__ = ["Durable"]
 
@@ -334,4 +335,6 @@ class Durable(Registry):
         return await self.live.wake(task_name, sleeping_id, output=output, error=error)
 
     def _handle(self, task_name: str, execution_id: str) -> Handle[Any]:
-        return Handle(self, execution_id, task_name, reader(self, self[task_name]))
+        definition = self[task_name]
+        make = WorkflowHandle if definition.kind is Kind.WORKFLOW else Handle
+        return make(self, execution_id, task_name, reader(self, definition))

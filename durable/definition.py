@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args, get_origin
@@ -16,7 +16,7 @@ from durable.execution import FinishedExecution, Kind, NewExecution, Status
 from durable.options import Overrides, TaskOptions, checked_text
 from durable.returns import Again, Completion, Done, LoopResult, ParentResult, Spawn, end_error
 
-__all__ = ["Definition", "JobSpec", "LoopSpec", "ParentSpec", "SequenceSpec", "new_execution"]
+__all__ = ["Definition", "JobSpec", "LoopSpec", "ParentSpec", "SequenceSpec", "WorkflowSpec", "new_execution"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,18 @@ class LoopSpec:
     delay: float
 
 
+class WorkflowSpec:
+    """What a workflow says beside the options of every definition; filled while it is declared."""
+
+    def __init__(self) -> None:
+        self.finalize: Callable[[Any], Awaitable[None]] | None = None
+        """Runs before the end, whatever that is; None: nothing does."""
+        self.queries: dict[str, Callable[..., Any]] = {}
+        """Functions over what it has published, by name."""
+        self.updates: dict[str, Callable[..., Any]] = {}
+        """Requests that it answers, by name."""
+
+
 class JobSpec:
     """What the declarations of keyed jobs derive from; a definition needs to know no more of them."""
 
@@ -52,7 +64,7 @@ class Definition:
         function: Callable[..., Any] | None,
         codec: Callable[[], Codec],
         options: TaskOptions,
-        spec: ParentSpec | SequenceSpec | LoopSpec | JobSpec | None = None,
+        spec: ParentSpec | SequenceSpec | LoopSpec | JobSpec | WorkflowSpec | None = None,
         wants_context: bool = False,
         output: Any = None,
     ) -> None:

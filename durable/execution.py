@@ -290,7 +290,9 @@ class Settlement(NamedTuple):
         suspension = self.workflow
         if suspension is None or suspension.continued is not None:
             return False
-        return self.status is Status.WAITING or suspension.delay is not None
+        # An attempt that is to be tried again is ready after a delay as well, and keeps its count of attempts.
+        sleeps = self.status is Status.READY and not self.attempts and suspension.delay is not None
+        return sleeps or self.status is Status.WAITING
 
 
 class Settled(NamedTuple):

@@ -10,7 +10,7 @@ from durable.checks import integer
 from durable.codec import Codec
 from durable.context import TaskContext
 from durable.decorators import Anything, FinalizedDecorator, LoopDecorator, ParentDecorator, TaskDecorator
-from durable.definition import Definition, LoopSpec, ParentSpec, SequenceSpec
+from durable.definition import Definition, LoopSpec, ParentSpec, SequenceSpec, WorkflowSpec
 from durable.durations import Duration, seconds
 from durable.errors import AlreadyRegistered, ConfigurationError, NotOpen, UnknownTask
 from durable.execution import DEFAULT_QUEUE, Kind, NewExecution
@@ -25,6 +25,8 @@ from durable.pool_rows import PoolConfig
 from durable.retry import Retry
 from durable.settings import checked_name
 from durable.task import Home, SleepingTask, Task, TaskFunction, Typed
+from durable.workflow.context import WorkflowContext
+from durable.workflow.workflow import Workflow, WorkflowDecorator
 
 __all__ = ["Registry"]
 
@@ -256,6 +258,42 @@ class Registry(JobDeclarations):
         definition = self._define(name, Kind.SLEEPING, None, None, {**options, "timeout": timeout}, output=output)
         return SleepingTask(definition, self.home)
 
+    @overload
+    def workflow(
+        self, function: Callable[Concatenate[WorkflowContext, P], Coroutine[Any, Any, R]], /
+    ) -> Workflow[P, R]: ...
+    @overload
+    def workflow(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        timeout: Duration | None = None,
+        delay: Duration = 0,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = 0,
+        version: int = 1,
+        max_deliveries: int = 5,
+        pool: DeclaredPool | None = None,
+    ) -> WorkflowDecorator: ...
+    def workflow(self, function: Any = None, /, **options: Any) -> Any:
+        """Register an `async def` whose first parameter is a WorkflowContext; bare, or with options.
+
+        `timeout` is for the whole workflow, its waits included; None means no limit. A workflow has no `retry`: its
+        steps have. Raises AlreadyRegistered, and ConfigurationError for what cannot be a workflow.
+        """
+        if "retry" in options:
+            raise ConfigurationError("a workflow has no retry; give it to its steps, which are what can be repeated")
+        name = options.pop("name", None)
+
+        def register(body: Callable[..., Any]) -> Workflow[..., Any]:
+            if not inspect.iscoroutinefunction(body) or not inspect.signature(body).parameters:
+                raise ConfigurationError("a workflow is an async def whose first parameter is a WorkflowContext")
+            definition = self._define(_name_of(body, name), Kind.WORKFLOW, body, WorkflowSpec(), options)
+            return Workflow(definition, self.home)
+
+        return WorkflowDecorator(register) if function is None else register(function)
+
     def pool(
         self,
         name: str,
@@ -308,7 +346,7 @@ class Registry(JobDeclarations):
         name: str,
         kind: Kind,
         function: Callable[..., Any] | None,
-        spec: ParentSpec | SequenceSpec | LoopSpec | None,
+        spec: ParentSpec | SequenceSpec | LoopSpec | WorkflowSpec | None,
         options: dict[str, Any],
         *,
         output: Any = None,
@@ -320,7 +358,7 @@ class Registry(JobDeclarations):
             codec=lambda: self.codec,
             options=_options(options),
             spec=spec,
-            wants_context=function is not None and _wants_context(function),
+            wants_context=kind is Kind.WORKFLOW or (function is not None and _wants_context(function)),
             output=output,
         )
         self._add(definition)

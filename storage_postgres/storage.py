@@ -51,7 +51,17 @@ from durable.pool_rows import PoolConfig, PooledClaim
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
-from storage_postgres import job_verbs, outbox, timer_verbs, verbs
+from durable.workflow_rows import Checkpoint, Checkpointed, History, NewMessage, Published, Sent, StoredChunk
+from storage_postgres import (
+    cancel_verbs,
+    job_verbs,
+    message_verbs,
+    outbox,
+    timer_verbs,
+    verbs,
+    wake_verbs,
+    workflow_verbs,
+)
 from storage_postgres.connections import Connections, PostgresLane
 from storage_postgres.failures import is_transient
 from storage_postgres.listen import channel_of, hints_of, payloads_of
@@ -162,12 +172,12 @@ class PostgresStorage:
         return self._do(partial(verbs.heartbeat, beats))
 
     def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> PostgresOperation[Settled]:
-        # One statement commits by itself; jobs need more, and so do ends that are to be noted after they were written.
+        # One statement commits by itself; jobs and workflows need more, and so do ends noted after their write.
         is_noted = note is not None and any(
             item.status not in FINISHED or _has_sleepers(item.children) for item in settlements
         )
-        has_jobs = any(item.job is not None for item in settlements)
-        return self._do(partial(verbs.settle, settlements, note=note), transaction=is_noted or has_jobs)
+        has_more = any(item.job is not None or item.workflow is not None for item in settlements)
+        return self._do(partial(verbs.settle, settlements, note=note), transaction=is_noted or has_more)
 
     def settled(self, pairs: Sequence[tuple[str, int]]) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.settled, pairs))
@@ -178,13 +188,13 @@ class PostgresStorage:
     def wake(
         self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None, note: Note | None = None
     ) -> PostgresOperation[WakeResult]:
-        return self._noted(partial(verbs.wake, task_name, sleeping_id, output=output, error=error), note)
+        return self._noted(partial(wake_verbs.wake, task_name, sleeping_id, output=output, error=error), note)
 
     def apply_wakeups(self, *, limit: int, note: Note | None = None) -> PostgresOperation[Settled]:
-        return self._noted(partial(verbs.apply_wakeups, limit=limit), note)
+        return self._noted(partial(wake_verbs.apply_wakeups, limit=limit), note)
 
     def expire_waits(self, *, limit: int, note: Note | None = None) -> PostgresOperation[Settled]:
-        return self._noted(partial(verbs.expire_waits, limit=limit, error=EXPIRED), note)
+        return self._noted(partial(wake_verbs.expire_waits, limit=limit, error=EXPIRED), note)
 
     def duties(self) -> PostgresOperation[Duties]:
         return self._do(verbs.duties)
@@ -196,10 +206,19 @@ class PostgresStorage:
         return self._noted(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED), note)
 
     def cancel(
-        self, ids: Sequence[str], *, reason: str, may_finish: bool = False, note: Note | None = None
+        self,
+        ids: Sequence[str],
+        *,
+        reason: str,
+        may_finish: bool = False,
+        force: bool = False,
+        note: Note | None = None,
     ) -> PostgresOperation[list[CancelResult]]:
-        work = partial(verbs.cancel, ids, reason=reason, error=cancelled(reason), may_finish=may_finish)
-        return self._noted(work, note)
+        error = cancelled(reason)
+        plan = partial(
+            cancel_verbs.cancel, ids, reason=reason, error=error, may_finish=may_finish, force=force, note=note
+        )
+        return self._do(plan, transaction=True)
 
     def cancel_all(
         self,
@@ -210,13 +229,14 @@ class PostgresStorage:
         limit: int,
         reason: str,
         may_finish: bool = False,
+        force: bool = False,
         note: Note | None = None,
     ) -> PostgresOperation[list[CancelResult]]:
-        work = partial(
-            verbs.cancel_all, before=before, queue=queue, task_name=task_name, limit=limit, reason=reason,
-            error=cancelled(reason), may_finish=may_finish,
+        plan = partial(
+            cancel_verbs.cancel_all, before=before, queue=queue, task_name=task_name, limit=limit, reason=reason,
+            error=cancelled(reason), may_finish=may_finish, force=force, note=note,
         )  # fmt: skip
-        return self._noted(work, note)
+        return self._do(plan, transaction=True)
 
     def pick_up_cancelled(self, *, executor_id: str, limit: int) -> PostgresOperation[list[str]]:
         return self._do(partial(verbs.pick_up_cancelled, executor_id=executor_id, limit=limit))
@@ -230,7 +250,8 @@ class PostgresStorage:
     def close_trees(
         self, ids: Sequence[str], *, reason: str, note: Note | None = None
     ) -> PostgresOperation[list[CancelResult]]:
-        return self._noted(partial(verbs.close_trees, ids, reason=reason, error=cancelled(reason)), note)
+        plan = partial(cancel_verbs.close_trees, ids, reason=reason, error=cancelled(reason), note=note)
+        return self._do(plan, transaction=True)
 
     def recover_closes(self, *, limit: int) -> PostgresOperation[int]:
         return self._do(partial(verbs.recover_closes, limit=limit))
@@ -301,6 +322,29 @@ class PostgresStorage:
     ) -> PostgresOperation[list[StoredTimer]]:
         return self._do(partial(timer_verbs.list_timers, where, limit=limit, after=after))
 
+    def checkpoint(self, rows: Sequence[Checkpoint], *, note: Note | None = None) -> PostgresOperation[Checkpointed]:
+        plan = partial(workflow_verbs.checkpoint, rows, note=note)
+        return self._do(plan, transaction=any(map(workflow_verbs.is_rich, rows)))
+
+    def histories(self, wanted: Sequence[tuple[str, int, int]]) -> PostgresOperation[list[History]]:
+        return self._do(partial(workflow_verbs.histories, wanted))
+
+    def send_messages(self, rows: Sequence[NewMessage]) -> PostgresOperation[list[Sent]]:
+        has_ids = any(row.message_id is not None for row in rows)
+        return self._do(partial(message_verbs.send_messages, rows), transaction=has_ids)
+
+    def published_values(
+        self, execution_id: str, keys: Sequence[str] | None = None
+    ) -> PostgresOperation[list[Published]]:
+        return self._do(partial(workflow_verbs.published_values, execution_id, keys))
+
+    def stored_chunks(self, execution_id: str, *, after: int, limit: int) -> PostgresOperation[list[StoredChunk]]:
+        return self._do(partial(workflow_verbs.stored_chunks, execution_id, after=after, limit=limit))
+
+    def fork_workflow(self, source_id: str, *, before_seq: int | None, new: NewExecution) -> PostgresOperation[bool]:
+        plan = partial(workflow_verbs.fork_workflow, source_id, before_seq=before_seq, new=new)
+        return self._do(plan, transaction=True)
+
     def emit(self, notices: Sequence[NewNotice]) -> PostgresOperation[None]:
         return self._do(partial(outbox.emit, notices))
 
@@ -343,7 +387,7 @@ class PostgresStorage:
         return self._do(partial(verbs.get, ids))
 
     def get_sleeping(self, task_name: str, sleeping_id: str) -> PostgresOperation[Execution | None]:
-        return self._do(partial(verbs.get_sleeping, task_name, sleeping_id))
+        return self._do(partial(wake_verbs.get_sleeping, task_name, sleeping_id))
 
     def finished(self, ids: Sequence[str]) -> PostgresOperation[list[FinishedExecution]]:
         return self._do(partial(verbs.finished, ids))

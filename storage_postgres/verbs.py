@@ -11,7 +11,6 @@ from durable.execution import (
     FINISHED,
     PRIORITIES,
     RECORD_VERSION,
-    CancelResult,
     ChildOutcome,
     Claimed,
     Enqueued,
@@ -24,7 +23,6 @@ from durable.execution import (
     Settled,
     Settlement,
     Status,
-    WakeResult,
 )
 from durable.pool_rows import PoolConfig, PooledClaim
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Note
@@ -33,6 +31,8 @@ from storage_postgres.arrays import plain, texts
 from storage_postgres.job_verbs import commit_jobs, hold_jobs
 from storage_postgres.outbox import note_ends
 from storage_postgres.plan import Plan, Query, Undo
+from storage_postgres.wake_verbs import apply_wakeups
+from storage_postgres.workflow_verbs import end_turns, hold_turns
 
 T = TypeVar("T")
 _LEVELS = tuple(reversed(PRIORITIES))
@@ -164,7 +164,10 @@ def heartbeat(beats: Sequence[tuple[str, int, str]]) -> Plan[frozenset[str]]:
 
 
 def settle(settlements: Sequence[Settlement], *, note: Note | None = None) -> Plan[Settled]:
-    """One statement, unless turns of jobs end: their jobs are held first and written after what was accepted."""
+    """One statement, unless turns of jobs end: their jobs are held first and written after what was accepted.
+
+    Turns of workflows take several as well.
+    """
     if not any(item.job for item in settlements):
         return (yield from _settle(settlements, note))
     busy = yield from hold_jobs(settlements)
@@ -177,6 +180,18 @@ def settle(settlements: Sequence[Settlement], *, note: Note | None = None) -> Pl
 
 
 def _settle(settlements: Sequence[Settlement], note: Note | None) -> Plan[Settled]:
+    """Turns of workflows after all others, so that they see the ends of their children; all of it held before."""
+    turns = [item for item in settlements if item.workflow is not None]
+    if not turns:
+        return (yield from _settle_plain(settlements, note))
+    yield from hold_turns(settlements)
+    plain_ends = [item for item in settlements if item.workflow is None]
+    done = yield from _settle_plain(plain_ends, note)
+    ended = yield from end_turns(turns, note)
+    return Settled(done.accepted | ended.accepted, done.ready_queues | ended.ready_queues)
+
+
+def _settle_plain(settlements: Sequence[Settlement], note: Note | None) -> Plan[Settled]:
     if not settlements:
         return _NOTHING_SETTLED
     spawned = [child for item in settlements for child in item.children]
@@ -216,45 +231,7 @@ def children(parent_ids: Sequence[str]) -> Plan[list[ChildOutcome]]:
     return [to.child_outcome(row) for row in found]
 
 
-# --- wake ----------------------------------------------------------------------------------------------------
-
-
-def wake(
-    task_name: str, sleeping_id: str, *, output: str | None, error: str | None, note: Note | None = None
-) -> Plan[WakeResult]:
-    name = {"task_name": task_name, "sleeping_id": sleeping_id}
-    found = yield from get_sleeping(task_name, sleeping_id)
-    ready: frozenset[str] = frozenset()
-    if found is None or not found.is_finished:
-        yield Query("keep_wakeup", {**name, "output": output, "error": error})
-        ready, found = yield from _meet(task_name, sleeping_id, note)
-        if found is not None and not found.is_finished:
-            # Applying skips what is locked, and another waker's end of it may not be committed yet.
-            yield Query("await_sleeper", name)
-            ready, found = yield from _meet(task_name, sleeping_id, note)
-    return WakeResult(None, None) if found is None else WakeResult(found.id, found.status, ready)
-
-
-def _meet(task_name: str, sleeping_id: str, note: Note | None) -> Plan[tuple[frozenset[str], Execution | None]]:
-    name = {"task_name": task_name, "sleeping_id": sleeping_id}
-    ((ids, queues),) = yield Query("apply_wakeups", {**name, "limit": 1})
-    yield from note_ends(ids, note)
-    return frozenset(queues), (yield from get_sleeping(task_name, sleeping_id))
-
-
-def apply_wakeups(*, limit: int, note: Note | None = None) -> Plan[Settled]:
-    ((ids, queues),) = yield Query("apply_wakeups", {"task_name": None, "sleeping_id": None, "limit": limit})
-    yield from note_ends(ids, note)
-    return Settled(frozenset(ids), frozenset(queues))
-
-
-def expire_waits(*, limit: int, error: str, note: Note | None = None) -> Plan[Settled]:
-    ((ids, queues),) = yield Query("expire_waits", {"limit": limit, "expired_error": error})
-    yield from note_ends(ids, note)
-    return Settled(frozenset(ids), frozenset(queues))
-
-
-# --- recover, cancel, close ----------------------------------------------------------------------------------
+# --- recover, close ------------------------------------------------------------------------------------------
 
 
 def duties() -> Plan[Duties]:
@@ -283,36 +260,6 @@ def recover(*, limit: int, lost_error: str, poisoned_error: str, note: Note | No
     return [Recovered(id_, Status(status), queue, executor) for id_, status, queue, executor in found]
 
 
-def cancel(
-    ids: Sequence[str], *, reason: str, error: str, may_finish: bool, note: Note | None = None
-) -> Plan[list[CancelResult]]:
-    found = yield Query("cancel", {"ids": plain(ids), "reason": reason, "error": error, "may_finish": may_finish})
-    yield from note_ends([id_ for id_, _, is_open, *_ in found if is_open], note)
-    by_id = {id_: CancelResult(id_, Status(status), *rest) for id_, status, *rest in found}
-    return [by_id.get(id_, CancelResult(id_, None, False)) for id_ in ids]
-
-
-def cancel_all(
-    *,
-    before: datetime,
-    queue: str | None,
-    task_name: str | None,
-    limit: int,
-    reason: str,
-    error: str,
-    may_finish: bool,
-    note: Note | None = None,
-) -> Plan[list[CancelResult]]:
-    found = yield Query(
-        "unfinished",
-        {"before": before, "queue": queue, "task_name": task_name, "limit": limit, "may_finish": may_finish},
-    )
-    if not found:
-        return []
-    ids = [id_ for (id_,) in found]
-    return (yield from cancel(ids, reason=reason, error=error, may_finish=may_finish, note=note))
-
-
 def pick_up_cancelled(*, executor_id: str, limit: int) -> Plan[list[str]]:
     return [id_ for (id_,) in (yield Query("pick_up_cancelled", {"executor_id": executor_id, "limit": limit}))]
 
@@ -323,12 +270,6 @@ def redrive(ids: Sequence[str]) -> Plan[list[str]]:
 
 def claim_closes(*, limit: int, lease: float) -> Plan[list[str]]:
     return [id_ for (id_,) in (yield Query("claim_closes", {"limit": limit, "lease": lease}))]
-
-
-def close_trees(ids: Sequence[str], *, reason: str, error: str, note: Note | None = None) -> Plan[list[CancelResult]]:
-    found = yield Query("close_trees", {"ids": plain(ids), "reason": reason, "error": error})
-    yield from note_ends([id_ for id_, _, is_cancelled in found if is_cancelled], note)
-    return [CancelResult(id_, Status(status), done) for id_, status, done in found]
 
 
 def recover_closes(*, limit: int) -> Plan[int]:
@@ -381,11 +322,6 @@ def now() -> Plan[datetime]:
 def get(ids: Sequence[str]) -> Plan[list[Execution | None]]:
     found = {row[0]: to.execution(row) for row in (yield Query("get", {"ids": plain(ids)}))}
     return [found.get(id_) for id_ in ids]
-
-
-def get_sleeping(task_name: str, sleeping_id: str) -> Plan[Execution | None]:
-    found = yield Query("get_sleeping", {"task_name": task_name, "sleeping_id": sleeping_id})
-    return to.execution(found[0]) if found else None
 
 
 def finished(ids: Sequence[str]) -> Plan[list[FinishedExecution]]:

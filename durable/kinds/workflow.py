@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any
 
+from durable.definition import WorkflowSpec
 from durable.errors import ErrorInfo, StepMismatch
 from durable.execution import Claimed
 from durable.kinds.turn import EndedBy, Turn
@@ -18,7 +19,6 @@ from durable.workflow.fingerprint import fingerprint
 from durable.workflow.outbox import Outbox
 from durable.workflow.replay import Ended, Replay
 from durable.workflow.services import WorkflowServices
-from durable.workflow.spec import WorkflowSpec
 from durable.workflow.steps import StepRuns
 from durable.workflow.turn import WorkflowStuck, WorkflowTurn
 from durable.workflow_rows import Suspension

@@ -22,8 +22,8 @@ WAITING_FOR_OTHERS = frozenset({Status.WAITING_FOR_CHILDREN, Status.WAITING_FOR_
 def tell_parents(tx: Transaction, ended: Iterable[Execution]) -> set[str]:
     """Lower the count of each parent by its children among `ended`; gives the queues of parents that became ready.
 
-    A parent that is gone is passed over. A suspended workflow goes on when few enough are left. One that has itself finished only counts, and is closed by its last child
-    if its tree is being closed.
+    A parent that is gone is passed over. A suspended workflow goes on when few enough are left. A parent that has
+    itself finished only counts, and is closed by its last child if its tree is being closed.
     """
     queues: set[str] = set()
     counted = Counter(record.parent_id for record in ended if record.parent_id is not None)

@@ -80,8 +80,7 @@ def moved(
 
 def resumed(record: Execution, now: datetime) -> Execution:
     """A suspended workflow as it is when it may go on: due now, and waiting for nothing."""
-    due_at = min(record.due_at, now) if record.status is Status.READY else now
-    return moved(record, Event.RESUME, now, due_at=due_at, wake_at_children=None)
+    return moved(record, Event.RESUME, now, due_at=now, wake_at_children=None)
 
 
 def transferred(record: Execution, state: State, now: datetime, *, delay: float = 0.0, **columns: Any) -> Execution:

@@ -78,7 +78,10 @@ def recover(tx: Transaction, *, limit: int, note: Note | None) -> list[Recovered
         for record in tx.executions.values()
         if record.status is Status.RUNNING and record.lease_expires_at is not None and record.lease_expires_at <= tx.now
     ]
-    taken = [tx.put(_taken(tx, record)) for _, _, record in sorted(late)[:limit]]
+    found = [record for _, _, record in sorted(late)[:limit]]
+    # A parent of which a child ends by this call is left for the next one: a database writes a row once.
+    told = {record.parent_id for record in found if _is_poisoned(record)}
+    taken = [tx.put(_taken(tx, record)) for record in found if record.id not in told]
     tell_parents(tx, [record for record in taken if record.is_finished])
     cancelled = {record.id: record for record in end_requested(tx)}
     note_ends(tx, note, [cancelled.get(record.id, record) for record in taken])
@@ -86,5 +89,8 @@ def recover(tx: Transaction, *, limit: int, note: Note | None) -> list[Recovered
 
 
 def _taken(tx: Transaction, record: Execution) -> Execution:
-    is_poisoned = apply(state_of(record), Event.EXPIRE_LEASE).status is not Status.READY
-    return moved(record, Event.EXPIRE_LEASE, tx.now, error=POISONED if is_poisoned else LOST)
+    return moved(record, Event.EXPIRE_LEASE, tx.now, error=POISONED if _is_poisoned(record) else LOST)
+
+
+def _is_poisoned(record: Execution) -> bool:
+    return apply(state_of(record), Event.EXPIRE_LEASE).status is not Status.READY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from durable.execution import ChildOutcome, Execution, NewExecution, Settled, Settlement, Status
+from durable.execution import ChildOutcome, Execution, NewExecution, Settled, Settlement
 from durable.job import JobCommit
 from durable.memory.claim import held_record
 from durable.memory.enqueue import claimable_queues, insert_child

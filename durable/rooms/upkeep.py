@@ -24,7 +24,7 @@ _MOST_ROUNDS = 1000
 
 
 async def close_levels(storage: Storage, *, note: Note | None = None, rounds: int = _MOST_ROUNDS) -> list[str]:
-    """Close what waits for it, a level of every tree at a time; gives the ids of children that were cancelled or asked to end."""
+    """Close what waits for it, a level of every tree at a time; gives the ids of children cancelled or asked to end."""
     cancelled: list[str] = []
     for _ in range(rounds):
         ids = await storage.claim_closes(limit=_CLOSE_BATCH, lease=_CLOSE_LEASE)

@@ -1,5 +1,6 @@
 -- name: cancel
--- End unfinished executions, but not the turns of jobs, which end with these. One whose parent is cancelled by the same
+-- End unfinished executions, but not the turns of jobs, which end with these, nor workflows that have run, which are named
+-- to be asked by a statement that follows. One whose parent is cancelled by the same
 -- call is counted in the parent's own write, because a statement writes a row once. One that runs is only asked to end,
 -- where it may finish; whatever makes it ready again then cancels it. Locks them and their parents in one go, in the order of `tell_parents`.
 -- Index: the primary key; a test for parents that are not null would invite executions_children, and read all of it.
@@ -11,14 +12,16 @@ related as materialized (
 ),
 held as materialized (
     select e.id, e.parent_id, e.status, e.kind, e.finished_at is null and e.kind <> 'turn' as is_open,
-        e.status = 'running' and e.kind <> 'turn' and %(may_finish)s::boolean as is_spared
+        e.kind = 'workflow' and e.fence > 0 and not %(force)s::boolean as is_asked
     from /*schema*/executions as e
     where e.id = any(array(select r.id from related as r))
     order by e.depth desc, e.id
     for update
 ),
 named as materialized (
-    select h.id, h.parent_id, h.status, h.kind, h.is_open and not h.is_spared as is_open, h.is_spared
+    select h.id, h.parent_id, h.status, h.kind, h.is_open and h.is_asked as is_asked,
+        h.is_open and not h.is_asked and not (%(may_finish)s::boolean and h.status = 'running') as is_open,
+        h.is_open and not h.is_asked and %(may_finish)s::boolean and h.status = 'running' as is_spared
     from held as h
     where h.id = any(%(ids)s::uuid[])
 ),
@@ -64,7 +67,7 @@ ended as (
     where c.parent_id is not null and c.parent_id not in (select ending.id from ending)
 ),
 /*include tell_parents*/
-select n.id, n.status, n.is_open, n.id in (select asked.id from asked), n.kind = 'turn' from named as n;
+select n.id, n.status, n.is_open, n.id in (select asked.id from asked), n.kind = 'turn', n.is_asked from named as n;
 
 -- name: cancelled_among
 -- Which of these were cancelled after their attempt, as they had been asked to. Index: the primary key.
@@ -76,7 +79,7 @@ where e.id = any(%(ids)s::uuid[])
 
 -- name: unfinished
 -- Unfinished executions that were created before a time, in no particular order; not the turns of
--- jobs, nor those that run and were asked to end, where such may finish. Index: executions_parents, executions_ready,
+-- jobs, nor those that run and were asked to end, where such may finish, nor workflows that were asked. Index: executions_parents, executions_ready,
 -- executions_pooled, executions_keyed, executions_keyed_again, executions_lease, executions_wait.
 select u.id
 from (
@@ -110,6 +113,10 @@ from (
 ) as u
 where u.created_at < %(before)s::timestamptz
     and u.kind <> 'turn'
+    and (%(force)s::boolean or u.kind <> 'workflow' or not exists (
+        select 1
+        from /*schema*/messages as m
+        where m.execution_id = any(array[u.id]) and m.message_id = any(array[%(cancel_id)s::text])))
     and (%(queue)s::text is null or u.queue = %(queue)s::text)
     and (%(task_name)s::text is null or u.task_name = %(task_name)s::text)
 limit %(limit)s::bigint;
@@ -152,6 +159,6 @@ where e.id = any(%(ids)s::uuid[])
     and e.status in ('failed', 'timed_out', 'finalize_failed', 'cancelled')
     and e.close_status = 'closed'
     and e.parent_id is null
-    and e.kind not in ('sleeping', 'turn')
+    and e.kind not in ('sleeping', 'turn', 'workflow')
     and (e.status = 'finalize_failed' or e.children_count = 0)
 returning e.id;

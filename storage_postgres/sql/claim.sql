@@ -39,11 +39,12 @@ claimed as (
         e.iteration, e.max_attempts, e.timeout, e.retry, e.run_output, e.error, e.root_id, e.parent_id,
         e.child_index, e.is_finalize, e.depth, e.queue, e.priority,
         extract(epoch from (select now from at) - e.created_at)::double precision as age,
-        e.children_count, e.on_complete, e.due_at
+        e.children_count, e.on_complete, e.message_count, e.active_children_count, e.created_at, e.due_at
 )
 select c.id, c.fence, c.kind, c.task_name, c.task_version, c.phase, c.input, c.attempts, c.deliveries, c.iteration,
     c.max_attempts, c.timeout, c.retry, c.run_output, c.error, c.root_id, c.parent_id, c.child_index, c.is_finalize,
-    c.depth, c.queue, c.priority, c.age, c.children_count, c.on_complete
+    c.depth, c.queue, c.priority, c.age, c.children_count, c.on_complete, c.message_count, c.active_children_count,
+    c.created_at
 from claimed as c
 order by c.priority desc, c.due_at, c.id;
 
@@ -68,7 +69,7 @@ where e.id = %(id)s::uuid
 returning e.id, e.fence, e.kind, e.task_name, e.task_version, e.phase, e.input, e.attempts, e.deliveries,
     e.iteration, e.max_attempts, e.timeout, e.retry, e.run_output, e.error, e.root_id, e.parent_id, e.child_index,
     e.is_finalize, e.depth, e.queue, e.priority, extract(epoch from at.now - e.created_at)::double precision,
-    e.children_count, e.on_complete;
+    e.children_count, e.on_complete, e.message_count, e.active_children_count, e.created_at;
 
 -- name: renew
 -- Extend the leases that are still held under the fence given. Locks what it writes, in the order of locks.

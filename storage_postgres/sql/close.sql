@@ -18,7 +18,8 @@ where e.ctid = any(array(
 returning e.id;
 
 -- name: close_trees
--- Cancel the unfinished children of closing executions, one level; close those that have none left.
+-- Cancel the unfinished children of closing executions, one level, and name the workflows among them that have run, to
+-- be asked by a statement that follows; close what has none left.
 -- Locks the children and the closing ones in one go, in the order of `tell_parents`.
 -- Index: executions_children, one probe for each of the closing, which `offset 0` keeps; then the primary key.
 with at as materialized (select /*schema*/clock_now() as now),
@@ -39,7 +40,7 @@ related as materialized (
     where n.close_status = 'closing'
 ),
 held as materialized (
-    select e.id, e.status, e.finished_at is null as is_open,
+    select e.id, e.status, e.finished_at is null as is_open, e.kind = 'workflow' and e.fence > 0 as is_asked,
         e.close_status = 'closing' and e.active_children_count = 0 as is_left_alone
     from /*schema*/executions as e
     where e.id = any(array(select r.id from related as r))
@@ -59,7 +60,7 @@ cancelled as (
         closed_at = case when e.active_children_count = 0 then at.now end,
         updated_at = at.now
     from at
-    where e.id = any(array(select h.id from held as h where h.is_open))
+    where e.id = any(array(select h.id from held as h where h.is_open and not h.is_asked))
     returning e.id, e.parent_id
 ),
 ended as (
@@ -78,6 +79,17 @@ emptied as (
 select h.id, h.status, h.id in (select c.id from cancelled as c)
 from held as h
 where h.is_open;
+
+-- name: wait_for_asked
+-- Let closings wait for workflows among their children that were asked to end: the end of the last one closes its
+-- parent, and nothing is to be done before. The transaction has locked them. Index: the primary key.
+update /*schema*/executions as p
+set close_lease_expires_at = null,
+    updated_at = /*schema*/clock_now()
+where p.id = any(%(ids)s::uuid[])
+    and p.close_status = 'closing'
+    and p.active_children_count > 0
+returning p.id;
 
 -- name: recover_closes
 -- Give back closings whose executor went away. Locks what it takes, skips what is locked. Index: executions_closing.

@@ -26,6 +26,13 @@ found as (
         and e.active_children_count = 0
         and a.children is null
     union all
+    select e.id, 'stranded',
+        format('it waits for children until %%s are unfinished, and %%s are', e.wake_at_children,
+            coalesce(a.children, 0)),
+        true
+    from /*schema*/executions as e left join active as a on a.parent_id = e.id
+    where e.status = 'waiting' and coalesce(a.children, 0) <= e.wake_at_children
+    union all
     select e.id, 'unclosed', 'it has finished and is outside the close pipeline', true
     from /*schema*/executions as e
     where e.finished_at is not null and e.close_status = 'idle'
@@ -64,6 +71,7 @@ set active_children_count = t.children,
         else e.status end,
     fence = case when t.is_orphan then e.fence + 1 else e.fence end,
     due_at = case when t.is_stranded then at.now else e.due_at end,
+    wake_at_children = case when not t.is_stranded then e.wake_at_children end,
     finished_at = case when t.is_orphan then at.now else e.finished_at end,
     lease_expires_at = case when t.is_orphan then null else e.lease_expires_at end,
     needs_cancel = e.needs_cancel or (t.is_orphan and e.status = 'running'),
@@ -90,7 +98,7 @@ from at, held as h
             x.finished_at is null
                 and x.parent_id is not null
                 and not exists (select 1 from /*schema*/executions as p where p.id = x.parent_id) as is_orphan,
-            x.status in ('waiting_for_children', 'waiting_for_finalize') and n.children = 0 as is_stranded
+            x.status <> 'ready' and /*schema*/goes_on(x.status, x.wake_at_children, n.children) is true as is_stranded
         from /*schema*/executions as x
         where x.id = h.id
     ) as t

@@ -1,6 +1,8 @@
 -- fragment: tell_parents
 -- Lower the counts of the parents of `ended (parent_id)`; the parent whose last child this is becomes ready for its
--- next phase, and one that was only kept open by its children is closed. Needs the CTEs `at` and `ended`.
+-- next phase, a suspended workflow when few enough are left, and one that was only kept open by its children is closed.
+-- What a parent becomes follows from columns of its own row alone, so it holds for the row as the lock gives it. A parent
+-- that the statement writes by itself cannot be told by it: a row is written once. Needs the CTEs `at` and `ended`.
 -- Locks nothing new: the statement has locked the parents.
 --
 -- The order of locks. A statement that waits for rows locks all it will write, children and parents alike, in one pass:
@@ -18,25 +20,23 @@ counted as materialized (
 ),
 resumed as (
     update /*schema*/executions as p
-    set active_children_count = p.active_children_count - told.children,
-        status = case
-            when p.active_children_count = told.children
-                and p.status in ('waiting_for_children', 'waiting_for_finalize') then 'ready'
-            else p.status end,
-        due_at = case
-            when p.active_children_count = told.children
-                and p.status in ('waiting_for_children', 'waiting_for_finalize') then at.now
-            else p.due_at end,
-        close_status = case
-            when p.active_children_count = told.children and p.close_status = 'closing' then 'closed'
-            else p.close_status end,
-        closed_at = case
-            when p.active_children_count = told.children and p.close_status = 'closing' then at.now
-            else p.closed_at end,
-        close_lease_expires_at = case
-            when p.active_children_count = told.children then null
-            else p.close_lease_expires_at end,
-        updated_at = at.now
+    set (active_children_count, status, due_at, wake_at_children, close_status, closed_at, close_lease_expires_at,
+            updated_at) = (
+        select n.children,
+            case when n.goes_on then 'ready' else p.status end,
+            case when n.goes_on then at.now else p.due_at end,
+            case when n.goes_on is not true then p.wake_at_children end,
+            case when n.closes then 'closed' else p.close_status end,
+            case when n.closes then at.now else p.closed_at end,
+            case when n.children > 0 then p.close_lease_expires_at end,
+            at.now
+        from (
+            select c.children,
+                /*schema*/goes_on(p.status, p.wake_at_children, c.children) as goes_on,
+                c.children = 0 and p.close_status = 'closing' as closes
+            from (select p.active_children_count - told.children as children) as c
+        ) as n
+    )
     from counted as told cross join at
     where p.id = any(array[told.parent_id])
     returning p.id, p.queue, p.status

@@ -88,10 +88,11 @@ select least(
 -- name: recover
 -- Take running executions back from executors whose lease has run out; judged, locked and written in one statement.
 -- Locks what it takes and the parents that are to be told, skips what is locked: an execution whose parent is locked is
--- left for the next call. Index: executions_lease.
+-- left for the next call, and so is one of which a child ends by this one, because a row is written once.
+-- Index: executions_lease.
 with at as materialized (select /*schema*/clock_now() as now),
 late as materialized (
-    select e.ctid as row_id, case when e.deliveries >= e.max_deliveries then e.parent_id end as parent_id
+    select e.ctid as row_id, e.id, case when e.deliveries >= e.max_deliveries then e.parent_id end as parent_id
     from /*schema*/executions as e
     where e.status = 'running'
         and e.lease_expires_at <= (select now from at)
@@ -115,6 +116,7 @@ taken as (
         attempts = case when e.deliveries < e.max_deliveries then e.attempts - 1 else e.attempts end,
         due_at = case when e.deliveries < e.max_deliveries then at.now else e.due_at end,
         lease_expires_at = null,
+        needs_cancel = false,
         error = case
             when e.deliveries < e.max_deliveries then %(lost_error)s::text else %(poisoned_error)s::text end,
         reason = case when e.deliveries < e.max_deliveries then null else 'poisoned' end,
@@ -135,6 +137,7 @@ taken as (
             from /*schema*/executions as p
             where p.id = any(array[late.parent_id]) and p.id not in (select parents.id from parents)
         )
+            and not exists (select 1 from late as child where child.parent_id = late.id)
     ))
     returning e.id, e.status, e.queue, e.executor_id, e.parent_id
 ),

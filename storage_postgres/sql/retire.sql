@@ -3,7 +3,7 @@
 -- that of their creation, so that it costs no index of its own: nothing younger than the time is looked at, and few old
 -- records outlive it. A turn is a tree of its own, but stays while its job names it, or an event that died in it. A page holds at most `limit` records, and takes trees until their children are more than that.
 -- Locks the roots it takes, skips what is locked; nothing writes to a closed child. Index: the primary key,
--- executions_children, inbox_dead.
+-- executions_children, inbox_dead, the primary keys of what workflows keep.
 with recursive at as materialized (
     select /*schema*/clock_now() - %(older_than)s::double precision * interval '1 second' as end_at
 ),
@@ -57,7 +57,22 @@ deleted as (
         from tree as t
         where t.root_id not in (select k.root_id from tree as k where not k.is_over)
     ))
-    returning e.id
+    returning e.id, e.kind
+),
+workflows as materialized (
+    select d.id from deleted as d where d.kind = 'workflow'
+),
+history as (
+    delete from /*schema*/history as h where h.execution_id = any(array(select w.id from workflows as w))
+),
+messages as (
+    delete from /*schema*/messages as m where m.execution_id = any(array(select w.id from workflows as w))
+),
+published as (
+    delete from /*schema*/published as p where p.execution_id = any(array(select w.id from workflows as w))
+),
+chunks as (
+    delete from /*schema*/chunks as c where c.execution_id = any(array(select w.id from workflows as w))
 )
 select (select count(*) from deleted),
     case when (select count(*) from page) = %(limit)s::bigint

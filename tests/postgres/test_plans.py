@@ -12,7 +12,7 @@ import pytest
 from durable.execution import CloseStatus, Phase, Settlement, Status
 from durable.notice import NewNotice
 from durable.testing import Maker
-from storage_postgres import verbs
+from storage_postgres import cancel_verbs, verbs, wake_verbs
 from storage_postgres.arrays import plain
 from storage_postgres.migrate import migrate
 from storage_postgres.plan import Plan, Query
@@ -133,8 +133,8 @@ TAKERS: Final[Mapping[str, tuple[str, int, Query]]] = {
     "claim": ("ready", 100, first(verbs.claim(
         executor_id="executor-b", queues=["default", "other"], task_names=["task", "other"], limit=100, lease=15))),
     "recover": ("late", 50, first(verbs.recover(limit=50, lost_error=ERROR, poisoned_error=ERROR))),
-    "expire_waits": ("sleepers", 50, first(verbs.expire_waits(limit=50, error=ERROR))),
-    "apply_wakeups": ("sleepers", 50, first(verbs.apply_wakeups(limit=50))),
+    "expire_waits": ("sleepers", 50, first(wake_verbs.expire_waits(limit=50, error=ERROR))),
+    "apply_wakeups": ("sleepers", 50, first(wake_verbs.apply_wakeups(limit=50))),
     "pick_up_cancelled": ("cancelled", 50, first(verbs.pick_up_cancelled(executor_id="executor-a", limit=50))),
     "claim_closes": ("closes", 50, first(verbs.claim_closes(limit=50, lease=15))),
     "recover_closes": ("closing", 50, first(verbs.recover_closes(limit=50))),
@@ -148,21 +148,21 @@ BY_ID: Final[Mapping[str, tuple[int, Callable[[Crowd], Query]]]] = {
     "settle_and_note": (150, lambda crowd: first(verbs.settle(noted(ends(turns(crowd, 100)))))),
     "settled": (100, lambda crowd: first(verbs.settled(turns(crowd, 100)))),
     "children": (1100, lambda crowd: first(verbs.children(crowd.ids("parents", 100) or some(crowd, 100)))),
-    "cancel": (120, lambda crowd: first(verbs.cancel(
+    "cancel": (120, lambda crowd: first(cancel_verbs.cancel(
         some(crowd, 120), reason="cancelled", error=ERROR, may_finish=True))),
     "claim_callback": (1, lambda _: first(verbs.claim_callback(
         MAKE.id(), executor_id="executor-b", lease=15))),
     "cancelled_among": (100, lambda crowd: Query("cancelled_among", {"ids": plain(some(crowd, 100))})),
     "retire": (200, lambda _: page_of_retire()),
     "redrive": (120, lambda crowd: first(verbs.redrive(some(crowd, 120)))),
-    "close_trees": (100, lambda crowd: first(verbs.close_trees(
+    "close_trees": (100, lambda crowd: first(cancel_verbs.close_trees(
         crowd.ids("closing", 50) or some(crowd, 50), reason="closed", error=ERROR))),
     "get": (120, lambda crowd: first(verbs.get(some(crowd, 120)))),
     "finished": (120, lambda crowd: first(verbs.finished(some(crowd, 120)))),
     "existing": (120, lambda crowd: first(verbs.existing(some(crowd, 120)))),
     "duties": (1, lambda _: first(verbs.duties())),
     "next_due": (2, lambda _: first(verbs.next_due(queues=["default", "other"], task_names=["task", "other"]))),
-    "get_sleeping": (1, lambda _: first(verbs.get_sleeping("task", "sleeper 1"))),
+    "get_sleeping": (1, lambda _: first(wake_verbs.get_sleeping("task", "sleeper 1"))),
     "enqueue": (50, lambda _: first(verbs.enqueue(MAKE.rows(50), all_or_nothing=False))),
     "existing_rows": (50, lambda _: second(verbs.enqueue(
         [MAKE.row(idempotency_key=f"key {number}") for number in range(50)], all_or_nothing=False))),
@@ -201,7 +201,9 @@ def test_finds_what_is_named_by_id(name: str, settings: str, table: Table) -> No
 def test_a_batch_of_what_is_unfinished_reads_little_else(settings: str, table: Table) -> None:
     """Where nearly all of the table is unfinished, reading it from its beginning up to the limit is right too."""
     query = first(
-        verbs.cancel_all(before=AHEAD, queue=None, task_name=None, limit=50, reason="all", error=ERROR, may_finish=True)
+        cancel_verbs.cancel_all(
+            before=AHEAD, queue=None, task_name=None, limit=50, reason="all", error=ERROR, may_finish=True
+        )
     )
 
     found = explain(table.connection, table.crowd.schema, query, SETTINGS[settings])

@@ -52,6 +52,11 @@ from durable.testing.contract.subject import ContractSubject, Held
 from durable.testing.contract.timers import TimerContract
 from durable.testing.contract.tree_races import TreeRacesContract
 from durable.testing.contract.wake import WakeContract
+from durable.testing.contract.workflows_cancel import WorkflowCancelContract
+from durable.testing.contract.workflows_checkpoint import WorkflowCheckpointContract
+from durable.testing.contract.workflows_messages import WorkflowMessagesContract
+from durable.testing.contract.workflows_races import WorkflowRacesContract
+from durable.testing.contract.workflows_suspend import WorkflowSuspendContract
 
 __all__ = ["ContractSubject", "Held", "StorageContract"]
 
@@ -83,6 +88,10 @@ class StorageContract(
     JobLookContract,
     JobRetireContract,
     TimerContract,
+    WorkflowCheckpointContract,
+    WorkflowSuspendContract,
+    WorkflowMessagesContract,
+    WorkflowCancelContract,
     LookContract,
     NoticesContract,
     NotedContract,
@@ -97,6 +106,7 @@ class StorageContract(
     EnqueueRacesContract,
     JobRacesContract,
     JobTurnRacesContract,
+    WorkflowRacesContract,
     ParityContract,
 ):
     """Everything that durable.storage.Storage promises."""

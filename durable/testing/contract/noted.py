@@ -12,7 +12,7 @@ from durable.notice import NewNotice
 from durable.testing.contract.scene import CHILD, ERROR, LEASE, TASK, Case, Scene
 from durable.transitions import complete, fail, spawn
 
-__all__ = ["NotedContract"]
+__all__ = ["NotedContract", "Notes"]
 
 
 class Notes:

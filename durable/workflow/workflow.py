@@ -1,0 +1,139 @@
+"""Workflows as users hold them: the definition, and the handle of one of its executions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+
+from durable.codec import Codec
+from durable.definition import WorkflowSpec
+from durable.errors import ConfigurationError, ExecutionNotFound
+from durable.execution import FinishedExecution
+from durable.handle import Handle, HandleClient
+from durable.options import checked_text
+from durable.script import Ask, Script, Tell
+from durable.storage import Hint
+from durable.task import TaskFunction, Typed
+from durable.workflow.context import WorkflowContext
+from durable.workflow_rows import MessageKind, NewMessage, Published, SendOutcome, Sent
+
+__all__ = ["Workflow", "WorkflowClient", "WorkflowDecorator", "WorkflowHandle"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class WorkflowClient(HandleClient):
+    """What a handle of a workflow asks of its app."""
+
+    @property
+    def codec(self) -> Codec: ...  # type: ignore[empty-body]
+
+    async def play(self, script: Script[T], connection: Any = None) -> T: ...  # type: ignore[empty-body]
+
+
+class WorkflowHandle(Handle[R]):
+    """One execution of a workflow, from its id."""
+
+    __slots__ = ("_codec", "_play")
+
+    def __init__(
+        self,
+        client: WorkflowClient,
+        execution_id: str,
+        task_name: str,
+        read: Callable[[FinishedExecution], R],
+    ) -> None:
+        super().__init__(client, execution_id, task_name, read)
+        self._play = client.play
+        self._codec = client.codec
+
+    async def signal(
+        self, name: str, value: Any = None, *, signal_id: str | None = None, connection: Any = None
+    ) -> SendOutcome:
+        """Send a signal: durable when this returns, kept until the workflow waits for it, and given to it once.
+
+        `signal_id` makes a repeated call a no-op, told by the outcome `duplicate`. With a connection it is part of the
+        caller's transaction. `finished` is the outcome for a workflow that has ended. Raises ExecutionNotFound,
+        SerializationError, and ConfigurationError for what is no name.
+        """
+        checked_text(name, "name")
+        payload = self._codec.value(Any).dump(value, f"signal {name!r}")
+        if signal_id is not None:
+            checked_text(signal_id, "signal_id")
+        message = NewMessage(self.execution_id, MessageKind.SIGNAL, name, payload, signal_id)
+        sent = await self._play(_send(message), connection)
+        if sent.outcome is SendOutcome.NOT_FOUND:
+            raise ExecutionNotFound(self.execution_id)
+        return sent.outcome
+
+    @overload
+    async def value(self, key: str) -> Any: ...
+    @overload
+    async def value(self, key: str, shape: type[T]) -> T | None: ...
+    async def value(self, key: str, shape: Any = Any) -> Any:
+        """What the workflow has published under a key; None where it has not. Asks no executor."""
+        found = await self._play(_published(self.execution_id, [checked_text(key, "key")]))
+        return self._codec.value(shape).load(found[0].value, f"published value {key!r}") if found else None
+
+
+def _send(message: NewMessage) -> Script[Sent]:
+    (sent,) = cast("list[Sent]", (yield Ask(lambda storage: storage.send_messages([message]))))
+    hints = [] if sent.ready_queue is None else [Hint("ready", sent.ready_queue)]
+    if sent.is_running:
+        hints.append(Hint("cancelled", ""))
+    if hints:
+        yield Tell(tuple(hints))
+    return sent
+
+
+def _published(execution_id: str, keys: list[str] | None) -> Script[list[Published]]:
+    found = yield Ask(lambda storage: storage.published_values(execution_id, keys))
+    return cast("list[Published]", found)
+
+
+class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[object, object, R]], Generic[P, R]):
+    """A registered workflow: P are the parameters of its body without the context, R is its result."""
+
+    @property
+    def _spec(self) -> WorkflowSpec:
+        spec = self.definition.spec
+        assert isinstance(spec, WorkflowSpec)
+        return spec
+
+    @overload
+    async def enqueue(self: Typed[Callable[[], R]], **options: Any) -> WorkflowHandle[R]: ...
+    @overload
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]: ...
+    @overload
+    async def enqueue(self, *args: Any, **kwargs: Any) -> WorkflowHandle[Any]: ...
+    async def enqueue(self, *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
+        """See Task.enqueue."""
+        arguments, options = self.split(kwargs)
+        return cast("WorkflowHandle[Any]", await self._enqueue(args, arguments, options))
+
+    def handle(self, execution_id: str) -> WorkflowHandle[R]:
+        """See Task.handle."""
+        return cast("WorkflowHandle[R]", super().handle(execution_id))
+
+    def finalize(
+        self, function: Callable[[WorkflowContext], Coroutine[Any, Any, None]]
+    ) -> Callable[[WorkflowContext], Coroutine[Any, Any, None]]:
+        """Register what runs before every end of the workflow, also a failed or cancelled one, after what was undone."""
+        if self._spec.finalize is not None:
+            raise ConfigurationError(f"workflow {self.name!r} has a finalize already")
+        self._spec.finalize = function
+        return function
+
+
+class WorkflowDecorator:
+    """What `app.workflow(…)` with options gives."""
+
+    def __init__(self, register: Callable[[Callable[..., Any]], Any]) -> None:
+        self._register = register
+
+    def __call__(
+        self, function: Callable[Concatenate[WorkflowContext, P], Coroutine[Any, Any, R]]
+    ) -> Workflow[P, R]:
+        return self._register(function)  # type: ignore[no-any-return]

@@ -1,0 +1,92 @@
+"""Cancel and close as plans: what ends at once, and workflows that are asked to end by a message."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from durable.execution import CancelResult, Status
+from durable.storage import Note
+from durable.workflow_rows import CANCEL_MESSAGE_ID, MessageKind, NewMessage, SendOutcome, Sent
+from storage_postgres.arrays import plain
+from storage_postgres.message_verbs import append_messages
+from storage_postgres.outbox import note_ends
+from storage_postgres.plan import Plan, Query
+
+__all__ = ["cancel", "cancel_all", "cancel_telling", "close_trees"]
+
+
+def cancel(
+    ids: Sequence[str], *, reason: str, error: str, may_finish: bool, force: bool = False, note: Note | None = None
+) -> Plan[list[CancelResult]]:
+    plan = cancel_telling(ids, reason=reason, error=error, may_finish=may_finish, force=force, note=note)
+    return (yield from plan)[0]
+
+
+def cancel_telling(
+    ids: Sequence[str], *, reason: str, error: str, may_finish: bool, force: bool, note: Note | None
+) -> Plan[tuple[list[CancelResult], set[str]]]:
+    """The results, and the queues in which a workflow that was asked to end became claimable."""
+    params = {"ids": plain(ids), "reason": reason, "error": error, "may_finish": may_finish, "force": force}
+    found = yield Query("cancel", params)
+    yield from note_ends([id_ for id_, _, is_open, *_ in found if is_open], note)
+    sent = yield from _ask([id_ for id_, *_, is_asked in found if is_asked], reason)
+    asked = {each.execution_id for each in sent if each.outcome is SendOutcome.ACCEPTED}
+    by_id = {
+        id_: CancelResult(id_, Status(status), is_open, is_spared or id_ in asked, is_turn)
+        for id_, status, is_open, is_spared, is_turn, _ in found
+    }
+    queues = {each.ready_queue for each in sent if each.ready_queue is not None}
+    return [by_id.get(id_, CancelResult(id_, None, False)) for id_ in ids], queues
+
+
+def _ask(ids: Sequence[str], reason: str) -> Plan[list[Sent]]:
+    """Ask workflows, whose rows the transaction holds, to end; those that were asked before are left alone."""
+    payload = json.dumps({"reason": reason}, ensure_ascii=False)
+    rows = [NewMessage(id_, MessageKind.CANCEL, "cancel", payload, CANCEL_MESSAGE_ID) for id_ in ids]
+    return (yield from append_messages(rows))
+
+
+def cancel_all(
+    *,
+    before: datetime,
+    queue: str | None,
+    task_name: str | None,
+    limit: int,
+    reason: str,
+    error: str,
+    may_finish: bool,
+    force: bool = False,
+    note: Note | None = None,
+) -> Plan[list[CancelResult]]:
+    params = {
+        "before": before,
+        "queue": queue,
+        "task_name": task_name,
+        "limit": limit,
+        "may_finish": may_finish,
+        "force": force,
+        "cancel_id": CANCEL_MESSAGE_ID,
+    }
+    found = yield Query("unfinished", params)
+    if not found:
+        return []
+    ids = [id_ for (id_,) in found]
+    return (yield from cancel(ids, reason=reason, error=error, may_finish=may_finish, force=force, note=note))
+
+
+def close_trees(ids: Sequence[str], *, reason: str, error: str, note: Note | None = None) -> Plan[list[CancelResult]]:
+    found = yield Query("close_trees", {"ids": plain(ids), "reason": reason, "error": error})
+    yield from note_ends([id_ for id_, _, is_cancelled in found if is_cancelled], note)
+    to_ask = [id_ for id_, _, is_cancelled in found if not is_cancelled]
+    if not to_ask:
+        return [CancelResult(id_, Status(status), True) for id_, status, _ in found]
+    sent = yield from _ask(to_ask, reason)
+    yield Query("wait_for_asked", {"ids": plain(ids)})
+    asked = {each.execution_id for each in sent if each.outcome is SendOutcome.ACCEPTED}
+    return [
+        CancelResult(id_, Status(status), is_cancelled, id_ in asked)
+        for id_, status, is_cancelled in found
+        if is_cancelled or id_ in asked
+    ]

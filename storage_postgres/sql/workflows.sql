@@ -1,0 +1,336 @@
+-- name: hold_executions
+-- Hold executions, and the parents of some, for a transaction whose later statements write them: these see all that was
+-- committed before, and nothing else changes meanwhile. Locks them in one go, in the order of `tell_parents`.
+-- Index: the primary key.
+select e.id
+from /*schema*/executions as e
+where e.id = any(array(
+    select i.id from unnest(%(ids)s::uuid[]) as i (id)
+    union
+    select p.parent_id
+    from /*schema*/executions as p
+    where p.id = any(%(children)s::uuid[]) and p.parent_id is not null))
+order by e.depth desc, e.id
+for no key update;
+
+-- name: open_turns
+-- Which turns still have their fence, by place, and whether the entry that each of them begins with is there already.
+-- The transaction holds the rows. Index: the primary keys.
+select i.place - 1,
+    exists (select 1 from /*schema*/history as h where h.execution_id = any(array[i.id]) and h.seq = any(array[i.seq]))
+from unnest(%(id)s::uuid[], %(fence)s::bigint[], %(seq)s::integer[]) with ordinality as i (id, fence, seq, place)
+    join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence]);
+
+-- name: checkpoint
+-- Append to the histories of running workflows, each under its fence alone, which proves that it runs; gives how those
+-- stand that still have theirs. An entry that is there was written by an earlier try. Locks the executions, in the order
+-- of `tell_parents`, so that no late writer gets in beside what takes its fence away. Index: the primary keys.
+with at as materialized (select /*schema*/clock_now() as now),
+held as materialized (
+    select e.id, e.fence, e.message_count, e.active_children_count
+    from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
+        join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
+    order by e.depth desc, e.id
+    for no key update of e
+),
+written as (
+    insert into /*schema*/history (execution_id, seq, kind, key, output, error, detail, at)
+    select n.id, n.seq, n.kind, n.key, n.output, n.error, n.detail, at.now
+    from unnest(
+        %(entry_id)s::uuid[], %(entry_fence)s::bigint[], %(seq)s::integer[], %(kind)s::text[], %(key)s::text[],
+        %(output)s::text[], %(error)s::text[], %(detail)s::text[]
+    ) as n (id, fence, seq, kind, key, output, error, detail)
+        join held as h on h.id = n.id and h.fence = n.fence
+        cross join at
+    on conflict do nothing
+)
+select h.id, h.message_count, h.active_children_count, at.now from held as h cross join at;
+
+-- name: forgive_deliveries
+-- Workflows that got on count the delivery that did so and none before it. Locks what it writes; the transaction has
+-- locked it. Index: the primary key.
+update /*schema*/executions as e
+set deliveries = 1,
+    updated_at = /*schema*/clock_now()
+from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
+where e.id = any(array[i.id])
+    and e.fence = any(array[i.fence])
+    and e.deliveries > 1
+returning e.id;
+
+-- name: spawn_from_turns
+-- Insert and count the children of workflows that run and are held. Locks what it writes. Index: the primary key, and the
+-- unique ones.
+with at as materialized (select /*schema*/clock_now() as now),
+settled as (
+    update /*schema*/executions as e
+    set children_count = e.children_count + i.children,
+        active_children_count = e.active_children_count + i.children,
+        updated_at = at.now
+    from unnest(%(id)s::uuid[], %(children)s::integer[]) as i (id, children)
+        cross join at
+    where e.id = any(array[i.id])
+    returning e.id
+),
+/*include spawn_children*/
+select distinct c.queue from inserted as c where c.status = 'ready' and c.due_at <= (select now from at);
+
+-- name: publish
+-- Store published values of workflows that are held; one that is there gets its next version. Locks what it writes.
+-- Index: the primary key of published.
+insert into /*schema*/published as p (execution_id, key, value, version, at)
+select i.id, i.key, i.value, 1, at.now
+from unnest(%(id)s::uuid[], %(key)s::text[], %(value)s::text[]) as i (id, key, value)
+    cross join (select /*schema*/clock_now() as now) as at
+on conflict (execution_id, key) do update
+set value = excluded.value, version = p.version + 1, at = excluded.at
+returning p.version;
+
+-- name: append_chunks
+-- Append to the streamed output of workflows that are held. Locks nothing. Index: the primary key of chunks.
+with given as materialized (
+    select i.id, i.payload, row_number() over (partition by i.id order by i.place) as place
+    from unnest(%(id)s::uuid[], %(payload)s::text[]) with ordinality as i (id, payload, place)
+),
+ends as materialized (
+    select g.id, coalesce(c.number, 0) as number
+    from (select distinct given.id from given) as g
+        left join lateral (
+            select k.number
+            from /*schema*/chunks as k
+            where k.execution_id = g.id
+            order by k.number desc
+            limit 1
+        ) as c on true
+)
+insert into /*schema*/chunks (execution_id, number, payload, at)
+select g.id, e.number + g.place, g.payload, at.now
+from given as g
+    join ends as e on e.id = g.id
+    cross join (select /*schema*/clock_now() as now) as at
+returning number;
+
+-- name: send_messages
+-- Append messages to workflows, in the order given: numbered by the receiver's row, which is locked, and so in the order
+-- of commits. A suspended receiver becomes ready, a running one is marked. Where a message has an id, the transaction
+-- holds the receivers before, to see what they have. Locks the receivers in the order of `tell_parents`.
+-- Index: the primary key, messages_message_id.
+with at as materialized (select /*schema*/clock_now() as now),
+sent as materialized (
+    select i.*, row_number() over (partition by i.id, coalesce(i.message_id, i.place::text), i.message_id is null
+        order by i.place) as try
+    from unnest(
+        %(id)s::uuid[], %(kind)s::text[], %(name)s::text[], %(payload)s::text[], %(message_id)s::text[]
+    ) with ordinality as i (id, kind, name, payload, message_id, place)
+),
+held as materialized (
+    select e.id, e.kind, e.status, e.queue, e.message_count, e.finished_at is not null as is_finished,
+        e.status = 'waiting' or e.status = 'ready' and e.due_at > at.now and e.fence > 0 as is_put_off,
+        e.status = 'ready' and e.attempts > 0 as is_retried
+    from /*schema*/executions as e
+        cross join at
+    where e.id = any(array(select s.id from sent as s))
+    order by e.depth desc, e.id
+    for no key update of e
+),
+judged as materialized (
+    select s.*, h.status, h.queue, h.message_count, k.number as known,
+        h.is_put_off and (not h.is_retried or s.kind = 'cancel') as wakes,
+        case
+            when h.id is null then 'not_found'
+            when h.kind <> 'workflow' then 'not_a_workflow'
+            when h.is_finished then 'finished'
+            when k.number is not null or s.try > 1 then 'duplicate'
+            else 'accepted' end as outcome
+    from sent as s
+        left join held as h on h.id = s.id
+        left join lateral (
+            select m.number
+            from /*schema*/messages as m
+            where m.execution_id = any(array[s.id]) and m.message_id = any(array[s.message_id])
+            offset 0
+        ) as k on true
+),
+placed as materialized (
+    select j.*, j.message_count + row_number() over (partition by j.id order by j.place) as number,
+        j.wakes and row_number() over (partition by j.id, j.wakes order by j.place) = 1 as is_waker
+    from judged as j
+    where j.outcome = 'accepted'
+),
+stored as (
+    insert into /*schema*/messages (execution_id, number, kind, name, payload, message_id, at)
+    select p.id, p.number, p.kind, p.name, p.payload, p.message_id, at.now from placed as p cross join at
+),
+received as (
+    update /*schema*/executions as e
+    set message_count = e.message_count + r.messages,
+        status = case when r.wakes then 'ready' else e.status end,
+        due_at = case when r.wakes then at.now else e.due_at end,
+        wake_at_children = case when not r.wakes then e.wake_at_children end,
+        needs_cancel = e.status = 'running',
+        updated_at = at.now
+    from (select p.id, count(*)::integer as messages, bool_or(p.wakes) as wakes from placed as p group by p.id) as r
+        cross join at
+    where e.id = any(array[r.id])
+)
+select j.outcome, coalesce(p.number, j.known, f.number), case when p.is_waker then j.queue end,
+    j.outcome in ('accepted', 'duplicate') and j.status = 'running'
+from judged as j
+    left join placed as p on p.place = j.place
+    left join placed as f on j.outcome = 'duplicate' and f.id = j.id and f.message_id = j.message_id
+order by j.place;
+
+-- name: own_children
+-- Those of the pairs of child and parent that are right. The transaction holds the rows. Index: the primary key.
+select e.id
+from unnest(%(child)s::uuid[], %(parent)s::uuid[]) as i (child, parent)
+    join /*schema*/executions as e on e.id = any(array[i.child]) and e.parent_id = any(array[i.parent]);
+
+-- name: end_workflow_turns
+-- The ends of turns of workflows, whose rows and parents the transaction holds, so that all is decided on what stands in
+-- them now. A turn that is suspended is ready at once if what it waits for has come. The children that end with their
+-- parent are counted in the parent's own write, because a statement writes a row once. Locks nothing new.
+-- Index: the primary key, see `tell_parents`.
+with at as materialized (select /*schema*/clock_now() as now),
+turns as materialized (
+    select i.*, f.is_end, case when f.is_end then e.parent_id end as parent_id
+    from unnest(
+        %(id)s::uuid[], %(fence)s::bigint[], %(status)s::text[], %(phase)s::text[], %(attempts)s::integer[],
+        %(deliveries)s::integer[], %(iteration)s::integer[], %(delay)s::double precision[], %(output)s::text[],
+        %(run_output)s::text[], %(error)s::text[], %(reason)s::text[], %(is_suspension)s::boolean[],
+        %(seen_messages)s::integer[], %(wake_at_children)s::integer[]
+    ) as i (
+        id, fence, status, phase, attempts, deliveries, iteration, delay, output, run_output, error, reason,
+        is_suspension, seen_messages, wake_at_children
+    )
+        cross join lateral (
+            select i.status in ('completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled') as is_end
+        ) as f
+        join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
+),
+own as materialized (
+    select t.parent_id as id, count(*)::integer as children
+    from turns as t
+    where t.parent_id in (select turns.id from turns)
+    group by t.parent_id
+),
+judged as materialized (
+    select t.*, n.children, t.is_suspension and (
+            e.message_count > t.seen_messages or coalesce(n.children <= t.wake_at_children, false)) as goes_on
+    from turns as t
+        join /*schema*/executions as e on e.id = any(array[t.id])
+        left join own on own.id = t.id
+        cross join lateral (select e.active_children_count - coalesce(own.children, 0) as children) as n
+),
+settled as (
+    update /*schema*/executions as e
+    set status = case when i.goes_on then 'ready' else i.status end,
+        phase = i.phase,
+        fence = i.fence + 1,
+        settled_fence = i.fence,
+        attempts = i.attempts,
+        deliveries = i.deliveries,
+        iteration = i.iteration,
+        output = i.output,
+        run_output = i.run_output,
+        error = i.error,
+        reason = i.reason,
+        due_at = case
+            when i.goes_on then at.now
+            when i.status = 'ready' then at.now + i.delay * interval '1 second'
+            else e.due_at end,
+        wake_at_children = case when i.is_suspension and not i.goes_on then i.wake_at_children end,
+        needs_cancel = false,
+        lease_expires_at = null,
+        finished_at = case when i.is_end then at.now end,
+        active_children_count = i.children,
+        close_status = case when not i.is_end then 'idle' when i.children = 0 then 'closed' else 'ready' end,
+        closed_at = case when i.is_end and i.children = 0 then at.now end,
+        updated_at = at.now
+    from judged as i
+        cross join at
+    where e.id = any(array[i.id])
+        and e.fence = any(array[i.fence])
+    returning e.id, e.queue, e.status, e.due_at <= at.now as is_due
+),
+ended as (
+    select t.parent_id from turns as t where t.parent_id not in (select turns.id from turns)
+),
+/*include tell_parents*/
+select array(select s.id::text from settled as s), array(
+    select r.queue from resumed as r where r.status = 'ready'
+    union
+    select s.queue from settled as s where s.status = 'ready' and s.is_due);
+
+-- name: forget_history
+-- What workflows that continue as new leave behind: their history, and the messages they have read. The transaction
+-- holds them. Locks what it deletes. Index: the primary keys.
+with turns as materialized (
+    select * from unnest(%(id)s::uuid[], %(seen_messages)s::integer[]) as i (id, seen_messages)
+),
+messages as (
+    delete from /*schema*/messages as m
+    using turns as t
+    where m.execution_id = any(array[t.id])
+        and m.number <= t.seen_messages
+),
+history as (
+    delete from /*schema*/history as h where h.execution_id = any(array(select t.id from turns as t))
+)
+select count(*) from turns;
+
+-- name: histories
+-- The entries and messages of workflows after what is known of them, by place, kind of row and number.
+-- Index: the primary keys, one probe for each, which `offset 0` keeps.
+select i.place - 1, false, h.seq, h.kind, h.key, h.output, h.error, h.detail, h.at
+from unnest(%(id)s::uuid[], %(seq)s::integer[]) with ordinality as i (id, seq, place)
+cross join lateral (
+    select n.seq, n.kind, n.key, n.output, n.error, n.detail, n.at
+    from /*schema*/history as n
+    where n.execution_id = i.id and n.seq > i.seq
+    offset 0
+) as h
+union all
+select i.place - 1, true, m.number, m.kind, m.name, m.payload, m.message_id, null, m.at
+from unnest(%(id)s::uuid[], %(number)s::integer[]) with ordinality as i (id, number, place)
+cross join lateral (
+    select n.number, n.kind, n.name, n.payload, n.message_id, n.at
+    from /*schema*/messages as n
+    where n.execution_id = i.id and n.number > i.number
+    offset 0
+) as m
+order by 1, 2, 3;
+
+-- name: published_values
+-- What a workflow has published, by key; null means all keys. Index: the primary key of published.
+select p.key, p.value, p.version, p.at
+from /*schema*/published as p
+where p.execution_id = %(id)s::uuid
+    and (%(keys)s::text[] is null or p.key = any(%(keys)s::text[]))
+order by p.key collate "C";
+
+-- name: stored_chunks
+-- The next chunks of a workflow's output. Index: the primary key of chunks.
+select c.number, c.payload, c.at
+from /*schema*/chunks as c
+where c.execution_id = %(id)s::uuid
+    and c.number > %(after)s::integer
+order by c.number
+limit %(limit)s::bigint;
+
+-- name: hold_source
+-- Keep a workflow from being deleted while its history is copied. Locks it against that alone. Index: the primary key.
+select e.id
+from /*schema*/executions as e
+where e.id = %(id)s::uuid
+    and e.kind = 'workflow'
+for key share;
+
+-- name: copy_history
+-- Give a workflow that was just made the history of another, up to a seq. Locks nothing. Index: the primary key.
+insert into /*schema*/history (execution_id, seq, kind, key, output, error, detail, at)
+select %(id)s::uuid, h.seq, h.kind, h.key, h.output, h.error, h.detail, h.at
+from /*schema*/history as h
+where h.execution_id = %(source)s::uuid
+    and (%(before)s::integer is null or h.seq < %(before)s::integer)
+returning seq;

@@ -1,0 +1,176 @@
+"""The verbs of workflows as plans.
+
+A checkpoint that only appends to histories is one statement. One of several statements first holds the rows of all
+executions that it writes, so that the later ones see what was committed before, and nothing else changes meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from durable.errors import IdempotencyConflict
+from durable.execution import Kind, NewExecution, Settled, Settlement
+from durable.storage import Note
+from durable.stored_errors import cancelled
+from durable.workflow_rows import (
+    CANCELLED_BY_PARENT,
+    Checkpoint,
+    Checkpointed,
+    History,
+    Published,
+    Standing,
+    StoredChunk,
+)
+from storage_postgres import rows as executions
+from storage_postgres import workflow_rows as to
+from storage_postgres.arrays import plain, texts
+from storage_postgres.cancel_verbs import cancel_telling
+from storage_postgres.message_verbs import append_messages, hold
+from storage_postgres.outbox import emit
+from storage_postgres.plan import Plan, Query
+from storage_postgres.wake_verbs import apply_wakeups
+from storage_postgres.workflow_rows import Part
+
+__all__ = [
+    "checkpoint",
+    "end_turns",
+    "fork_workflow",
+    "histories",
+    "hold_turns",
+    "is_rich",
+    "published_values",
+    "stored_chunks",
+]  # fmt: skip
+
+
+def is_rich(row: Checkpoint) -> bool:
+    """It writes more than entries."""
+    return bool(row.children or row.values or row.chunks or row.messages or row.cancels or row.is_progress)
+
+
+def checkpoint(rows: Sequence[Checkpoint], *, note: Note | None = None) -> Plan[Checkpointed]:
+    if not rows:
+        return Checkpointed({}, frozenset())
+    parts: list[Part] = [(row.id, row.fence, row) for row in rows]
+    if not any(map(is_rich, rows)):
+        return Checkpointed((yield from _append(parts, parts)), frozenset())
+    yield from hold([*(row.id for row in rows), *_others(parts)])
+    fresh = [part for part, is_repeated in (yield from _open(parts)) if not is_repeated]
+    forgiven = [(row.id, row.fence) for row in rows if row.is_progress]
+    if forgiven:
+        ids, fences = zip(*forgiven, strict=True)
+        yield Query("forgive_deliveries", {"id": plain(ids), "fence": plain(fences)})
+    queues = yield from _write(fresh, note)
+    return Checkpointed((yield from _append(parts, fresh)), frozenset(queues))
+
+
+def hold_turns(settlements: Sequence[Settlement]) -> Plan[None]:
+    """Hold all that a settle with turns of workflows writes; the first thing its transaction does."""
+    parts: list[Part] = [(item.id, item.fence, item.workflow) for item in settlements if item.workflow is not None]
+    yield from hold(_others(parts), ending=[item.id for item in settlements])
+
+
+def end_turns(settlements: Sequence[Settlement], note: Note | None) -> Plan[Settled]:
+    """First what each turn writes, then all ends: an end sees the messages and the children of all."""
+    parts: list[Part] = [(item.id, item.fence, item.workflow) for item in settlements if item.workflow is not None]
+    held = [part for part, _ in (yield from _open(parts))]
+    if not held:
+        return Settled(frozenset(), frozenset())
+    queues = yield from _write(held, note)
+    if any(part.entries for _, _, part in held):
+        yield from _append(held, held)
+    turns = {(id_, fence) for id_, fence, _ in held}
+    ends = [item for item in settlements if (item.id, item.fence) in turns]
+    ((ids, woken),) = yield Query("end_workflow_turns", to.turn_end_columns(ends))
+    anew = [item for item in ends if item.workflow is not None and item.workflow.continued is not None]
+    if anew:
+        seen = plain(item.workflow.seen_messages for item in anew if item.workflow is not None)
+        yield Query("forget_history", {"id": plain(item.id for item in anew), "seen_messages": seen})
+    yield from emit([notice for item in ends for notice in item.notices])
+    return Settled(frozenset(ids), frozenset({*queues, *woken}))
+
+
+def _others(parts: Sequence[Part]) -> list[str]:
+    """The executions that turns write beside their own."""
+    receivers = [message.execution_id for _, _, part in parts for message in part.messages]
+    return [*receivers, *(id_ for _, _, part in parts for id_ in part.cancels)]
+
+
+def _open(parts: Sequence[Part]) -> Plan[list[tuple[Part, bool]]]:
+    """The parts whose fence holds, in their order, and whether each was written before."""
+    found = yield Query("open_turns", to.turn_columns(parts))
+    return [(parts[place], is_repeated) for place, is_repeated in sorted(found)]
+
+
+def _append(turns: Sequence[Part], parts: Sequence[Part]) -> Plan[dict[str, Standing]]:
+    """Append the entries of parts; gives how the turns stand that still have their fence."""
+    columns = to.checkpoint_columns(((id_, fence) for id_, fence, _ in turns), parts)
+    return {row[0]: to.standing(row) for row in (yield Query("checkpoint", columns))}
+
+
+def _write(parts: Sequence[Part], note: Note | None) -> Plan[set[str]]:
+    """All but the entries, a kind of it at a time; gives the queues with something to claim."""
+    queues = yield from _spawn(parts)
+    if any(part.values for _, _, part in parts):
+        yield Query("publish", to.value_columns(parts))
+    if any(part.chunks for _, _, part in parts):
+        yield Query("append_chunks", to.chunk_columns(parts))
+    sent = yield from append_messages([message for _, _, part in parts for message in part.messages])
+    queues.update(each.ready_queue for each in sent if each.ready_queue is not None)
+    queues |= yield from _cancel_children(parts, note)
+    if any(child.kind == Kind.SLEEPING for _, _, part in parts for child in part.children):
+        queues |= (yield from apply_wakeups(limit=1000, note=note)).ready_queues
+    return queues
+
+
+def _spawn(parts: Sequence[Part]) -> Plan[set[str]]:
+    children = [child for _, _, part in parts for child in part.children]
+    if not children:
+        return set()
+    counts = Counter(id_ for id_, _, part in parts for _ in part.children)
+    params = {"id": plain(counts), "children": plain(counts.values()), **executions.child_columns(children)}
+    return {queue for (queue,) in (yield Query("spawn_from_turns", params))}
+
+
+def _cancel_children(parts: Sequence[Part], note: Note | None) -> Plan[set[str]]:
+    pairs = [(child_id, id_) for id_, _, part in parts for child_id in dict.fromkeys(part.cancels)]
+    if not pairs:
+        return set()
+    named, parents = zip(*pairs, strict=True)
+    own = [id_ for (id_,) in (yield Query("own_children", {"child": plain(named), "parent": plain(parents)}))]
+    error = cancelled(CANCELLED_BY_PARENT)
+    _, queues = yield from cancel_telling(
+        own, reason=CANCELLED_BY_PARENT, error=error, may_finish=False, force=False, note=note
+    )
+    return queues
+
+
+def histories(wanted: Sequence[tuple[str, int, int]]) -> Plan[list[History]]:
+    if not wanted:
+        return []
+    ids, seqs, numbers = zip(*wanted, strict=True)
+    found = yield Query("histories", {"id": plain(ids), "seq": plain(seqs), "number": plain(numbers)})
+    return to.histories(ids, found)
+
+
+def published_values(execution_id: str, keys: Sequence[str] | None) -> Plan[list[Published]]:
+    params = {"id": execution_id, "keys": None if keys is None else texts(keys)}
+    return [Published._make(row) for row in (yield Query("published_values", params))]
+
+
+def stored_chunks(execution_id: str, *, after: int, limit: int) -> Plan[list[StoredChunk]]:
+    params = {"id": execution_id, "after": after, "limit": max(limit, 0)}
+    return [StoredChunk._make(row) for row in (yield Query("stored_chunks", params))]
+
+
+def fork_workflow(source_id: str, *, before_seq: int | None, new: NewExecution) -> Plan[bool]:
+    if not (yield Query("hold_source", {"id": source_id})):
+        return False
+    if (yield Query("enqueue", executions.new_columns([new]))):
+        yield Query("copy_history", {"id": new.id, "source": source_id, "before": before_seq})
+        return True
+    ((_, id_, _),) = yield Query("existing_rows", to.existing_params(new))
+    if id_ != new.id:
+        raise IdempotencyConflict(new.task_name, new.idempotency_key or "", id_)
+    return True
