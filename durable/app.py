@@ -336,5 +336,7 @@ class Durable(Registry):
 
     def _handle(self, task_name: str, execution_id: str) -> Handle[Any]:
         definition = self[task_name]
-        make = WorkflowHandle if definition.kind is Kind.WORKFLOW else Handle
-        return make(self, execution_id, task_name, reader(self, definition))
+        read = reader(self, definition)
+        if definition.kind is Kind.WORKFLOW:
+            return WorkflowHandle(self, execution_id, task_name, read)
+        return Handle(self, execution_id, task_name, read)

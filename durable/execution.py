@@ -6,7 +6,7 @@ immutable record with one C call and no loop over fields.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -256,7 +256,7 @@ class Claimed(NamedTuple):
     message_count: int = 0
     """Messages ever sent to a workflow."""
     active_children_count: int = 0
-    created_at: datetime = datetime.min
+    created_at: datetime = datetime.min.replace(tzinfo=UTC)
 
 
 class Settlement(NamedTuple):

@@ -88,5 +88,7 @@ class Blocked(NamedTuple):
     error: ErrorInfo
 
 
-Outcome = Blocked | Stopped | Suspended | Completed | Continued | FinalizeSpawned | JobTurned | Joined | Repeated | Spawned
+Outcome = (
+    Blocked | Stopped | Suspended | Completed | Continued | FinalizeSpawned | JobTurned | Joined | Repeated | Spawned
+)
 """A turn that raises instead has failed; the retry policy then decides."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any
@@ -59,7 +60,7 @@ async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
 
     replay = Replay(
         body,
-        started_at=claimed.created_at,
+        started_at=_claimed_at(claimed),
         code=fingerprint(definition.function, definition.options.version),
         load_error=definition.codec.load_error,
         outbox=Outbox(),
@@ -119,7 +120,7 @@ def _call(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Awaitable[Any
     args = (*first, *command.args)
     if command.wants_context:
         args = (turn.step_context(), *args)
-    if asyncio.iscoroutinefunction(command.function):
+    if inspect.iscoroutinefunction(command.function):
         awaitable: Awaitable[Any] = command.function(*args, **command.kwargs)
         return awaitable
     return turn.in_thread(command.function, *args, **command.kwargs)

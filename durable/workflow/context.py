@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
-from typing import Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 
 from durable.child import Child
@@ -181,7 +181,7 @@ class WorkflowContext:
     def with_options(
         self, *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None
     ) -> WorkflowContext:
-        """The same context, whose next calls of `step`, `transaction` and `sleep` have this name, policy and timeout."""
+        """The same context, whose calls of `step`, `transaction` and `sleep` have this name, policy and timeout."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._asks = Asks(
@@ -323,7 +323,7 @@ class WorkflowContext:
         `ctx.child(ship, order)`, or `ctx.child(ship.child(order, priority=2))` with options. It ends with this
         workflow at the latest. Raises ChildFailed if it does not complete.
         """
-        call: Child[Any] = task if isinstance(task, Child) else task.child(*args, **kwargs)
+        call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
         return ChildCall(lambda group: self._replay.issue(call.new.task_name, self._start_child(call, group)))
 
     def _start_child(self, call: Child[Any], group: Group) -> StartChild:

@@ -9,9 +9,9 @@ __all__ = ["Outbox"]
 
 @dataclass(slots=True)
 class Outbox:
-    values: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict[str, str])
     """Published values by key."""
-    chunks: list[str] = field(default_factory=list)
+    chunks: list[str] = field(default_factory=list[str])
 
     def take(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
         taken = tuple(self.values.items()), tuple(self.chunks)

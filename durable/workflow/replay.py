@@ -37,6 +37,16 @@ _ANSWERS: Final[dict[type[Any], frozenset[EntryKind]]] = {
 }
 
 
+_NOUNS: Final[dict[type[Any], str]] = {
+    RunStep: "step",
+    Sleep: "sleep",
+    WaitMessage: "wait",
+    StartChild: "child",
+    Mark: "mark",
+    Send: "message",
+}
+
+
 @dataclass(slots=True, eq=False)
 class Pending:
     """A command of the body, and how far it has come."""
@@ -74,8 +84,8 @@ class _Inbox:
     """Messages that no wait has met, by name, in order."""
 
     waiting: dict[str, deque[Message]] = field(default_factory=lambda: defaultdict(deque))
-    by_number: dict[int, Message] = field(default_factory=dict)
-    met: set[int] = field(default_factory=set)
+    by_number: dict[int, Message] = field(default_factory=dict[int, Message])
+    met: set[int] = field(default_factory=set[int])
 
 
 class Replay:
@@ -108,7 +118,7 @@ class Replay:
         """Of those, the ones that are stored."""
         self.outbox = outbox
         self._load_error = load_error
-        self._code = code
+        self.code = code
         self._codes: list[str] = []
         self._loop = WorkflowLoop()
         self._pending: dict[str, Pending] = {}
@@ -166,6 +176,8 @@ class Replay:
         stored = list(entries)
         self.take_messages(messages)
         self._marks = {entry.key for entry in stored if entry.kind == EntryKind.MARK}
+        if stored and stored[0].kind == EntryKind.CODE:
+            self.now = _moment(stored[0])  # the body may ask for the time before it asks for anything else
         self.is_replaying = bool(stored)
         self._run()
         for left, entry in zip(range(len(stored) - 1, -1, -1), stored, strict=True):
@@ -176,12 +188,12 @@ class Replay:
 
     @property
     def _is_same_code(self) -> bool:
-        return set(self._codes) == {self._code}
+        return set(self._codes) == {self.code}
 
     @property
     def is_new_code(self) -> bool:
         """The history does not know yet that this body runs it."""
-        return not self._codes or self._codes[-1] != self._code
+        return not self._codes or self._codes[-1] != self.code
 
     def _refuse(self, unmet: Entry) -> None:
         found = next((f"{_noun(p.command)} {p.key!r}" for p in self._fresh), "the end of the workflow")
@@ -193,12 +205,12 @@ class Replay:
         match entry.kind:
             case EntryKind.CODE:
                 self._codes.append(entry.key)
+                self._pass(_moment(entry))
             case EntryKind.CHUNKS:
                 self.stored_chunk_count = int(entry.key)
             case EntryKind.CANCEL:
-                detail = json.loads(entry.detail or "{}")
-                self.stop_kind, self.stop_reason = entry.key, detail["reason"]
-                self._pass(datetime.fromisoformat(detail["at"]))
+                self.stop_kind, self.stop_reason = entry.key, json.loads(entry.detail or "{}")["reason"]
+                self._pass(_moment(entry))
                 self._main.cancel(self.stop_reason)
                 self._run()
             case _:
@@ -273,8 +285,8 @@ class Replay:
             if self._main.cancelled():
                 self.ended = Ended(error=asyncio.CancelledError(self.stop_reason or "by its own code"))
             else:
-                error = self._main.exception()
-                self.ended = Ended(error=error) if error is not None else Ended(self._main.result())
+                raised = self._main.exception()
+                self.ended = Ended(error=raised) if raised is not None else Ended(self._main.result())
 
     def _was_issued(self, key: str) -> bool:
         name, _, occurrence = key.rpartition("#")
@@ -294,12 +306,13 @@ class Replay:
             case EntryKind.SLEEPING:
                 pending.due_at = datetime.fromisoformat(json.loads(entry.detail or "{}")["until"])
             case EntryKind.SLEPT if isinstance(command, Sleep):
-                self._pass(pending.due_at or self.now)
+                self._pass(_moment(entry))
                 pending.future.set_result(None)
             case EntryKind.SLEPT:
-                self._pass(pending.due_at or self.now)
+                self._pass(_moment(entry))
                 pending.future.set_exception(TimeoutError(f"no message came for {pending.key!r} in time"))
             case EntryKind.SIGNAL:
+                self._pass(_moment(entry))
                 self._meet(pending, int(json.loads(entry.detail or "{}")["number"]))
             case EntryKind.CHILD:
                 self._start_child(pending, entry)
@@ -323,7 +336,9 @@ class Replay:
         try:
             value = command.load(entry.output or "null")
         except Exception as error:
-            raise StepMismatch(f"a result of step {entry.key!r}", f"a return type that cannot read it: {error}") from None
+            raise StepMismatch(
+                f"a result of step {entry.key!r}", f"a return type that cannot read it: {error}"
+            ) from None
         pending.future.set_result(value)
 
     def _count_attempt(self, pending: Pending, entry: Entry) -> None:
@@ -337,7 +352,6 @@ class Replay:
     def _meet(self, pending: Pending, number: int) -> None:
         message = self._inbox.by_number[number]
         self._inbox.met.add(number)
-        self._pass(message.at)
         box = self._inbox.waiting[_box(message.kind, message.name)]
         if message in box:
             box.remove(message)
@@ -356,11 +370,15 @@ class Replay:
     def _end_child(self, pending: Pending, entry: Entry) -> None:
         assert isinstance(pending.command, StartChild)
         read = pending.command.read
-        detail = json.loads(entry.detail or "{}")
-        status = Status(detail["status"])
-        self._pass(datetime.fromisoformat(detail["at"]))
+        status = Status(json.loads(entry.detail or "{}")["status"])
+        self._pass(_moment(entry))
         end = FinishedExecution(pending.child_id or "", status, entry.output, entry.error)
         _resolve(pending.future, lambda: read(end))
+
+
+def _moment(entry: Entry) -> datetime:
+    """When it happened, as the turn that wrote it knew; not when it was written."""
+    return datetime.fromisoformat(json.loads(entry.detail or "{}")["at"])
 
 
 def _resolve(future: asyncio.Future[Any], give: Callable[[], Any]) -> None:
@@ -372,8 +390,15 @@ def _resolve(future: asyncio.Future[Any], give: Callable[[], Any]) -> None:
 
 
 def _box(kind: MessageKind, name: str) -> str:
-    return name if kind is MessageKind.SIGNAL else f"\x00{kind}:{name}"
+    """Where it waits: requests to stop in one place, whatever they are called; no signal's name begins with NUL."""
+    match kind:
+        case MessageKind.SIGNAL:
+            return name
+        case MessageKind.CANCEL:
+            return "\x00cancel"
+        case MessageKind.UPDATE:
+            return f"\x00update:{name}"
 
 
 def _noun(command: Command) -> str:
-    return {RunStep: "step", Sleep: "sleep", WaitMessage: "wait", StartChild: "child"}.get(type(command), "mark")
+    return _NOUNS[type(command)]

@@ -51,9 +51,7 @@ class StepDecorator:
 @overload
 def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
-def step(
-    *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None
-) -> StepDecorator: ...
+def step(*, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None) -> StepDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
     /,

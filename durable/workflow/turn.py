@@ -25,6 +25,7 @@ __all__ = ["WorkflowStuck", "WorkflowTurn"]
 
 _log = logging.getLogger("durable")
 _WARN_AT: Final = 1000
+_SHORT: Final = 1.0
 _MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT})
 """Before the body hears of them: it may act on them outside."""
 _SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, EntryKind.MARK})
@@ -40,7 +41,7 @@ class WorkflowStuck(Exception):
 
 
 class WorkflowTurn:
-    """From the claim to the end of a turn. Entries are numbered, written and delivered in one order, one after another."""
+    """From the claim to the end of a turn. Entries are numbered, written and delivered in one and the same order."""
 
     def __init__(
         self,
@@ -82,6 +83,8 @@ class WorkflowTurn:
 
     async def run(self) -> Suspension:
         """Go on until the body has ended or everything in it waits; gives what the end of the turn has to write."""
+        if self._replay.is_new_code:
+            self._add(EntryKind.CODE, self._replay.code, detail={"at": self._moment()})
         self._begin(self._replay.open)
         if self._active_children < self._open_children():
             await self._look_for_ends()
@@ -116,7 +119,9 @@ class WorkflowTurn:
                 case StartChild():
                     self._begin_child(pending)
                 case Send(execution_id, name, payload):
-                    self._messages.append(NewMessage(execution_id, MessageKind.SIGNAL, name, payload, self._id(pending)))
+                    self._messages.append(
+                        NewMessage(execution_id, MessageKind.SIGNAL, name, payload, self._id(pending))
+                    )
                     self._add(EntryKind.MARK, pending.key)
                 case Mark():
                     self._add(EntryKind.MARK, pending.key)
@@ -125,10 +130,11 @@ class WorkflowTurn:
         if pending.due_at is not None:
             return
         command = pending.command
-        length = command.seconds if isinstance(command, Sleep) else command.timeout  # type: ignore[union-attr]
+        assert isinstance(command, (Sleep, WaitMessage))
+        length = command.seconds if isinstance(command, Sleep) else command.timeout
         until = command.until if isinstance(command, Sleep) else None
         if length is not None:
-            until = self._now() + timedelta(seconds=length)
+            until = self._replay.now + timedelta(seconds=length)
         if until is not None:
             self._add(EntryKind.SLEEPING, pending.key, detail={"until": until.isoformat()})
 
@@ -171,7 +177,7 @@ class WorkflowTurn:
             await self._read_messages()
         self._collect_stop()
         for pending, number in self._replay.messages_met():
-            self._add(EntryKind.SIGNAL, pending.key, detail={"number": number})
+            self._add(EntryKind.SIGNAL, pending.key, detail={"number": number, "at": self._moment()})
         met = {entry.key for entry in self._new}
         now = self._now()
         for pending in self._replay.open:
@@ -180,7 +186,7 @@ class WorkflowTurn:
             if isinstance(pending.command, RunStep):
                 self._steps.start(pending)
             else:
-                self._add(EntryKind.SLEPT, pending.key)
+                self._add(EntryKind.SLEPT, pending.key, detail={"at": max(self._moment(), pending.due_at.isoformat())})
         self._collect_watched()
 
     def _add_finished(self, finished: Finished) -> None:
@@ -194,9 +200,9 @@ class WorkflowTurn:
         asked = self._replay.stop_requested()
         if asked is not None:
             reason = json.loads(asked.payload).get("reason", "")
-            self._add(EntryKind.CANCEL, "cancelled", detail={"reason": reason, "at": asked.at.isoformat()})
+            self._add(EntryKind.CANCEL, "cancelled", detail={"reason": reason, "at": self._moment()})
         elif self._deadline is not None and self._now() >= self._deadline:
-            detail = {"reason": "it took longer than its timeout", "at": self._deadline.isoformat()}
+            detail = {"reason": "it took longer than its timeout", "at": self._moment()}
             self._add(EntryKind.CANCEL, "timed_out", detail=detail)
 
     async def _read_messages(self) -> None:
@@ -218,7 +224,7 @@ class WorkflowTurn:
             self._add_end(by_id[end.id], end)
 
     def _add_end(self, pending: Pending, end: Any) -> None:
-        detail = {"status": str(end.status), "at": self._now().isoformat()}
+        detail = {"status": str(end.status), "at": self._moment()}
         self._add(EntryKind.CHILD_END, pending.key, end.output, end.error, detail)
 
     def _open_children(self) -> int:
@@ -344,6 +350,15 @@ class WorkflowTurn:
         if not self._steps.has_finished and not any(future.done() for future in self._watched.values()):
             # Somebody has sent a message, or has ended the workflow by force: the row knows.
             await self._write()
+
+    def _moment(self) -> str:
+        """What the body takes for now when it goes on: what the storage told last, unless that is long ago.
+
+        So under virtual time, which stands while anything runs, a body sees that time and not some milliseconds more.
+        """
+        at, then = self._known
+        passed = self._clock.monotonic() - then
+        return (at if passed < _SHORT else at + timedelta(seconds=passed)).isoformat()
 
     def _now(self) -> datetime:
         """By the storage's clock: the last moment that it told, and what has passed here since."""

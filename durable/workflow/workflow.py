@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from durable.codec import Codec
 from durable.definition import WorkflowSpec
 from durable.errors import ConfigurationError, ExecutionNotFound
 from durable.execution import FinishedExecution
 from durable.handle import Handle, HandleClient
-from durable.options import checked_text
-from durable.script import Ask, Script, Tell
+from durable.options import EnqueueOptions, checked_text
+from durable.script import Script, Tell, ask
 from durable.storage import Hint
 from durable.task import TaskFunction, Typed
 from durable.workflow.context import WorkflowContext
@@ -22,15 +22,18 @@ __all__ = ["Workflow", "WorkflowClient", "WorkflowDecorator", "WorkflowHandle"]
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 
 
-class WorkflowClient(HandleClient):
+class WorkflowClient(HandleClient, Protocol):
     """What a handle of a workflow asks of its app."""
 
     @property
-    def codec(self) -> Codec: ...  # type: ignore[empty-body]
+    def codec(self) -> Codec: ...
 
-    async def play(self, script: Script[T], connection: Any = None) -> T: ...  # type: ignore[empty-body]
+    async def play(self, script: Script[T], connection: Any = None) -> T: ...
 
 
 class WorkflowHandle(Handle[R]):
@@ -79,7 +82,7 @@ class WorkflowHandle(Handle[R]):
 
 
 def _send(message: NewMessage) -> Script[Sent]:
-    (sent,) = cast("list[Sent]", (yield Ask(lambda storage: storage.send_messages([message]))))
+    (sent,) = yield from ask(lambda storage: storage.send_messages([message]))
     hints = [] if sent.ready_queue is None else [Hint("ready", sent.ready_queue)]
     if sent.is_running:
         hints.append(Hint("cancelled", ""))
@@ -89,8 +92,7 @@ def _send(message: NewMessage) -> Script[Sent]:
 
 
 def _published(execution_id: str, keys: list[str] | None) -> Script[list[Published]]:
-    found = yield Ask(lambda storage: storage.published_values(execution_id, keys))
-    return cast("list[Published]", found)
+    return (yield from ask(lambda storage: storage.published_values(execution_id, keys)))
 
 
 class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[object, object, R]], Generic[P, R]):
@@ -103,12 +105,24 @@ class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[obj
         return spec
 
     @overload
-    async def enqueue(self: Typed[Callable[[], R]], **options: Any) -> WorkflowHandle[R]: ...
+    async def enqueue(self: Typed[Callable[[], R]], **options: Unpack[EnqueueOptions]) -> WorkflowHandle[R]: ...
+    @overload
+    async def enqueue(
+        self: Typed[Callable[[A], R]], a: A, /, **options: Unpack[EnqueueOptions]
+    ) -> WorkflowHandle[R]: ...
+    @overload
+    async def enqueue(
+        self: Typed[Callable[[A, B], R]], a: A, b: B, /, **options: Unpack[EnqueueOptions]
+    ) -> WorkflowHandle[R]: ...
+    @overload
+    async def enqueue(
+        self: Typed[Callable[[A, B, C], R]], a: A, b: B, c: C, /, **options: Unpack[EnqueueOptions]
+    ) -> WorkflowHandle[R]: ...
     @overload
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]: ...
-    @overload
-    async def enqueue(self, *args: Any, **kwargs: Any) -> WorkflowHandle[Any]: ...
-    async def enqueue(self, *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
+    async def enqueue(  # pyright: ignore[reportIncompatibleMethodOverride] - the same overloads, with a narrower result
+        self, *args: Any, **kwargs: Any
+    ) -> WorkflowHandle[Any]:
         """See Task.enqueue."""
         arguments, options = self.split(kwargs)
         return cast("WorkflowHandle[Any]", await self._enqueue(args, arguments, options))
@@ -120,7 +134,7 @@ class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[obj
     def finalize(
         self, function: Callable[[WorkflowContext], Coroutine[Any, Any, None]]
     ) -> Callable[[WorkflowContext], Coroutine[Any, Any, None]]:
-        """Register what runs before every end of the workflow, also a failed or cancelled one, after what was undone."""
+        """Register what runs before every end of the workflow, also a failed or cancelled one, after the undoing."""
         if self._spec.finalize is not None:
             raise ConfigurationError(f"workflow {self.name!r} has a finalize already")
         self._spec.finalize = function
@@ -133,7 +147,5 @@ class WorkflowDecorator:
     def __init__(self, register: Callable[[Callable[..., Any]], Any]) -> None:
         self._register = register
 
-    def __call__(
-        self, function: Callable[Concatenate[WorkflowContext, P], Coroutine[Any, Any, R]]
-    ) -> Workflow[P, R]:
+    def __call__(self, function: Callable[Concatenate[WorkflowContext, P], Coroutine[Any, Any, R]]) -> Workflow[P, R]:
         return self._register(function)  # type: ignore[no-any-return]
