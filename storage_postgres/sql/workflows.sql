@@ -140,8 +140,9 @@ judged as materialized (
         case
             when h.id is null then 'not_found'
             when h.kind <> 'workflow' then 'not_a_workflow'
+            when k.number is not null then 'duplicate'
             when h.is_finished then 'finished'
-            when k.number is not null or s.try > 1 then 'duplicate'
+            when s.try > 1 then 'duplicate'
             else 'accepted' end as outcome
     from sent as s
         left join held as h on h.id = s.id
