@@ -98,7 +98,7 @@ class Message(NamedTuple):
 class SendOutcome(StrEnum):
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
-    """A message with that id is there; nothing was stored."""
+    """A message with that id is there, whatever has become of its receiver; nothing was stored."""
     FINISHED = "finished"
     NOT_FOUND = "not_found"
     NOT_A_WORKFLOW = "not_a_workflow"

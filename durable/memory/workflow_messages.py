@@ -44,13 +44,11 @@ def _outcome(tx: Transaction, record: Execution | None, row: NewMessage) -> tupl
         return SendOutcome.NOT_FOUND, None
     if record.kind is not Kind.WORKFLOW:
         return SendOutcome.NOT_A_WORKFLOW, None
-    if record.is_finished:
-        return SendOutcome.FINISHED, None
     if row.message_id is not None:
         for stored in tx.messages.get(record.id) or ():
             if stored.message_id == row.message_id:
                 return SendOutcome.DUPLICATE, stored.number
-    return SendOutcome.ACCEPTED, None
+    return (SendOutcome.FINISHED if record.is_finished else SendOutcome.ACCEPTED), None
 
 
 def _is_woken(tx: Transaction, record: Execution, kind: MessageKind) -> bool:

@@ -112,8 +112,9 @@ returning number;
 
 -- name: send_messages
 -- Append messages to workflows, in the order given: numbered by the receiver's row, which is locked, and so in the order
--- of commits. A suspended receiver becomes ready, a running one is marked. Where a message has an id, the transaction
--- holds the receivers before, to see what they have. Locks the receivers in the order of `tell_parents`.
+-- of commits. A suspended receiver becomes ready, a running one is marked; that is decided on its own columns once more,
+-- because the update first makes its new row from what the statement saw at its start, and only then from what is locked.
+-- Where a message has an id, the transaction holds the receivers before, to see what they have. Locks the receivers in the order of `tell_parents`.
 -- Index: the primary key, messages_message_id.
 with at as materialized (select /*schema*/clock_now() as now),
 sent as materialized (
@@ -139,8 +140,9 @@ judged as materialized (
         case
             when h.id is null then 'not_found'
             when h.kind <> 'workflow' then 'not_a_workflow'
+            when k.number is not null then 'duplicate'
             when h.is_finished then 'finished'
-            when k.number is not null or s.try > 1 then 'duplicate'
+            when s.try > 1 then 'duplicate'
             else 'accepted' end as outcome
     from sent as s
         left join held as h on h.id = s.id
@@ -164,12 +166,20 @@ stored as (
 received as (
     update /*schema*/executions as e
     set message_count = e.message_count + r.messages,
-        status = case when r.wakes then 'ready' else e.status end,
-        due_at = case when r.wakes then at.now else e.due_at end,
-        wake_at_children = case when not r.wakes then e.wake_at_children end,
+        (status, due_at, wake_at_children) = (
+            select case when w.wakes then 'ready' else e.status end,
+                case when w.wakes then at.now else e.due_at end,
+                case when not w.wakes then e.wake_at_children end
+            from (
+                select e.status = 'waiting' or e.status = 'ready' and e.due_at > at.now and e.fence > 0
+                    and (e.attempts = 0 or r.asks) as wakes
+            ) as w
+        ),
         needs_cancel = e.status = 'running',
         updated_at = at.now
-    from (select p.id, count(*)::integer as messages, bool_or(p.wakes) as wakes from placed as p group by p.id) as r
+    from (
+        select p.id, count(*)::integer as messages, bool_or(p.kind = 'cancel') as asks from placed as p group by p.id
+    ) as r
         cross join at
     where e.id = any(array[r.id])
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -15,7 +16,8 @@ from durable.storage import ExecutionFilter, Operation, Storage
 from durable.testing.clock import VirtualClock
 from durable.testing.contract.subject import ContractSubject
 from durable.testing.make import Maker
-from durable.transitions import complete, fail, release, repeat, spawn, spawn_finalize
+from durable.transitions import cancelled, complete, fail, release, repeat, spawn, spawn_finalize, suspend
+from durable.workflow_rows import Checkpoint, MessageKind, NewEntry, NewMessage, Published, StoredChunk, Suspension
 
 __all__ = ["Walk", "outcome", "records_by_id"]
 
@@ -42,6 +44,7 @@ class Walk:
         self._old: list[Claimed] = []
         """Turns that were settled once; whatever they write now is late."""
         self._ids: list[str] = []
+        self._seqs: dict[str, int] = {}
         self._doors = 0
         self.done: list[str] = []
         """The verbs so far, for the message of a failure."""
@@ -59,6 +62,11 @@ class Walk:
         await self._compare("everything", lambda storage: storage.search(ExecutionFilter(), limit=ALL), records_by_id)
         await self._compare("counts", lambda storage: storage.counts(), lambda counts: {**counts})
         await self._compare("defects", lambda storage: storage.defects(limit=ALL), list)
+        workflows = [record.id for record in records if record.kind is Kind.WORKFLOW]
+        await self._compare("histories", lambda storage: storage.histories([(id_, 0, 0) for id_ in workflows]), list)
+        for id_ in workflows[:3]:
+            await self._compare("values", partial(_values, id_), list)
+            await self._compare("chunks", partial(_chunks, id_), list)
 
     def _verbs(self) -> Mapping[Callable[[], Awaitable[None]], int]:
         """How often each is chosen, against the others."""
@@ -67,7 +75,7 @@ class Walk:
             self.heartbeat: 1, self.wake: 2, self.apply_wakeups: 1, self.expire_waits: 1, self.recover: 2,
             self.cancel: 1, self.pick_up_cancelled: 1, self.redrive: 1, self.claim_closes: 1, self.close_trees: 2,
             self.recover_closes: 1, self.children: 1, self.finished: 1, self.cancel_all: 1, self.claim_callback: 1,
-            self.retire: 1,
+            self.retire: 1, self.checkpoint: 5, self.send_messages: 4, self.fork_workflow: 1,
         }  # fmt: skip
 
     async def _compare(
@@ -106,7 +114,7 @@ class Walk:
     def _row(self, parent: Claimed | None = None, index: int = 0) -> NewExecution:
         pick = self._random.choice
         fields: dict[str, Any] = {
-            "kind": pick([*Kind, Kind.PARENT] if parent is None else [*Kind, *[Kind.TASK] * 5]),
+            "kind": pick([*Kind, Kind.PARENT, *[Kind.WORKFLOW] * 3] if parent is None else [*Kind, *[Kind.TASK] * 5]),
             "task_name": pick(NAMES),
             "queue": pick(QUEUES),
             "priority": self._random.randint(-1, 1),
@@ -152,6 +160,8 @@ class Walk:
 
     def _end(self, turn: Claimed) -> Settlement:
         pick = self._random.choice
+        if turn.kind is Kind.WORKFLOW:
+            return self._workflow_end(turn)
         ends: list[Callable[[], Settlement]] = [
             *[lambda: complete(turn, pick(['""', "null", "[1]"]))] * (1 if turn.parent_id is None else 9),
             lambda: fail(turn, ERROR, retry_delay=None, timed_out=pick([True, False])),
@@ -166,6 +176,70 @@ class Walk:
         if turn.phase is Phase.CHILDREN:
             ends += [lambda: spawn_finalize(turn, self._make.finalize(turn, task_name="child"))] * 5
         return pick(ends)()
+
+    def _workflow_end(self, turn: Claimed) -> Settlement:
+        pick = self._random.choice
+        part = self._part(turn)
+        writes = Suspension(
+            **part,
+            seen_messages=max(turn.message_count - pick([0, 0, 0, 1]), 0),
+            wake_at_children=pick([None, 0, 0, 1]),
+            delay=pick([None, None, 1.0, 5.0]),
+        )
+        ends: list[Callable[[], Settlement]] = [
+            *[lambda: suspend(turn, writes)] * 8,
+            lambda: suspend(turn, writes._replace(continued='"next"')),
+            lambda: complete(turn, "1", Suspension(**part)),
+            lambda: fail(turn, ERROR, retry_delay=None, writes=Suspension(**part)),
+            lambda: cancelled(turn, ERROR, "asked", Suspension(**part)),
+            lambda: release(turn),
+        ]
+        if turn.attempts < turn.max_attempts:
+            ends.append(lambda: fail(turn, ERROR, retry_delay=pick([0.0, 1.0])))
+        return pick(ends)()
+
+    def _part(self, turn: Claimed) -> dict[str, Any]:
+        """What a checkpoint or an end writes; the seqs go on where the last one ended, or repeat it."""
+        pick = self._random.choice
+        first = self._seqs.get(turn.id, 0) + 1
+        entries = tuple(NewEntry(first + n, "step", f"s#{first + n}", "1", None, None) for n in range(pick([0, 1, 2])))
+        self._seqs[turn.id] = first - 1 + len(entries)
+        children = self._children(turn) if pick([True, False, False]) else ()
+        self._ids += [child.id for child in children]
+        return {
+            "entries": entries,
+            "children": children,
+            "values": tuple((pick(["k", "l"]), pick(["1", '"ä"'])) for _ in range(pick([0, 0, 2]))),
+            "chunks": tuple(pick(["1", "2"]) for _ in range(pick([0, 0, 2]))),
+            "messages": tuple(self._messages(pick([0, 0, 1, 3]))),
+            "cancels": tuple(self._some(self._ids, 2)) if pick([True, False, False]) else (),
+        }
+
+    def _messages(self, count: int) -> list[NewMessage]:
+        pick = self._random.choice
+        return [
+            NewMessage(pick(self._ids), pick(list(MessageKind)), "name", "1", pick([None, None, "x", "y"]))
+            for _ in range(count if self._ids else 0)
+        ]
+
+    async def checkpoint(self) -> None:
+        turns = [turn for turn in [*self._turns, *self._old[-8:]] if turn.kind is Kind.WORKFLOW]
+        rows = [
+            Checkpoint(turn.id, turn.fence, **self._part(turn), is_progress=self._random.random() < 0.2)
+            for turn in self._some(turns, 4)
+        ]
+        await self._compare("checkpoint", lambda storage: storage.checkpoint(rows), lambda done: (done[0], done[1]))
+
+    async def send_messages(self) -> None:
+        rows = self._messages(self._random.randint(1, 4))
+        await self._compare("send_messages", lambda storage: storage.send_messages(rows), list)
+
+    async def fork_workflow(self) -> None:
+        for source in self._some(self._ids, 3):
+            new = self._make.row(kind=Kind.WORKFLOW, task_name="task")
+            self._ids.append(new.id)
+            fork = partial(_fork, source, self._random.choice([None, 2]), new)
+            await self._compare("fork_workflow", fork, bool)
 
     def _children(self, turn: Claimed) -> tuple[NewExecution, ...]:
         return tuple(self._row(turn, index) for index in range(self._random.choice([0, 1, 1, 2])))
@@ -200,14 +274,16 @@ class Walk:
 
     async def cancel(self) -> None:
         ids = self._some(self._ids, 3)
-        finish = self._random.choice([True, False])
-        await self._compare("cancel", lambda storage: storage.cancel(ids, reason="cancelled", may_finish=finish), list)
+        pick = self._random.choice
+        options: dict[str, Any] = {"may_finish": pick([True, False]), "force": pick([True, False, False])}
+        await self._compare("cancel", lambda storage: storage.cancel(ids, reason="cancelled", **options), list)
 
     async def cancel_all(self) -> None:
         pick = self._random.choice
         where: dict[str, Any] = {"queue": pick([None, *QUEUES]), "task_name": pick([None, *NAMES])}
         before = self._clock.now() - timedelta(seconds=pick([0.0, 10.0]))
         options: dict[str, Any] = {**where, "before": before, "may_finish": pick([True, False])}
+        options["force"] = pick([True, False])
         await self._compare(
             "cancel_all", lambda storage: storage.cancel_all(**options, limit=ALL, reason="all"), sorted
         )
@@ -263,6 +339,18 @@ class Walk:
     async def finished(self) -> None:
         ids = self._some(self._ids, ALL)
         await self._compare("finished", lambda storage: storage.finished(ids), sorted)
+
+
+def _values(id_: str, storage: Storage) -> Operation[list[Published]]:
+    return storage.published_values(id_)
+
+
+def _chunks(id_: str, storage: Storage) -> Operation[list[StoredChunk]]:
+    return storage.stored_chunks(id_, after=0, limit=ALL)
+
+
+def _fork(source: str, before_seq: int | None, new: NewExecution, storage: Storage) -> Operation[bool]:
+    return storage.fork_workflow(source, before_seq=before_seq, new=new)
 
 
 async def outcome(operation: Operation[T], normal: Callable[[T], object]) -> object:

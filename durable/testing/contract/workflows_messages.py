@@ -62,6 +62,15 @@ class WorkflowMessagesContract(WorkflowCase):
         assert (await flow.send(turn.id, message_id="x")).ready_queue is None
         assert await flow.status_of(turn.id) is Status.WAITING
 
+    async def test_a_message_that_was_taken_before_its_receiver_finished_is_a_duplicate(
+        self, flow: WorkflowScene
+    ) -> None:
+        turn = await flow.begin()
+        await flow.send(turn.id, message_id="x")
+        await flow.storage.settle([complete(turn, "1")])
+        assert await flow.send(turn.id, message_id="x") == Sent(turn.id, SendOutcome.DUPLICATE, 1, None, False)
+        assert (await flow.send(turn.id, message_id="y")).outcome is SendOutcome.FINISHED
+
     async def test_messages_without_an_id_are_all_kept(self, flow: WorkflowScene) -> None:
         turn = await flow.begin()
         await flow.storage.send_messages([flow.message(turn.id, "1")] * 3)
