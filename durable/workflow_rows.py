@@ -176,6 +176,8 @@ class Suspension(NamedTuple):
     """Seconds until it is due by itself; None: it waits for messages and children alone."""
     continued: str | None = None
     """The input it continues as new with: its history and the messages it has read are deleted. None: it does not."""
+    kept_messages: tuple[int, ...] = ()
+    """Of one that continues as new: numbers of messages that it has read and not met; they stay for its next run."""
 
 
 class History(NamedTuple):

@@ -21,6 +21,7 @@ from durable.workflow_rows import (
     Published,
     Standing,
     StoredChunk,
+    Suspension,
 )
 from storage_postgres import rows as executions
 from storage_postgres import workflow_rows as to
@@ -83,10 +84,18 @@ def end_turns(settlements: Sequence[Settlement], note: Note | None) -> Plan[Sett
     turns = {(id_, fence) for id_, fence, _ in held}
     ends = [item for item in settlements if (item.id, item.fence) in turns]
     ((ids, woken),) = yield Query("end_workflow_turns", to.turn_end_columns(ends))
-    anew = [item for item in ends if item.workflow is not None and item.workflow.continued is not None]
+    anew = [(id_, part) for id_, _, part in held if isinstance(part, Suspension) and part.continued is not None]
     if anew:
-        seen = plain(item.workflow.seen_messages for item in anew if item.workflow is not None)
-        yield Query("forget_history", {"id": plain(item.id for item in anew), "seen_messages": seen})
+        kept = [(id_, number) for id_, part in anew for number in part.kept_messages]
+        yield Query(
+            "forget_history",
+            {
+                "id": plain(id_ for id_, _ in anew),
+                "seen_messages": plain(part.seen_messages for _, part in anew),
+                "kept_id": plain(id_ for id_, _ in kept),
+                "kept_number": plain(number for _, number in kept),
+            },
+        )
     yield from emit([notice for item in ends for notice in item.notices])
     return Settled(frozenset(ids), frozenset({*queues, *woken}))
 

@@ -107,7 +107,8 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
 
 def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension) -> Outcome:
     if isinstance(ended.error, ContinueAsNew):
-        return Suspended(rest._replace(continued=ended.error.stored_input))
+        # What was waiting when this run began has a number of its own, below those that came since.
+        return Suspended(rest._replace(continued=ended.error.stored_input, kept_messages=replay.unmet_messages))
     turn.attempt.close = lambda settlement: settlement._replace(workflow=rest)
     if ended.error is None:
         return Completed(turn.definition.dump_result(ended.value))

@@ -136,13 +136,19 @@ def _end(tx: Transaction, settlement: Settlement, own_ended: int) -> Execution:
     if settlement.is_suspension and (after.message_count > suspension.seen_messages or is_awaited(after)):
         after = resumed(after, tx.now)
     if suspension.continued is not None:
-        _forget(tx, after.id, suspension.seen_messages)
+        _forget(tx, after.id, suspension)
     emit(tx, settlement.notices)
     return tx.put(after)
 
 
-def _forget(tx: Transaction, id_: str, seen_messages: int) -> None:
+def _forget(tx: Transaction, id_: str, suspension: Suspension) -> None:
     """What a workflow that continues as new leaves behind."""
     tx.history.remove(id_)
-    left = tuple(message for message in tx.messages.get(id_) or () if message.number > seen_messages)
-    tx.messages.put(id_, left)
+    tx.messages.put(
+        id_,
+        tuple(
+            message
+            for message in tx.messages.get(id_) or ()
+            if message.number > suspension.seen_messages or message.number in suspension.kept_messages
+        ),
+    )

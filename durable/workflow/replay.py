@@ -262,6 +262,11 @@ class Replay:
                 taken[pending.command.name] += 1
                 yield pending, box[index].number
 
+    @property
+    def unmet_messages(self) -> tuple[int, ...]:
+        """The numbers of messages that no wait has met."""
+        return tuple(number for number in self._inbox.by_number if number not in self._inbox.met)
+
     def stop_requested(self) -> Message | None:
         """The request to stop that the body has not been told of."""
         box = self._inbox.waiting.get(_box(MessageKind.CANCEL, ""))

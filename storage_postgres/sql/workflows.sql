@@ -273,8 +273,8 @@ select array(select s.id::text from settled as s), array(
     select s.queue from settled as s where s.status = 'ready' and s.is_due);
 
 -- name: forget_history
--- What workflows that continue as new leave behind: their history, and the messages they have read. The transaction
--- holds them. Locks what it deletes. Index: the primary keys.
+-- What workflows that continue as new leave behind: their history, and the messages they have read but for those they
+-- keep. The transaction holds them. Locks what it deletes. Index: the primary keys.
 with turns as materialized (
     select * from unnest(%(id)s::uuid[], %(seen_messages)s::integer[]) as i (id, seen_messages)
 ),
@@ -283,6 +283,10 @@ messages as (
     using turns as t
     where m.execution_id = any(array[t.id])
         and m.number <= t.seen_messages
+        and not exists (
+            select 1 from unnest(%(kept_id)s::uuid[], %(kept_number)s::integer[]) as k (id, number)
+            where k.id = m.execution_id and k.number = m.number
+        )
 ),
 history as (
     delete from /*schema*/history as h where h.execution_id = any(array(select t.id from turns as t))
