@@ -70,6 +70,7 @@ async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
         if claimed.fence > 1 or claimed.message_count:
             history = await services.read(claimed.id, 0, 0)
             replay.start(history.entries, history.messages)
+            replay.seen_messages = max(replay.seen_messages, claimed.message_count)
         else:
             replay.start()
     except BaseException:

@@ -164,19 +164,15 @@ class WorkflowContext:
         """
         return await self._step(self._plans[function], args, kwargs)
 
-    @overload
     async def transaction(
         self, function: Callable[Concatenate[Any, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R: ...
-    @overload
-    async def transaction(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
-    async def transaction(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    ) -> R:
         """A step whose first argument is a psycopg AsyncConnection in a transaction: its writes happen exactly once.
 
         What it writes and its result are committed together, or neither. It must not commit by itself. On a storage
         without transactions the connection is None.
         """
-        return await self._step(self._plans[function], args, kwargs, is_transaction=True)
+        return await self._step(self._plans[function], args, kwargs, is_transaction=True)  # type: ignore[no-any-return]
 
     def with_options(
         self, *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None

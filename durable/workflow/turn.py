@@ -208,6 +208,8 @@ class WorkflowTurn:
     async def _read_messages(self) -> None:
         history = await self._services.read(self._claimed.id, self._seq, self._replay.seen_messages)
         self._replay.take_messages(history.messages)
+        # Those that an earlier run has met, before it continued as new, are counted and gone.
+        self._replay.seen_messages = max(self._replay.seen_messages, self._message_count)
         self._message_count = self._replay.seen_messages
 
     def _collect_watched(self) -> None:
