@@ -285,7 +285,7 @@ messages as (
         and m.number <= t.seen_messages
 ),
 history as (
-    delete from /*schema*/history as h where h.execution_id = any(array(select t.id from turns as t))
+    delete from /*schema*/history as h using turns as t where h.execution_id = any(array[t.id])
 )
 select count(*) from turns;
 
