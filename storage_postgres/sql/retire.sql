@@ -62,16 +62,16 @@ deleted as (
 workflows as materialized (
     select d.id from deleted as d where d.kind = 'workflow'
 ),
-history as (
+entries_gone as (
     delete from /*schema*/history as h using workflows as w where h.execution_id = any(array[w.id])
 ),
-messages as (
+messages_gone as (
     delete from /*schema*/messages as m using workflows as w where m.execution_id = any(array[w.id])
 ),
-published as (
+values_gone as (
     delete from /*schema*/published as p using workflows as w where p.execution_id = any(array[w.id])
 ),
-chunks as (
+chunks_gone as (
     delete from /*schema*/chunks as c using workflows as w where c.execution_id = any(array[w.id])
 )
 select (select count(*) from deleted),

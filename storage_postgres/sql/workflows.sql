@@ -278,13 +278,13 @@ select array(select s.id::text from settled as s), array(
 with turns as materialized (
     select * from unnest(%(id)s::uuid[], %(seen_messages)s::integer[]) as i (id, seen_messages)
 ),
-messages as (
+messages_gone as (
     delete from /*schema*/messages as m
     using turns as t
     where m.execution_id = any(array[t.id])
         and m.number <= t.seen_messages
 ),
-history as (
+entries_gone as (
     delete from /*schema*/history as h using turns as t where h.execution_id = any(array[t.id])
 )
 select count(*) from turns;
