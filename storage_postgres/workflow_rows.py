@@ -128,11 +128,13 @@ def sent(row: NewMessage, found: tuple[Any, ...]) -> Sent:
 
 def histories(ids: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[History]:
     """One for each id, by place; the rows of each stand in order."""
-    found = [History(id_, [], []) for id_ in ids]
+    entries: list[list[Entry]] = [[] for _ in ids]
+    messages: list[list[Message]] = [[] for _ in ids]
     for place, is_message, *row in rows:
+        index = int(place)
         if is_message:
             number, kind, name, payload, message_id, _, at = row
-            found[place].messages.append(Message(number, _KINDS[kind], name, payload, message_id, at))
+            messages[index].append(Message(number, _KINDS[kind], name, payload, message_id, at))
         else:
-            found[place].entries.append(Entry._make(row))
-    return found
+            entries[index].append(Entry._make(row))
+    return [History(*found) for found in zip(ids, entries, messages, strict=True)]

@@ -102,6 +102,11 @@ def _closing(scene: Scene) -> list[Finding]:
         return []
     if execution.close_status is CloseStatus.IDLE:
         return [Finding("unclosed", "It is outside the close pipeline.", "Run: durable doctor --mend")]
+    if execution.close_status is CloseStatus.CLOSING and execution.close_lease_expires_at is None:
+        count = execution.active_children_count
+        return [
+            Finding("closing", f"It is being closed: {count} workflows below it were asked to end, and have not yet.")
+        ]
     advice = "" if scene.alive else "No executor is alive to do it; start one."
     return [
         Finding(

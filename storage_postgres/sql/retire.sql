@@ -62,17 +62,17 @@ deleted as (
 workflows as materialized (
     select d.id from deleted as d where d.kind = 'workflow'
 ),
-history as (
-    delete from /*schema*/history as h where h.execution_id = any(array(select w.id from workflows as w))
+entries_gone as (
+    delete from /*schema*/history as h using workflows as w where h.execution_id = any(array[w.id])
 ),
-messages as (
-    delete from /*schema*/messages as m where m.execution_id = any(array(select w.id from workflows as w))
+messages_gone as (
+    delete from /*schema*/messages as m using workflows as w where m.execution_id = any(array[w.id])
 ),
-published as (
-    delete from /*schema*/published as p where p.execution_id = any(array(select w.id from workflows as w))
+values_gone as (
+    delete from /*schema*/published as p using workflows as w where p.execution_id = any(array[w.id])
 ),
-chunks as (
-    delete from /*schema*/chunks as c where c.execution_id = any(array(select w.id from workflows as w))
+chunks_gone as (
+    delete from /*schema*/chunks as c using workflows as w where c.execution_id = any(array[w.id])
 )
 select (select count(*) from deleted),
     case when (select count(*) from page) = %(limit)s::bigint

@@ -278,7 +278,7 @@ select array(select s.id::text from settled as s), array(
 with turns as materialized (
     select * from unnest(%(id)s::uuid[], %(seen_messages)s::integer[]) as i (id, seen_messages)
 ),
-messages as (
+messages_gone as (
     delete from /*schema*/messages as m
     using turns as t
     where m.execution_id = any(array[t.id])
@@ -288,8 +288,8 @@ messages as (
             where k.id = m.execution_id and k.number = m.number
         )
 ),
-history as (
-    delete from /*schema*/history as h where h.execution_id = any(array(select t.id from turns as t))
+entries_gone as (
+    delete from /*schema*/history as h using turns as t where h.execution_id = any(array[t.id])
 )
 select count(*) from turns;
 

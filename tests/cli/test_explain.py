@@ -185,6 +185,14 @@ class TestEnded:
         assert "No executor is alive" in findings["closing"].advice
         assert found(Scene(closing, NOW, [executor()]))["closing"].advice == ""
 
+    def test_what_waits_for_workflows_that_were_asked_to_end(self) -> None:
+        closing = ended(Status.CANCELLED, close_status=CloseStatus.CLOSING, active_children_count=4)
+        waiting = found(Scene(closing, NOW))["closing"]
+        assert "4 workflows below it were asked to end" in waiting.text
+        assert waiting.advice == ""
+        held = found(Scene(closing._replace(close_lease_expires_at=NOW), NOW))["closing"]
+        assert "4 unfinished children" in held.text
+
     def test_what_is_outside_the_close_pipeline(self) -> None:
         assert "unclosed" in codes(ended(Status.COMPLETED, close_status=CloseStatus.IDLE))
 

@@ -14,6 +14,7 @@ from durable.job import Job, JobKind, JobStatus, TurnCause
 from durable.notice import NewNotice, Notice
 from durable.pool_rows import PoolConfig
 from durable.timer import Anchor, StoredTimer
+from durable.workflow_rows import Entry, Message, MessageKind, Published, StoredChunk
 from storage_postgres.statements import load
 
 Control = psycopg.Connection[Any]
@@ -66,10 +67,26 @@ def test_the_columns_of_jobs_and_timers_are_their_fields_in_their_order(
 
 
 @pytest.mark.parametrize(
-    ("constraint", "enum"),
-    [("jobs_kind", JobKind), ("jobs_status", JobStatus), ("jobs_turn_cause", TurnCause), ("timers_anchor", Anchor)],
+    ("table", "record"),
+    [("history", Entry), ("messages", Message), ("published", Published), ("chunks", StoredChunk)],
 )
-def test_a_check_of_jobs_or_timers_lists_the_words_of_its_enum(
+def test_the_columns_of_what_a_workflow_keeps_are_the_fields_in_their_order(
+    table: str, record: Any, postgres_control: Control, empty_schema: str
+) -> None:
+    assert columns_of(postgres_control, empty_schema, table) == ["execution_id", *record._fields]
+
+
+@pytest.mark.parametrize(
+    ("constraint", "enum"),
+    [
+        ("messages_kind", MessageKind),
+        ("jobs_kind", JobKind),
+        ("jobs_status", JobStatus),
+        ("jobs_turn_cause", TurnCause),
+        ("timers_anchor", Anchor),
+    ],
+)
+def test_a_check_of_another_table_lists_the_words_of_its_enum(
     constraint: str, enum: type[StrEnum], postgres_control: Control, empty_schema: str
 ) -> None:
     assert words_of(check_of(postgres_control, empty_schema, constraint)) == set(enum)
@@ -86,7 +103,13 @@ def test_the_check_of_priorities_has_their_bounds(postgres_control: Control, emp
 
 
 @pytest.mark.parametrize(
-    ("statement", "prefix"), [("enqueue", ""), ("settle_and_spawn", "child_"), ("settle_and_note", "child_")]
+    ("statement", "prefix"),
+    [
+        ("enqueue", ""),
+        ("settle_and_spawn", "child_"),
+        ("settle_and_note", "child_"),
+        ("spawn_from_turns", "child_"),
+    ],
 )
 def test_an_insert_passes_the_fields_of_a_new_execution_in_their_order(statement: str, prefix: str) -> None:
     text = load()[statement]

@@ -12,13 +12,16 @@ from durable.transitions import (
     Event,
     State,
     apply,
+    cancelled,
     complete,
     fail,
     release,
     repeat,
     spawn,
     spawn_finalize,
+    suspend,
 )
+from durable.workflow_rows import Suspension
 
 TURNS = [(kind, phase, 3, 2) for kind, phase in product(Kind, Phase)]
 
@@ -108,3 +111,50 @@ class TestBuilders:
     ) -> None:
         state, turn = turn_of(kind, phase, attempts, deliveries)
         assert_image(state, Event.SUSPEND, Maker().suspension(turn))
+
+
+WAITS = [(3, 2), (1, 1)]
+
+
+@pytest.mark.parametrize(("attempts", "deliveries"), WAITS)
+class TestWorkflows:
+    def test_suspend_without_a_delay_waits(self, attempts: int, deliveries: int) -> None:
+        state, turn = turn_of(Kind.WORKFLOW, Phase.RUN, attempts, deliveries)
+        settlement = suspend(turn, Suspension(seen_messages=2, wake_at_children=0))
+        assert_image(state, Event.SUSPEND, settlement)
+        assert (settlement.run_output, settlement.error, settlement.is_suspension) == ('"run"', None, True)
+
+    def test_suspend_with_a_delay_sleeps(self, attempts: int, deliveries: int) -> None:
+        state, turn = turn_of(Kind.WORKFLOW, Phase.RUN, attempts, deliveries)
+        settlement = suspend(turn, Suspension(delay=2.5))
+        assert_image(state, Event.SLEEP, settlement)
+        assert (settlement.delay, settlement.run_output, settlement.is_suspension) == (2.5, '"run"', True)
+
+    def test_suspend_to_continue_as_new_repeats(self, attempts: int, deliveries: int) -> None:
+        state, turn = turn_of(Kind.WORKFLOW, Phase.RUN, attempts, deliveries)
+        settlement = suspend(turn, Suspension(delay=2.5, continued='"next"'))
+        assert_image(state, Event.REPEAT, settlement)
+        assert (settlement.delay, settlement.run_output, settlement.is_suspension) == (0.0, '"next"', False)
+
+    def test_cancelled_is_what_the_machine_says(self, attempts: int, deliveries: int) -> None:
+        state, turn = turn_of(Kind.WORKFLOW, Phase.RUN, attempts, deliveries)
+        settlement = cancelled(turn, '"asked"', "why")
+        assert_image(state, Event.ACCEPT_CANCEL, settlement)
+        assert (settlement.error, settlement.reason, settlement.output) == ('"asked"', "why", None)
+
+    def test_every_other_end_of_a_workflow_says_that_it_is_one_and_no_suspension(
+        self, attempts: int, deliveries: int
+    ) -> None:
+        _, turn = turn_of(Kind.WORKFLOW, Phase.RUN, attempts, deliveries)
+        writes = Suspension(delay=2.5, wake_at_children=0)
+        given = [complete(turn, "1", writes), cancelled(turn, "1", "why", writes), fail(
+            turn, "1", retry_delay=None, writes=writes), fail(turn, "1", retry_delay=1.0, writes=writes)]  # fmt: skip
+        bare = [complete(turn, "1"), cancelled(turn, "1", "why"), fail(turn, "1", retry_delay=1.0), release(turn)]
+        assert [settlement.workflow for settlement in given] == [writes] * 4
+        assert [settlement.workflow for settlement in bare] == [Suspension()] * 4
+        assert not any(settlement.is_suspension for settlement in [*given, *bare])
+
+    def test_ends_of_other_kinds_are_no_workflows(self, attempts: int, deliveries: int) -> None:
+        _, turn = turn_of(Kind.TASK, Phase.RUN, attempts, deliveries)
+        ends = [complete(turn, "1"), fail(turn, "1", retry_delay=None), release(turn)]
+        assert [(settlement.workflow, settlement.is_suspension) for settlement in ends] == [(None, False)] * 3

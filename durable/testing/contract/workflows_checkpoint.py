@@ -96,10 +96,10 @@ class WorkflowCheckpointContract(WorkflowCase):
     ) -> None:
         turn, other = await flow.begin_all(2)
         child = flow.make.child(turn, task_name=CHILD)
-        more = {
-            "children": (child,), "values": (("k", "1"),), "chunks": ("1",), "messages": (flow.message(other.id),),
-        }  # fmt: skip
-        row = Checkpoint(turn.id, turn.fence, entries(2), **(more if is_rich else {}))  # type: ignore[arg-type]
+        row = Checkpoint(turn.id, turn.fence, entries(2))
+        if is_rich:
+            message = flow.message(other.id)
+            row = row._replace(children=(child,), values=(("k", "1"),), chunks=("1",), messages=(message,))
         first = await flow.storage.checkpoint([row])
         again = await flow.storage.checkpoint([row, Checkpoint(other.id, other.fence, entries(1))])
         assert set(first.accepted) == {turn.id}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -49,12 +49,12 @@ class WorkflowRacesContract(WorkflowCase):
         self, flow: WorkflowScene, is_first: bool
     ) -> None:
         turn = await flow.begin()
-        works = [
+        works: list[Operation[Any]] = [
             flow.subject.handles[1].send_messages([flow.message(turn.id)]),
             flow.subject.handles[2].settle([suspend(turn, Suspension())]),
         ]
         async with flow.subject.hold([turn.id]) as held, asyncio.timeout(LIMIT):
-            waiting = []
+            waiting: list[asyncio.Future[object]] = []
             for work in works if is_first else reversed(works):
                 waiting.append(asyncio.ensure_future(_run(work)))
                 await held.contended()
@@ -160,9 +160,8 @@ class WorkflowRacesContract(WorkflowCase):
 
         sent = await together(*map(send, range(ROUNDS)))
         assert sorted(each.number or 0 for each in sent) == list(range(1, ROUNDS + 1))
-        by_number = {each.number: str(index) for index, each in enumerate(sent)}
-        messages = (await flow.history(turn.id)).messages
-        assert [message.payload for message in messages] == [by_number[number] for number in sorted(by_number, key=int)]  # type: ignore[arg-type]
+        expected = [str(index) for _, index in sorted((each.number or 0, index) for index, each in enumerate(sent))]
+        assert await flow.payloads(turn.id) == expected
 
     async def test_one_message_sent_several_times_is_stored_once(self, flow: WorkflowScene) -> None:
         turn = await flow.suspended()
