@@ -52,6 +52,24 @@ class WorkReport:
         """Of the executions that ended, the part that failed for good: 0.0 to 1.0, and 0.0 where none ended."""
         return self.failed / self.ended if self.ended else 0.0
 
+    def numbers(self) -> dict[str, int | float]:
+        """All of these by name, the rates to four digits and seconds to three."""
+        return {
+            "backlog": self.backlog,
+            "scheduled": self.scheduled,
+            "running": self.running,
+            "completed": self.completed,
+            "failed": self.failed,
+            "cancelled": self.cancelled,
+            "attempts": self.attempts,
+            "failures": self.failures,
+            "retries": self.retries,
+            "failure_rate": round(self.failure_rate, 4),
+            "permanent_failure_rate": round(self.permanent_failure_rate, 4),
+            "start_lag_mean": round(self.start_lag_mean, 3),
+            "start_lag_max": round(self.start_lag_max, 3),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolReport(WorkReport):

@@ -78,7 +78,7 @@ def merged(tallies: Iterable[PoolTally]) -> list[PoolTally]:
 
 def _sum(one: PoolTally, other: PoolTally) -> PoolTally:
     sums = [before + more for before, more in zip(one[2:-1], other[2:-1], strict=True)]
-    return PoolTally(*one[:2], *sums, max(one.longest_start_lag, other.longest_start_lag))
+    return PoolTally._make((*one[:2], *sums, max(one.longest_start_lag, other.longest_start_lag)))
 
 
 class DueReport(NamedTuple):

@@ -33,9 +33,7 @@ def report_pools(pools: Sequence[str], *, note: PoolNote | None) -> Plan[list[st
     if note is not None:
         # After the sums, which leave nothing in a window without length: what stands in the pools alone.
         tallies = merged([*tallies, *(yield from pool_tallies(list(seconds), over=0.0))])
-        yield from emit(
-            note([DueReport(pool, ago, _of(pool, tallies)) for pool, ago in seconds.items()])
-        )
+        yield from emit(note([DueReport(pool, ago, _of(pool, tallies)) for pool, ago in seconds.items()]))
     return list(seconds)
 
 

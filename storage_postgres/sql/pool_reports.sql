@@ -1,7 +1,7 @@
 -- name: pool_tallies
 -- What waits and runs in pools just now, and what ended in the last `over` seconds, by task; up to three rows of each
 -- task. Reads what is unfinished in these pools, and of what has ended the counts alone. `offset 0` keeps one probe of an
--- index for each pool. Index: executions_pooled, executions_keyed, executions_keyed_again, executions_pool_running,
+-- index for each pool, and the orders keep it to the index that has them. Index: executions_pooled, executions_keyed, executions_keyed_again, executions_pool_running,
 -- pool_counts_at; the primary key of pools.
 with at as materialized (
     select now, now - %(over)s::double precision * interval '1 second' as since
@@ -20,6 +20,7 @@ ended as materialized (
             select e.*
             from /*schema*/pool_counts as e
             where e.pool = asked.pool and e.is_summed = s.is_summed and e.at > (select since from at)
+            order by e.at
             offset 0
         ) as c
 )
@@ -51,6 +52,7 @@ from asked as a
         select r.task_name, r.phase, r.attempts, r.iteration, r.started_at, r.due_at
         from /*schema*/executions as r
         where r.status = 'running' and r.is_pooled and r.queue = a.pool
+        order by r.serial_key
         offset 0
     ) as e
     cross join lateral (

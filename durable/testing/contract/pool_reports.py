@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from durable.execution import Claimed, Kind
+from durable.execution import Kind
 from durable.notice import NewNotice
 from durable.pool_rows import LONGEST_WINDOW, DueReport, PoolTally
 from durable.storage import Duties
@@ -209,7 +209,7 @@ class PoolReportsContract(Case):
         watcher = Watcher(scene)
         async with asyncio.timeout(LIMIT):
             found = await asyncio.gather(
-                *(handle.report_pools([POOL, "other"], note=watcher) for handle in scene.subject.handles * 3)
+                *(handle.report_pools([POOL, "other"], note=watcher) for handle in [*scene.subject.handles] * 3)
             )
         assert sorted(name for names in found for name in names) == [POOL, "other"]
         assert await opened.storage.undelivered() == {SUBSCRIBER: 2}
@@ -234,7 +234,9 @@ class PoolReportsContract(Case):
         )  # fmt: skip
         assert watcher.reports == [DueReport(POOL, MINUTE, (first,)), DueReport(POOL, 2 * MINUTE, (second,))]
 
-    async def test_report_pools_that_fails_leaves_the_minute_for_the_next(self, opened: PoolScene, scene: Scene) -> None:
+    async def test_report_pools_that_fails_leaves_the_minute_for_the_next(
+        self, opened: PoolScene, scene: Scene
+    ) -> None:
         await opened.enqueue()
         await opened.run()
         await scene.subject.advance(MINUTE)

@@ -1,4 +1,4 @@
-"""A random walk over executions in pools on two storages at once: after each verb the same records and the same tallies."""
+"""A random walk over executions in pools on two storages at once: the same records and tallies after each verb."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ class PoolWalk(Walk):
             self._is_open = True
         await super().step()
         for over in _WINDOWS:
-            tallies = await self._compare("tallies", lambda storage, o=over: storage.pool_tallies(over=o), _rounded)  # type: ignore[misc]
-            assert isinstance(tallies, list)
-            for tally in tallies:
-                assert isinstance(tally, PoolTally)
-                self.met = PoolTally("", "", *map(max, self.met[2:], tally[2:]))
+            await self._compare_tallies(over)
+
+    async def _compare_tallies(self, over: float) -> None:
+        await self._compare("tallies", lambda storage: storage.pool_tallies(over=over), _rounded)
+        for tally in await self._model.pool_tallies(over=over):
+            self.met = PoolTally._make(("", "", *map(max, self.met[2:], tally[2:])))
 
     def _verbs(self) -> Mapping[Callable[[], Awaitable[None]], int]:
         return {**super()._verbs(), self.report_pools: 1, self.long_time: 1}
