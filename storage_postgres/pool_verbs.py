@@ -12,8 +12,8 @@ from storage_postgres.plan import Plan, Query
 
 __all__ = ["pool_tallies", "report_pools"]
 
-_MOST_COUNTS: Final = 500_000
-"""Single counts of one pool that one report sums up: what a busy pool leaves in a minute, and more."""
+_MOST_ENDS: Final = 500_000
+"""Ends in one pool that one report sums up: what a busy pool leaves in a minute, and more."""
 
 
 def pool_tallies(pools: Sequence[str] | None, *, over: float) -> Plan[list[PoolTally]]:
@@ -27,9 +27,7 @@ def report_pools(pools: Sequence[str], *, note: PoolNote | None) -> Plan[list[st
         return []
     seconds = {str(pool): float(ago) for pool, ago in sorted(taken)}
     names = texts(seconds)
-    tallies = _tallies(
-        (yield Query("sum_pool_counts", {"pools": names, "limit": _MOST_COUNTS, "kept": LONGEST_WINDOW}))
-    )
+    tallies = _tallies((yield Query("sum_pool_counts", {"pools": names, "limit": _MOST_ENDS, "kept": LONGEST_WINDOW})))
     if note is not None:
         # After the sums, which leave nothing in a window without length: what stands in the pools alone.
         tallies = merged([*tallies, *(yield from pool_tallies(list(seconds), over=0.0))])

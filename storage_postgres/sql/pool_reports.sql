@@ -1,8 +1,18 @@
+-- fragment: end_counts
+-- What one end in a pool counts as; durable.memory.pool_counts counts the same.
+e.pool, e.task_name, e.at, (e.status = 'completed')::integer as completed,
+    (e.status in ('failed', 'timed_out', 'finalize_failed'))::integer as failed,
+    (e.status = 'cancelled')::integer as cancelled,
+    (e.was_running and e.status <> 'cancelled')::integer as attempts,
+    (e.is_retry or e.was_running and e.status in ('failed', 'timed_out', 'finalize_failed'))::integer as failures,
+    e.is_retry::integer as retries, (e.start_lag is not null)::integer as starts,
+    coalesce(e.start_lag, 0) as start_lag, coalesce(e.start_lag, 0) as longest_start_lag
+
 -- name: pool_tallies
 -- What waits and runs in pools just now, and what ended in the last `over` seconds, by task; up to three rows of each
 -- task. Reads what is unfinished in these pools, and of what has ended the counts alone. `offset 0` keeps one probe of an
 -- index for each pool, and the orders keep it to the index that has them. Index: executions_pooled, executions_keyed, executions_keyed_again, executions_pool_running,
--- pool_counts_at; the primary key of pools.
+-- pool_counts_at, pool_ends_at; the primary key of pools.
 with at as materialized (
     select now, now - %(over)s::double precision * interval '1 second' as since
     from (select /*schema*/clock_now() as now) as clock
@@ -15,11 +25,20 @@ asked as materialized (
 ended as materialized (
     select c.*
     from asked
-        cross join (values (false), (true)) as s (is_summed)
         cross join lateral (
             select e.*
             from /*schema*/pool_counts as e
-            where e.pool = asked.pool and e.is_summed = s.is_summed and e.at > (select since from at)
+            where e.pool = asked.pool and e.at > (select since from at)
+            order by e.at
+            offset 0
+        ) as c
+    union all
+    select c.*
+    from asked
+        cross join lateral (
+            select /*include end_counts*/
+            from /*schema*/pool_ends as e
+            where e.pool = asked.pool and e.at > (select since from at)
             order by e.at
             offset 0
         ) as c
@@ -88,51 +107,55 @@ where r.pool = due.pool
 returning r.pool, extract(epoch from at.now - due.reported_at)::double precision;
 
 -- name: sum_pool_counts
--- Put single counts together by task and minute, at most `limit` of a pool, and forget sums that no report asks for; gives
--- what was put together. The caller holds the rows of `take_pool_reports`, so nobody else deletes: locks what it deletes.
--- Index: pool_counts_at.
+-- Sum the ends in pools up by task and minute, at most `limit` of a pool, and forget sums that no report asks for; gives
+-- what was summed up. The caller holds the rows of `take_pool_reports`, so nobody else deletes: locks what it deletes.
+-- Index: pool_ends_at, pool_counts_at.
 with taken as (
-    delete from /*schema*/pool_counts as c
-    where c.ctid = any(array(
-        select e.row_id
+    delete from /*schema*/pool_ends as e
+    where e.ctid = any(array(
+        select s.row_id
         from unnest(%(pools)s::text[]) as n (pool)
         cross join lateral (
-            select s.ctid as row_id
-            from /*schema*/pool_counts as s
-            where s.pool = n.pool and not s.is_summed
-            order by s.at
+            select d.ctid as row_id
+            from /*schema*/pool_ends as d
+            where d.pool = n.pool
+            order by d.at
             limit %(limit)s::bigint
-        ) as e
+        ) as s
     ))
-    returning c.*
+    returning e.*
+),
+counted as materialized (
+    select /*include end_counts*/
+    from taken as e
 ),
 summed as (
     insert into /*schema*/pool_counts (
-        pool, task_name, at, is_summed, completed, failed, cancelled, attempts, failures, retries, starts, start_lag,
+        pool, task_name, at, completed, failed, cancelled, attempts, failures, retries, starts, start_lag,
         longest_start_lag
     )
-    select t.pool, t.task_name, max(t.at), true, sum(t.completed), sum(t.failed), sum(t.cancelled), sum(t.attempts),
-        sum(t.failures), sum(t.retries), sum(t.starts), sum(t.start_lag), max(t.longest_start_lag)
-    from taken as t
-    group by t.pool, t.task_name, date_trunc('minute', t.at, 'UTC')
+    select c.pool, c.task_name, max(c.at), sum(c.completed), sum(c.failed), sum(c.cancelled), sum(c.attempts),
+        sum(c.failures), sum(c.retries), sum(c.starts), sum(c.start_lag), max(c.longest_start_lag)
+    from counted as c
+    group by c.pool, c.task_name, date_trunc('minute', c.at, 'UTC')
 ),
 forgotten as (
     delete from /*schema*/pool_counts as c
     where c.ctid = any(array(
-        select e.row_id
+        select s.row_id
         from unnest(%(pools)s::text[]) as n (pool)
         cross join lateral (
-            select s.ctid as row_id
-            from /*schema*/pool_counts as s
-            where s.pool = n.pool and s.is_summed
-                and s.at <= /*schema*/clock_now() - %(kept)s::double precision * interval '1 second'
-            order by s.at
+            select d.ctid as row_id
+            from /*schema*/pool_counts as d
+            where d.pool = n.pool
+                and d.at <= /*schema*/clock_now() - %(kept)s::double precision * interval '1 second'
+            order by d.at
             limit %(limit)s::bigint
-        ) as e
+        ) as s
     ))
 )
-select t.pool, t.task_name, 0::bigint, 0::bigint, 0::bigint, sum(t.completed)::bigint, sum(t.failed)::bigint,
-    sum(t.cancelled)::bigint, sum(t.attempts)::bigint, sum(t.failures)::bigint, sum(t.retries)::bigint,
-    sum(t.starts)::bigint, sum(t.start_lag), max(t.longest_start_lag)
-from taken as t
-group by t.pool, t.task_name;
+select c.pool, c.task_name, 0::bigint, 0::bigint, 0::bigint, sum(c.completed)::bigint, sum(c.failed)::bigint,
+    sum(c.cancelled)::bigint, sum(c.attempts)::bigint, sum(c.failures)::bigint, sum(c.retries)::bigint,
+    sum(c.starts)::bigint, sum(c.start_lag), max(c.longest_start_lag)
+from counted as c
+group by c.pool, c.task_name;

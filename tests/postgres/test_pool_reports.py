@@ -49,7 +49,7 @@ from (
 """
 _COUNTS: Final = """
 insert into /*schema*/pool_counts
-select 'emails', 'task', now() - g * interval '1 minute', true, 10, 0, 0, 10, 0, 0, 10, 1, 1
+select 'emails', 'task', now() - g * interval '1 minute', 10, 0, 0, 10, 0, 0, 10, 1, 1
 from generate_series(1, 20000) as g
 """
 STATISTICS: Final = {
