@@ -130,6 +130,7 @@ class Executor:
             tell=live.bus.tell,
             on_recovered=self._telemetry.recovered,
             emitter=live.emitter,
+            pools=self._pools,
             retention=settings.retention,
             clock=self._clock,
         )

@@ -42,6 +42,7 @@ class Duties(NamedTuple):
     close: bool
     recover_closes: bool
     forget_events: bool
+    report_pools: bool
 
 
 class Defect(NamedTuple):

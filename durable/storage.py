@@ -35,7 +35,7 @@ from durable.job_storage import JobStorage
 from durable.looks import Defect, Duties, ExecutionFilter, ExecutorRow
 from durable.notice import NewNotice, TakenNotices
 from durable.operation import Operation
-from durable.pool_rows import PoolConfig, PooledClaim
+from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
 
 __all__ = [
     "Defect",
@@ -379,6 +379,24 @@ class Storage(JobStorage, Protocol):
 
     def pools(self, names: Sequence[str] | None = None) -> Operation[list[PoolConfig]]:
         """The stored ones among names, by name; None means all."""
+        ...
+
+    def pool_tallies(self, pools: Sequence[str] | None = None, *, over: float) -> Operation[list[PoolTally]]:
+        """What waits and runs in pools now, and what ended in the last `over` seconds, by pool and task; None: of all.
+
+        What never had anything there has no tally. Ends are counted by whichever verb they come: an attempt once it is
+        settled, or its execution failed, unless it was given back; an execution once it has finished. Counts are kept
+        for `pool_rows.LONGEST_WINDOW` seconds; those that were reported have the moment of the last in their minute.
+        """
+        ...
+
+    def report_pools(self, pools: Sequence[str], *, note: PoolNote | None = None) -> Operation[list[str]]:
+        """Sum up the counts of those of the pools that were not reported since the minute began; gives their names.
+
+        However many executors ask, each pool is given once for each minute of the clock, and each count is in one
+        report. A pool that is not stored has none; the first is that of the minute after it was stored. `note` is
+        asked about all of them, and its notices are stored with the sums.
+        """
         ...
 
     # --- retire ----------------------------------------------------------------------------------------------

@@ -47,11 +47,11 @@ from durable.job import (
     TurnToTake,
 )
 from durable.notice import NewNotice, TakenNotices
-from durable.pool_rows import PoolConfig, PooledClaim
+from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
-from storage_postgres import job_verbs, outbox, timer_verbs, verbs
+from storage_postgres import job_verbs, outbox, pool_verbs, timer_verbs, verbs
 from storage_postgres.connections import Connections, PostgresLane
 from storage_postgres.failures import is_transient
 from storage_postgres.listen import channel_of, hints_of, payloads_of
@@ -332,6 +332,12 @@ class PostgresStorage:
 
     def pools(self, names: Sequence[str] | None = None) -> PostgresOperation[list[PoolConfig]]:
         return self._do(partial(verbs.pools, names))
+
+    def pool_tallies(self, pools: Sequence[str] | None = None, *, over: float) -> PostgresOperation[list[PoolTally]]:
+        return self._do(partial(pool_verbs.pool_tallies, pools, over=over))
+
+    def report_pools(self, pools: Sequence[str], *, note: PoolNote | None = None) -> PostgresOperation[list[str]]:
+        return self._do(partial(pool_verbs.report_pools, pools, note=note), transaction=True)
 
     def retire(self, *, older_than: float, limit: int, after: str | None = None) -> PostgresOperation[Retired]:
         return self._do(partial(verbs.retire, older_than=older_than, limit=limit, after=after))

@@ -14,9 +14,11 @@ from durable.errors import ConfigurationError, SerializationError
 from durable.events.describe import facts_of_record, facts_of_turn
 from durable.events.event import EventName, LifecycleEvent
 from durable.events.facts import Fact, TurnEnd
+from durable.events.pools import fact_of_pool
 from durable.execution import Execution
 from durable.ids import IdSource
 from durable.notice import NewNotice, Notice
+from durable.pool_rows import DueReport, PoolNote
 from durable.storage import Hint, Note
 
 __all__ = ["Emitter", "Subscriber"]
@@ -72,6 +74,12 @@ class Emitter:
         return self._note if self.subscribers else None
 
     @property
+    def pool_note(self) -> PoolNote | None:
+        """For reports of pools; None where nobody wants these, and then nobody looks at what stands in the pools."""
+        is_wanted = any(EventName.POOL_REPORT in subscriber.names for subscriber in self.subscribers)
+        return self._pool_note if is_wanted else None
+
+    @property
     def hints(self) -> tuple[Hint, ...]:
         """What to tell after a commit that may have stored notices."""
         return (Hint("noted", ""),) if self.subscribers else ()
@@ -81,6 +89,9 @@ class Emitter:
 
     def _note(self, records: Sequence[Execution]) -> list[NewNotice]:
         return self.notices(fact for record in records for fact in facts_of_record(record))
+
+    def _pool_note(self, reports: Sequence[DueReport]) -> list[NewNotice]:
+        return self.notices(fact_of_pool(report) for report in reports)
 
     def notices(self, facts: Iterable[Fact]) -> list[NewNotice]:
         """One notice for each fact and each subscriber who wants it; ids grow in the order of the facts."""

@@ -97,8 +97,8 @@ class Events:
     def to_opentelemetry(self, *, names: Iterable[str] | None = None, name: str = "opentelemetry") -> None:
         """Count events, measure durations, and add a span for each, with the providers of the application.
 
-        Metrics: `durable.events` (by event, task and kind), `durable.duration` in seconds (the same). Once is meant:
-        an event that is delivered twice is counted twice.
+        Metrics: `durable.events` (by event, task and kind), `durable.duration` in seconds (the same); for reports of
+        pools `durable.pool.…` (by pool) instead. Once is meant: an event that is delivered twice is counted twice.
         """
         self._add(name, names, False, 100, EventMeter().send)
 

@@ -10,6 +10,7 @@ from durable.memory.follow import end_requested
 from durable.memory.jobs_look import has_late_events
 from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents
+from durable.memory.pool_reports import reports_are_due
 from durable.memory.pools import token_moment
 from durable.memory.records import moved, state_of
 from durable.memory.store import Transaction
@@ -34,6 +35,7 @@ def duties(tx: Transaction) -> Duties:
             for record in records
         ),
         forget_events=has_late_events(tx),
+        report_pools=reports_are_due(tx),
     )
 
 

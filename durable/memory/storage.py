@@ -53,6 +53,7 @@ from durable.memory import (
     jobs_turns,
     look,
     outbox,
+    pool_reports,
     recover,
     retire,
     settle,
@@ -63,7 +64,7 @@ from durable.memory.operation import MemoryLane, MemoryOperation
 from durable.memory.pools import claim_pooled, configure_pool, ensure_pools, stored_pools
 from durable.memory.store import Store, Transaction
 from durable.notice import NewNotice, TakenNotices
-from durable.pool_rows import PoolConfig, PooledClaim
+from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
 
@@ -315,6 +316,12 @@ class MemoryStorage:
 
     def pools(self, names: Sequence[str] | None = None) -> MemoryOperation[list[PoolConfig]]:
         return self._do(partial(stored_pools, names=names))
+
+    def pool_tallies(self, pools: Sequence[str] | None = None, *, over: float) -> MemoryOperation[list[PoolTally]]:
+        return self._do(partial(pool_reports.pool_tallies, pools=pools, over=over))
+
+    def report_pools(self, pools: Sequence[str], *, note: PoolNote | None = None) -> MemoryOperation[list[str]]:
+        return self._do(partial(pool_reports.report_pools, pools=pools, note=note))
 
     def retire(self, *, older_than: float, limit: int, after: str | None = None) -> MemoryOperation[Retired]:
         return self._do(partial(retire.retire, older_than=older_than, limit=limit, after=after))

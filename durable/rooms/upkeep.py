@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from durable.clock import Clock
 from durable.events import Emitter
@@ -45,11 +45,13 @@ class UpkeepRoom:
         tell: Callable[..., None],
         on_recovered: Callable[[Iterable[str]], None],
         emitter: Emitter,
+        pools: Callable[[], Sequence[str]],
         retention: float | None,
         clock: Clock,
     ) -> None:
         self._storage = storage
         self._emitter = emitter
+        self._pools = pools
         self._tell = tell
         self._on_recovered = on_recovered
         self._retention = retention
@@ -71,6 +73,8 @@ class UpkeepRoom:
             self._tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""), *self._emitter.hints)
         if duties.forget_events:
             await self._forget_events()
+        if duties.report_pools:
+            await self._report_pools()
         if self._retention is not None:
             await self._retire(self._retention)
 
@@ -80,6 +84,12 @@ class UpkeepRoom:
     async def _forget_events(self) -> None:
         while await self._storage.forget_events(limit=_BATCH) == _BATCH:
             pass
+
+    async def _report_pools(self) -> None:
+        """Those that are served here; the others are those of other apps, or of nobody."""
+        pools = self._pools()
+        if pools and await self._storage.report_pools(pools, note=self._emitter.pool_note):
+            self._tell(*self._emitter.hints)
 
     async def _retire(self, retention: float) -> None:
         """Some pages of the records, going on where the last step ended; after the last page a pause."""

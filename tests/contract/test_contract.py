@@ -26,5 +26,6 @@ def test_every_verb_of_the_seam_is_named_by_a_case() -> None:
         "append_events", "trigger_job", "end_job", "clear_job", "pause_job", "resume_job", "redrive_job", "take_turns",
         "get_jobs", "list_jobs", "count_jobs", "pending_events", "event_end", "forget_events",
         "emit", "take_notices", "renew_delivery", "delivered", "put_off_delivery", "undelivered", "discard_notices",
+        "pool_tallies", "report_pools",
     ):  # fmt: skip
         assert f"_{verb}_" in names, verb

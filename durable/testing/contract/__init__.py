@@ -42,6 +42,7 @@ from durable.testing.contract.operations import OperationContract
 from durable.testing.contract.parity import ParityContract
 from durable.testing.contract.pool_keys import PoolKeysContract
 from durable.testing.contract.pool_races import PoolRacesContract
+from durable.testing.contract.pool_reports import PoolReportsContract
 from durable.testing.contract.pools import PoolsContract
 from durable.testing.contract.recover import RecoverContract
 from durable.testing.contract.redrive import RedriveContract
@@ -91,6 +92,7 @@ class StorageContract(
     OperationContract,
     PoolsContract,
     PoolKeysContract,
+    PoolReportsContract,
     ClaimRacesContract,
     PoolRacesContract,
     TreeRacesContract,
