@@ -11,6 +11,7 @@ from durable.definition import Definition
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, SerializationError
 from durable.execution import DEFAULT_QUEUE
+from durable.execution_log import LogLevel
 from durable.job import JobKind, TurnPolicy
 from durable.jobs.context import ContinuousContext, DebounceContext
 from durable.jobs.continuous import Continuous
@@ -47,6 +48,8 @@ class JobOptions(TypedDict, total=False):
     priority: int
     max_deliveries: int
     """Claims of one turn without an end, after which it counts as failed."""
+    log_level: LogLevel | None
+    """The least that is logged about its turns; None goes by the logger `durable`."""
     on_exhausted: OnExhausted
     """After the last attempt: "fail" keeps what failed, for a redrive; "purge" throws it away; "continue" goes on."""
     state_version: int
@@ -244,6 +247,7 @@ class JobDeclarations:
             priority=options.get("priority", 0),
             version=1,
             max_deliveries=options.get("max_deliveries", 5),
+            log_level=options.get("log_level"),
         )
         return self._add_job(spec, function, checked)
 
