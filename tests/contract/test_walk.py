@@ -68,4 +68,4 @@ async def test_the_walks_of_timers_together_meet_what_can_happen() -> None:
         for _ in range(STEPS):
             await walk.step()
         met |= walk.met
-    assert met == {"started", "nothing", "failed", "cancelled"}
+    assert met == {"started", "nothing", "failed", "cancelled", "ended"}
