@@ -9,21 +9,18 @@ from durable.durations import Duration
 from durable.events import EventName, fact_of_job
 from durable.execution import Status
 from durable.job import Appended, Job, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy, events_due_at
-from durable.jobs.errors import DuplicateEventError
 from durable.jobs.keyed import (
     BlockingPlayer,
     Keyed,
     OnDuplicate,
     attempted,
     limit_of,
-    refuse_bad_waiting,
     refuse_waiting,
     shown_status,
-    told,
 )
 from durable.jobs.results import AddResult, ClearResult, DebounceStatus, FlushResult, RedriveResult, ShownStatus
 from durable.jobs.spec import DebounceSpec
-from durable.script import Script, Tell, append, ask
+from durable.script import Script, Tell, ask
 from durable.storage import Hint
 
 __all__ = ["Debounce", "SyncDebounce"]
@@ -50,14 +47,8 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
         wait: bool,
         timeout: Duration | None,
     ) -> Script[AddResult]:
-        refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
-        done = yield from append(new)
-        yield from told(done.ready_queue, new.notices)
-        if done.is_duplicate and event_id is not None and on_duplicate == "raise":
-            raise DuplicateEventError(new.key.instance_id, event_id)
-        if wait and new.event_id is not None:
-            yield from self.wait_for_event(new.key, new.event_id, timeout)
+        done = yield from self.accepted(new, event_id, on_duplicate, wait=wait, timeout=timeout)
         return AddResult(
             new.key.instance_id,
             done.pending_count,

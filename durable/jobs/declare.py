@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args, overload
 
@@ -21,7 +22,7 @@ from durable.jobs.keyed import JobHome, Keyed
 from durable.jobs.schedule import Schedule
 from durable.jobs.spec import AT_ONCE, ContinuousSpec, DebounceSpec, KeyedSpec, OnExhausted, TaskSpec
 from durable.jobs.task import Task
-from durable.options import checked_task_options
+from durable.options import TaskOptions, checked_task_options
 from durable.retry import NO_RETRY, Retry, exponential
 from durable.settings import checked_name
 
@@ -58,12 +59,22 @@ class JobOptions(TypedDict, total=False):
     """Called with the plain JSON of a state of another version, and that version; gives the JSON of this one."""
 
 
-class JobDeclarations:
-    """Mixed into the registry. A job's turns are claimed under `kind:name`."""
+class JobDeclarations(ABC):
+    """What the registry derives from; it remembers what is declared. A job's turns are claimed under `kind:name`."""
 
+    @abstractmethod
     def _keep(self, job: K) -> K:
         """Remember the declared job."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def _add_job(self, spec: KeyedSpec, function: Callable[..., Any] | None, options: TaskOptions) -> Definition:
+        """Remember the definition of its turns; raises AlreadyRegistered."""
+
+    @abstractmethod
+    def _codec_of_jobs(self) -> Codec: ...
+
+    @abstractmethod
+    def _home_of_jobs(self) -> JobHome: ...
 
     def continuous(
         self,
@@ -250,15 +261,6 @@ class JobDeclarations:
             log_level=options.get("log_level"),
         )
         return self._add_job(spec, function, checked)
-
-    def _add_job(self, spec: KeyedSpec, function: Callable[..., Any] | None, options: Any) -> Definition:
-        raise NotImplementedError
-
-    def _codec_of_jobs(self) -> Codec:
-        raise NotImplementedError
-
-    def _home_of_jobs(self) -> JobHome:
-        raise NotImplementedError
 
 
 def _name(function: Callable[..., Any], name: str | None) -> str:
