@@ -9,6 +9,7 @@ from durable.durations import Duration
 from durable.events import EventName, fact_of_job
 from durable.execution import Status
 from durable.job import Appended, Job, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy, events_due_at
+from durable.jobs.context import DebounceContext
 from durable.jobs.keyed import (
     BlockingPlayer,
     Keyed,
@@ -116,6 +117,10 @@ def _flush_at(pending: Job | Appended, turn_due_at: datetime | None, policy: Tur
 
 class Debounce(_Calls[S, E]):
     """A declared Debounce: `await batcher.add("contact-7", Changed(…))`."""
+
+    def __call__(self, ctx: DebounceContext[S, E]) -> Any:
+        """Run the function here and now, on whatever stands in for a context: nothing is stored; for unit tests."""
+        return self.spec.handler(ctx)
 
     async def add(
         self,
