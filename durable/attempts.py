@@ -46,6 +46,7 @@ class Attempt:
         "connection",
         "deadline",
         "exhausted",
+        "instance_id",
         "is_lost",
         "is_over",
         "joined",
@@ -69,6 +70,8 @@ class Attempt:
         """Seconds since the first attempt, for max_duration, where the execution's age is another; None: it is that."""
         self.about: object | None = None
         """What its kind has found out about the turn, for the events that tell of its end, failed or not."""
+        self.instance_id: str | None = None
+        """The readable id of the job that it is a turn of, once its turn was taken; None for all else."""
         self.exhausted: str | None = None
         """The limit of the retry policy that its failure has met: max_attempts or max_duration."""
         self.task: asyncio.Task[None] | None = None

@@ -308,6 +308,7 @@ class Recovered(NamedTuple):
     """An execution taken from an executor that let its lease run out."""
 
     id: str
+    task_name: str
     status: Status
     """`ready`, or `failed` when its deliveries are used up."""
     queue: str

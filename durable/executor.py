@@ -16,6 +16,7 @@ from typing import Any
 from durable.attempts import Attempt, Holdings, Signal
 from durable.clock import Clock
 from durable.execution import FINISHED, ChildOutcome, Claimed, FinishedExecution, Settled, Settlement
+from durable.execution_log import ExecutionLog
 from durable.ids import IdSource
 from durable.kinds.turn import Services
 from durable.live import Live
@@ -68,6 +69,7 @@ class Executor:
         self._pools = ServedPools(settings, lambda: registry.pools)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="durable-task")
         self._holdings = Holdings()
+        self._log = ExecutionLog(registry.log_level_of)
         self._wakers = [Waker(live.random) for _ in range(3)]
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Any] = []
@@ -81,6 +83,7 @@ class Executor:
             storage=storage,
             holdings=self._holdings,
             on_settled=self._on_settled,
+            log=self._log,
             noted=self._noted,
             note=live.emitter.note,
             on_freed=self._on_freed,
@@ -131,6 +134,7 @@ class Executor:
             on_recovered=self._telemetry.recovered,
             emitter=live.emitter,
             pools=self._pools,
+            log=self._log,
             retention=settings.retention,
             clock=self._clock,
         )
@@ -154,6 +158,7 @@ class Executor:
             take=TakeRoom(storage=self._live.storage, clock=self._clock).take,
             limit=lambda attempt, seconds: self._run.limit(attempt, seconds),  # noqa: PLW0108 - there is no run room yet
             clock=self._clock,
+            log=self._log,
         )
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -332,7 +337,8 @@ class Executor:
             self._live.bus.tell_others(*(Hint("ready", pool) for pool in pools))
 
     def _on_lost(self, attempt: Attempt) -> None:
-        _log.warning("execution %s lost its lease here; its attempt is stopped", attempt.claimed.id)
+        message = "execution %s lost its lease here; its attempt is stopped"
+        self._log.write(logging.WARNING, attempt.claimed, message, attempt.claimed.id)
         self._stop_attempt(attempt, "lost")
 
     def _on_cancelled(self, attempt: Attempt) -> None:

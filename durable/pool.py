@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, overl
 from durable.context import TaskContext
 from durable.decorators import Anything, TaskDecorator
 from durable.durations import Duration
+from durable.execution_log import LogLevel
 from durable.pool_options import DeclaredPool, PoolChanges, changed_pool, report_window
 from durable.pool_report import PoolReport, pool_report
 from durable.pool_rows import PoolConfig, PoolTally
@@ -93,6 +94,7 @@ class Pool(DeclaredPool):
         priority: int = 0,
         version: int = 1,
         max_deliveries: int = 5,
+        log_level: LogLevel | None = None,
     ) -> TaskDecorator: ...
     def task(self, function: Any = None, /, **options: Any) -> Any:
         """As `app.task`, for a task that runs in this pool; without a `retry` of its own it has the pool's."""

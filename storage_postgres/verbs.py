@@ -280,7 +280,7 @@ def next_due(*, queues: Sequence[str], task_names: Sequence[str]) -> Plan[dateti
 def recover(*, limit: int, lost_error: str, poisoned_error: str, note: Note | None = None) -> Plan[list[Recovered]]:
     found = yield Query("recover", {"limit": limit, "lost_error": lost_error, "poisoned_error": poisoned_error})
     yield from note_ends([id_ for id_, *_ in found], note)
-    return [Recovered(id_, Status(status), queue, executor) for id_, status, queue, executor in found]
+    return [Recovered(id_, name, Status(status), queue, executor) for id_, name, status, queue, executor in found]
 
 
 def cancel(

@@ -28,6 +28,7 @@ MODULES: Final = {
     "health_checker": "alert for on-call: database is up again",
     "mail_pool": "40 mails in ",
     "order_state_machine": "to ada: did lamp arrive?",
+    "reminders": "to ada: your table is at seven",
     "token_refresher": "bob: the customer is gone, after ",
     "webhook_batcher": "bob: 1 of its changes, by flush_after: {'city': 'London'}",
 }

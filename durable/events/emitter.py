@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from durable.codec import Codec
 from durable.errors import ConfigurationError, SerializationError
@@ -21,7 +22,10 @@ from durable.notice import NewNotice, Notice
 from durable.pool_rows import DueReport, PoolNote
 from durable.storage import Hint, Note
 
-__all__ = ["Emitter", "Subscriber"]
+__all__ = ["RECORDER", "Emitter", "Subscriber"]
+
+RECORDER: Final = "_durable_recorder"
+"""The name under which events are kept for a test; no subscriber of a user's can have it."""
 
 _log = logging.getLogger("durable")
 
@@ -47,6 +51,7 @@ class Emitter:
         self._ids = ids
         self._codec = codec
         self._is_frozen = False
+        self._recorder: Subscriber | None = None
         self.subscribers: tuple[Subscriber, ...] = ()
 
     def add(self, subscriber: Subscriber) -> None:
@@ -60,9 +65,20 @@ class Emitter:
         self.subscribers = (*self.subscribers, subscriber)
 
     def freeze(self) -> tuple[Subscriber, ...]:
-        """The subscribers, to which none is added from now on."""
+        """Those to deliver to, to which none is added from now on."""
         self._is_frozen = True
-        return self.subscribers
+        return tuple(known for known in self.subscribers if known is not self._recorder)
+
+    @contextmanager
+    def recording(self) -> Generator[None]:
+        """Keep every event in the storage, delivered to nobody, while the block lasts; for tests."""
+        self._recorder = Subscriber(RECORDER, frozenset(EventName), payloads=True, batch=1, send=_to_nobody)
+        self.subscribers = (*self.subscribers, self._recorder)
+        try:
+            yield
+        finally:
+            self.subscribers = tuple(known for known in self.subscribers if known is not self._recorder)
+            self._recorder = None
 
     @property
     def is_on(self) -> bool:
@@ -143,3 +159,7 @@ class Emitter:
             except SerializationError as error:
                 _log.error("event %s is delivered without its %s: %s", id_, name, error)
         return MappingProxyType(payload)
+
+
+async def _to_nobody(events: Sequence[LifecycleEvent]) -> None:
+    """What a recorder keeps is read where it is stored."""

@@ -34,6 +34,7 @@ async def run(turn: Turn) -> JobTurned:
     began = services.clock.monotonic()
     ends.begin(taken, lambda: taken.now + timedelta(seconds=services.clock.monotonic() - began))
     turn.attempt.about = taken
+    turn.attempt.instance_id = taken.job.job_key.instance_id
     if taken.job.turn_began_at is not None:
         # A turn is stored when the one before it ends: a limit on its retries counts from its first attempt.
         turn.attempt.age = (taken.now - taken.job.turn_began_at).total_seconds()

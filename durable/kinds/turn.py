@@ -20,13 +20,13 @@ from durable.context import Beats, TaskContext
 from durable.definition import Definition
 from durable.errors import ConfigurationError, DurableError, ErrorInfo
 from durable.execution import ChildOutcome, Claimed, NewExecution
+from durable.execution_log import ExecutionLog
 from durable.ids import IdSource
 from durable.job import TakenTurn, TurnToTake
 from durable.registry import Registry
 
 __all__ = ["EndedBy", "Services", "Turn"]
 
-_log = logging.getLogger("durable")
 MOST_CHILDREN = 10_000
 DEEPEST_TREE = 100
 
@@ -55,6 +55,7 @@ class Services:
     limit: Callable[[Attempt, float | None], AbstractContextManager[None]]
     """Stops an attempt as timed out whose block takes longer than so many seconds."""
     clock: Clock
+    log: ExecutionLog
 
 
 class Turn:
@@ -94,7 +95,8 @@ class Turn:
             value = await asyncio.wrap_future(thread)
         except asyncio.CancelledError:
             if not thread.cancel():
-                _log.warning(
+                self.services.log.write(
+                    logging.WARNING, self.claimed,
                     "the thread of execution %s (task %s) runs on after its attempt was stopped; it should look at "
                     "ctx.cancel_signal", self.claimed.id, self.claimed.task_name,
                 )  # fmt: skip

@@ -84,7 +84,7 @@ def recover(tx: Transaction, *, limit: int, note: Note | None) -> list[Recovered
     tell_parents(tx, [record for record in taken if record.is_finished])
     cancelled = {record.id: record for record in end_requested(tx)}
     note_ends(tx, note, [cancelled.get(record.id, record) for record in taken])
-    return [Recovered(record.id, record.status, record.queue, record.executor_id) for record in taken]
+    return [Recovered(record.id, record.task_name, record.status, record.queue, record.executor_id) for record in taken]
 
 
 def _taken(tx: Transaction, record: Execution) -> Execution:

@@ -23,7 +23,6 @@ from durable.transitions import complete, release
 
 __all__ = ["CompleteRoom"]
 
-_log = logging.getLogger("durable")
 _MOST = 4
 """Transactions at once: each holds a connection for as long as its callback runs."""
 _LEASE = 15.0
@@ -117,7 +116,8 @@ class CompleteRoom:
         if accepted:
             self._settle.finish([(attempt, settlement)], Settled(accepted, frozenset()))
         elif attempt.joined is None:
-            _log.warning("execution %s is settled without its callback, which follows: %s", settlement.id, error)
+            message = "execution %s is settled without its callback, which follows: %s"
+            self._services.log.write(logging.WARNING, attempt.claimed, message, settlement.id, error)
             self._settle.put(attempt, settlement)
         elif isinstance(error, _CallFailed):
             self._settle.put(attempt, self._noted(attempt, self._failure(attempt, error.error)))

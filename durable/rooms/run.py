@@ -80,7 +80,8 @@ class RunRoom:
         """Free the slot of a stopped handler that has not ended, and write what its stop means; once is enough."""
         if attempt.task is None or attempt.task not in self._tasks:
             return
-        _log.warning(
+        self._services.log.write(
+            logging.WARNING, attempt.claimed,
             "execution %s (task %s) ignores its cancellation; it runs on without a slot, and its end counts no more",
             attempt.claimed.id, attempt.claimed.task_name,
         )  # fmt: skip
@@ -105,6 +106,7 @@ class RunRoom:
             self._end(attempt, None)
             return
         enter(attempt.claimed)
+        self._services.log.started(attempt)
         settlement: Settlement | None
         outcome: Outcome | None = None
         try:
@@ -217,6 +219,7 @@ class RunRoom:
         claimed = attempt.claimed
         codec = self._services.registry.codec
         if isinstance(error, EndedBy):
+            self._services.log.failed(attempt, error.error.type, None)
             return fail(claimed, codec.dump_error(error.error), retry_delay=None)
         is_timeout = isinstance(error, HandlerTimedOut)
         policy = self._policy(attempt)
@@ -232,12 +235,7 @@ class RunRoom:
             )
         stored = codec.dump_error(_TIMED_OUT if is_timeout else error, is_retryable=delay is not None)
         # The message may hold payload, so only the type is logged.
-        _log.info(
-            "attempt %d of %d of execution %s (task %s) failed with %s; %s",
-            claimed.attempts, claimed.max_attempts, claimed.id, claimed.task_name,
-            "timed_out" if is_timeout else type(error).__name__,
-            "it is not retried" if delay is None else f"it is retried in {delay:.3g} s",
-        )  # fmt: skip
+        self._services.log.failed(attempt, "timed_out" if is_timeout else type(error).__name__, delay)
         return fail(claimed, stored, retry_delay=delay, timed_out=is_timeout)
 
     def _policy(self, attempt: Attempt) -> Retry:
@@ -246,7 +244,8 @@ class RunRoom:
             try:
                 return Retry.from_json(attempt.claimed.retry)
             except ConfigurationError as error:
-                _log.error("execution %s goes by the policy of its task: %s", attempt.claimed.id, error)
+                message = "execution %s goes by the policy of its task: %s"
+                self._services.log.write(logging.ERROR, attempt.claimed, message, attempt.claimed.id, error)
         return self._services.registry[attempt.claimed.task_name].options.retry
 
 

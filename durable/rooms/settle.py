@@ -10,6 +10,7 @@ from durable.attempts import Attempt, Holdings
 from durable.callbacks import queue_of
 from durable.errors import ErrorInfo, SleepingIdConflict
 from durable.execution import FINISHED, Settled, Settlement
+from durable.execution_log import ExecutionLog
 from durable.rooms.loop import patiently
 from durable.storage import Note, Storage
 from durable.stored_errors import store_error
@@ -34,11 +35,13 @@ class SettleRoom:
         storage: Storage,
         holdings: Holdings,
         on_settled: Callable[[list[Settlement], Settled, int], None],
+        log: ExecutionLog,
         noted: Callable[[Attempt, Settlement], Settlement] = lambda _, settlement: settlement,
         note: Note | None = None,
         on_freed: Callable[[set[str]], None],
     ) -> None:
         self._storage = storage
+        self._log = log
         self._noted = noted
         self._note = note
         self._holdings = holdings
@@ -104,7 +107,8 @@ class SettleRoom:
 
     async def _settle_unwritable(self, attempt: Attempt, settlement: Settlement, error: Exception) -> None:
         """One end that the storage will not take: the execution fails with that as its error."""
-        _log.error("execution %s could not be settled as %s: %s", settlement.id, settlement.status, error)
+        message = "execution %s could not be settled as %s: %s"
+        self._log.write(logging.ERROR, attempt.claimed, message, settlement.id, settlement.status, error)
         kind = "SleepingIdConflict" if isinstance(error, SleepingIdConflict) else type(error).__name__
         stored = store_error(ErrorInfo(kind, str(error), is_retryable=False))
         failed = fail(attempt.claimed, stored, retry_delay=None)
@@ -148,9 +152,12 @@ class SettleRoom:
     def _finish(self, batch: list[Ending], settled: Settled) -> None:
         for attempt, settlement in batch:
             self._holdings.remove(attempt.key)
-            if settlement.id not in settled.accepted:
+            if settlement.id in settled.accepted:
+                self._log.settled(attempt, settlement)
+            else:
                 self.refused_count += 1
-                _log.warning(
+                self._log.write(
+                    logging.WARNING, attempt.claimed,
                     "execution %s was taken from this executor: its late end (%s, fence %d) was refused",
                     settlement.id, settlement.status, settlement.fence,
                 )  # fmt: skip

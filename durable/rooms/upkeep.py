@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from durable.clock import Clock
 from durable.events import Emitter
-from durable.execution import FINISHED, Settled
+from durable.execution import FINISHED, Settled, Status
+from durable.execution_log import ExecutionLog
 from durable.storage import Hint, Note, Operation, Storage
 
 __all__ = ["UpkeepRoom", "close_levels"]
@@ -46,12 +47,14 @@ class UpkeepRoom:
         on_recovered: Callable[[Iterable[str]], None],
         emitter: Emitter,
         pools: Callable[[], Sequence[str]],
+        log: ExecutionLog,
         retention: float | None,
         clock: Clock,
     ) -> None:
         self._storage = storage
         self._emitter = emitter
         self._pools = pools
+        self._log = log
         self._tell = tell
         self._on_recovered = on_recovered
         self._retention = retention
@@ -112,7 +115,8 @@ class UpkeepRoom:
         while True:
             recovered = await self._storage.recover(limit=_BATCH, note=self._emitter.note)
             for execution in recovered:
-                _log.warning(
+                self._log.write(
+                    logging.ERROR if execution.status is Status.FAILED else logging.WARNING, execution,
                     "execution %s was recovered from executor %s: now %s",
                     execution.id, execution.executor_id, execution.status,
                 )  # fmt: skip

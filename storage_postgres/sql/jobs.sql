@@ -116,8 +116,11 @@ where e.id = %(id)s::uuid
 returning e.id;
 
 -- name: end_job
--- End a job whose row is held: a tombstone with its state. Locks what it writes.
--- Index: the primary key.
+-- End a job whose row is held: a tombstone with its state, and without timers. Locks what it writes.
+-- Index: the primary key, timers_due.
+with dropped as (
+    delete from /*schema*/timers as t where t.job_id = %(id)s::uuid
+)
 update /*schema*/jobs as j
 set status = %(status)s::text, reason = %(reason)s::text, epoch = j.epoch + 1, turn_id = null, turn_cause = null,
     turn_slot = null, turn_began_at = null, is_triggered = false, scheduled_at = null, pending_count = 0, pending_first_at = null,
@@ -369,6 +372,12 @@ emptied as (
     where i.status = 'terminated' and e.job_id = any(array[i.job_id])
     returning e.number
 ),
+dropped as (
+    delete from /*schema*/timers as t
+    using input as i
+    where i.status = 'terminated' and t.job_id = any(array[i.job_id])
+    returning t.id
+),
 marked as (
     update /*schema*/inbox as e
     set status = case i.events when 'consumed' then 'consumed' when 'dead' then 'dead' else 'pending' end,
@@ -387,8 +396,9 @@ returned as materialized (
     group by m.job_id
 ),
 planned as materialized (
-    select i.job_id, i.status = 'terminated' as is_end,
-        case when i.status = 'active' and j.status = 'paused' then 'paused'
+    select i.job_id, i.status = 'terminated' or (j.kind = 'timer' and f.due_at is null) as is_end,
+        case when j.kind = 'timer' and f.due_at is null then 'terminated'
+            when i.status = 'active' and j.status = 'paused' then 'paused'
             when i.status = 'failed' and j.is_triggered then 'active'
             else i.status end as status,
         case

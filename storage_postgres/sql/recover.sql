@@ -139,10 +139,10 @@ taken as (
             where p.id = any(array[late.parent_id]) and p.id not in (select parents.id from parents)
         )
     ))
-    returning e.id, e.status, e.queue, e.executor_id, e.parent_id
+    returning e.id, e.task_name, e.status, e.queue, e.executor_id, e.parent_id
 ),
 ended as (
     select t.parent_id from taken as t where t.status <> 'ready'
 ),
 /*include tell_parents*/
-select t.id, t.status, t.queue, t.executor_id from taken as t;
+select t.id, t.task_name, t.status, t.queue, t.executor_id from taken as t;

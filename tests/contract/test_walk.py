@@ -70,7 +70,7 @@ async def test_the_walks_of_timers_together_meet_what_can_happen() -> None:
         for _ in range(STEPS):
             await walk.step()
         met |= walk.met
-    assert met == {"started", "nothing", "failed", "cancelled"}
+    assert met == {"started", "nothing", "failed", "cancelled", "ended"}
 
 
 async def test_the_walks_in_pools_together_count_everything_there_is_to_count() -> None:

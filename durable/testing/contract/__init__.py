@@ -39,6 +39,7 @@ from durable.testing.contract.next_due import NextDueContract
 from durable.testing.contract.noted import NotedContract
 from durable.testing.contract.notices import NoticesContract
 from durable.testing.contract.operations import OperationContract
+from durable.testing.contract.parallel_timers import ParallelTimerContract
 from durable.testing.contract.parity import ParityContract
 from durable.testing.contract.pool_keys import PoolKeysContract
 from durable.testing.contract.pool_races import PoolRacesContract
@@ -84,6 +85,7 @@ class StorageContract(
     JobLookContract,
     JobRetireContract,
     TimerContract,
+    ParallelTimerContract,
     LookContract,
     NoticesContract,
     NotedContract,
