@@ -32,7 +32,7 @@ from durable.execution import (
     WakeResult,
 )
 from durable.job_storage import JobStorage
-from durable.looks import Defect, Duties, ExecutionFilter, ExecutorRow
+from durable.looks import Defect, Duties, ExecutionFilter, ExecutorRow, NextStart
 from durable.notice import NewNotice, TakenNotices
 from durable.operation import Operation
 from durable.pool_rows import PoolConfig, PooledClaim
@@ -44,6 +44,7 @@ __all__ = [
     "ExecutorRow",
     "Hint",
     "Lane",
+    "NextStart",
     "Note",
     "Operation",
     "Storage",
@@ -248,6 +249,24 @@ class Storage(JobStorage, Protocol):
         counts, so a moment that is not after `now` means work to do at once, and None that none will come by itself.
         Work of other queues and names, and of a later record version, has no moment, and neither has a kept wake-up:
         no time brings it together with an execution that is not there. Nor has what is only to be deleted.
+        """
+        ...
+
+    def next_start(
+        self,
+        *,
+        queues: Sequence[str],
+        pools: Sequence[str],
+        task_names: Sequence[str],
+        after: datetime | None,
+        within: float,
+    ) -> Operation[NextStart]:
+        """When a claim of these queues, pools and names finds something that comes due, as a look at the clock's now.
+
+        What came due at `after` or before does not count, for whoever has claimed since then: it is locked, or held
+        back by a limit, and no moment changes that. None: all that is due counts. What comes due more than `within`
+        seconds from now does not count either. A pool that is paused or has no place at all has nothing to start; one
+        that is full may be said to have.
         """
         ...
 

@@ -27,7 +27,7 @@ from durable.execution import (
     WakeResult,
 )
 from durable.pool_rows import PoolConfig, PooledClaim
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Note
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, NextStart, Note
 from storage_postgres import rows as to
 from storage_postgres.arrays import plain, texts
 from storage_postgres.job_verbs import commit_jobs, hold_jobs
@@ -172,8 +172,8 @@ def settle(settlements: Sequence[Settlement], *, note: Note | None = None) -> Pl
     commits = {item.id: item.job for item in settlements if item.job is not None and item.id in settled.accepted}
     if not commits:
         return settled._replace(busy=busy)
-    queues = yield from commit_jobs(commits)
-    return Settled(settled.accepted, settled.ready_queues | queues, busy)
+    queues, soonest = yield from commit_jobs(commits)
+    return Settled(settled.accepted, settled.ready_queues | queues, busy, soonest)
 
 
 def _settle(settlements: Sequence[Settlement], note: Note | None) -> Plan[Settled]:
@@ -267,6 +267,25 @@ def next_due(*, queues: Sequence[str], task_names: Sequence[str]) -> Plan[dateti
     )
     assert at is None or isinstance(at, datetime)
     return at
+
+
+def next_start(
+    *, queues: Sequence[str], pools: Sequence[str], task_names: Sequence[str], after: datetime | None, within: float
+) -> Plan[NextStart]:
+    lanes = [(queue, level) for level in _LEVELS for queue in queues]
+    (row,) = yield Query(
+        "next_start",
+        {
+            "queues": texts(queue for queue, _ in lanes),
+            "priorities": plain(level for _, level in lanes),
+            "pools": texts(pools),
+            "task_names": texts(task_names),
+            "record_version": RECORD_VERSION,
+            "after": after,
+            "within": within,
+        },
+    )
+    return NextStart._make(row)
 
 
 def recover(*, limit: int, lost_error: str, poisoned_error: str, note: Note | None = None) -> Plan[list[Recovered]]:

@@ -53,7 +53,9 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
         refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
         done = yield from append(new)
-        yield from told(done.ready_queue, new.notices)
+        # The first of a batch sets a moment that no executor knows of.
+        is_first = done.pending_count == 1 and done.due_at is not None
+        yield from told(new.turn.queue if is_first else done.ready_queue, new.notices)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)
         if wait and new.event_id is not None:

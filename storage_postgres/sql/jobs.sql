@@ -467,7 +467,9 @@ due as materialized (
         ) as t
 )
 select array(select distinct d.queue from due as d where d.due_at <= (select now from at)),
-    (select count(*) from written);
+    (select count(*) from written),
+    (select extract(epoch from min(d.due_at) - (select now from at))::double precision
+        from due as d where d.due_at > (select now from at));
 
 -- name: append_events
 -- See the function. Index: jobs_key, the primary keys, inbox_event.
