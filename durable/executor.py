@@ -314,6 +314,9 @@ class Executor:
         if ends:
             self._live.waiters.resolve(ends)
             self._live.bus.tell_others(Hint("finished", ""))
+        if settled.has_cancelled:
+            # Which of them, only the storage knows; a cancelled child may have made its parent ready.
+            self._live.bus.tell(Hint("finished", ""), Hint("ready", ""), *self._live.emitter.hints)
         delays = [item.delay for item in settlements if item.job is None]
         soon = [delay for delay in (*delays, settled.soonest or 0.0) if 0 < delay <= self._settings.poll_interval]
         if soon:

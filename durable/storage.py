@@ -275,7 +275,7 @@ class Storage(JobStorage, Protocol):
 
         They become ready, due at once, without the attempt; those with max_deliveries used up end as failed
         (finalize_failed in a later phase) with reason poisoned, and their parent is told as by settle. `note` is
-        asked about all of them.
+        asked about all of them. What was asked to end is cancelled instead of becoming ready, and given as that.
         """
         ...
 

@@ -173,21 +173,21 @@ def settle(settlements: Sequence[Settlement], *, note: Note | None = None) -> Pl
     if not commits:
         return settled._replace(busy=busy)
     queues, soonest = yield from commit_jobs(commits)
-    return Settled(settled.accepted, settled.ready_queues | queues, busy, soonest)
+    return settled._replace(ready_queues=settled.ready_queues | queues, busy=busy, soonest=soonest)
 
 
 def _settle(settlements: Sequence[Settlement], note: Note | None) -> Plan[Settled]:
     if not settlements:
         return _NOTHING_SETTLED
     spawned = [child for item in settlements for child in item.children]
-    ((count, ids, queues),) = yield _settling(settlements, spawned)
+    ((count, ids, queues, has_cancelled),) = yield _settling(settlements, spawned)
     accepted = frozenset(ids) if count < len(settlements) else frozenset(item.id for item in settlements)
     if note is not None:
         yield from _note_requested([item.id for item in settlements if item.status not in FINISHED], note)
     if any(child.kind == Kind.SLEEPING for child in spawned):
         woken = yield from apply_wakeups(limit=1000, note=note)
         queues = {*queues, *woken.ready_queues}
-    return Settled(accepted, frozenset(queues))
+    return Settled(accepted, frozenset(queues), has_cancelled=has_cancelled)
 
 
 def _note_requested(put_back: Sequence[str], note: Note) -> Plan[None]:

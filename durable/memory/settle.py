@@ -51,11 +51,13 @@ def settle(tx: Transaction, settlements: Sequence[Settlement], *, note: Note | N
     ids = [record.id for record in accepted] + [child.id for child in inserted]
     # Before what was asked to end is ended: a hint too many does no harm, and the database gives it as well.
     queues.update(_claimable_queues(tx, ids), (queue for queue in due if queue is not None))
-    note_ends(tx, note, end_requested(tx))
+    cancelled = end_requested(tx)
+    note_ends(tx, note, cancelled)
     names = [(child.task_name, child.sleeping_id) for child in inserted if child.kind is Kind.SLEEPING]
     woken = meet(tx, [(task_name, sleeping_id) for task_name, sleeping_id in names if sleeping_id is not None], note)
     ready = frozenset(queues | woken.ready_queues)
-    return Settled(frozenset(record.id for record in accepted), ready, soonest=min(later, default=None))
+    ids_of = frozenset(record.id for record in accepted)
+    return Settled(ids_of, ready, has_cancelled=bool(cancelled), soonest=min(later, default=None))
 
 
 def _until_next_turn(tx: Transaction, commit: JobCommit) -> list[float]:

@@ -62,7 +62,9 @@ settled as (
     where e.id = any(array[i.id])
         and e.fence = any(array[i.fence])
         and (select count(*) from held) >= 0
-    returning e.id, e.parent_id, e.queue, e.status, e.finished_at is not null as is_end, e.due_at <= at.now as is_due
+    returning e.id, e.parent_id, e.queue, e.status, e.finished_at is not null as is_end, e.due_at <= at.now as is_due,
+        -- As the trigger `cancel_requested` finds it, right after.
+        e.finished_at is null and e.cancel_requested is not null as is_cancelled
 )
 
 -- name: settle
@@ -163,11 +165,13 @@ woken as (
 )
 
 -- fragment: settle_result
--- How many were accepted, their ids unless that is all, and the queues in which something became claimable.
+-- How many were accepted, their ids unless that is all, the queues in which something became claimable, and whether any
+-- was cancelled instead of going on.
 select (select count(*) from settled),
     case when (select count(*) from settled) < cardinality(%(id)s::uuid[])
         then array(select s.id::text from settled as s) end,
-    array(select w.queue from woken as w);
+    array(select w.queue from woken as w),
+    exists (select 1 from settled as s where s.is_cancelled);
 
 -- name: settled
 -- Which turns were accepted under the fence given. Index: the primary key.
