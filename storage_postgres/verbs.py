@@ -180,14 +180,14 @@ def _settle(settlements: Sequence[Settlement], note: Note | None) -> Plan[Settle
     if not settlements:
         return _NOTHING_SETTLED
     spawned = [child for item in settlements for child in item.children]
-    ((count, ids, queues, has_cancelled),) = yield _settling(settlements, spawned)
+    ((count, ids, queues, *cancels),) = yield _settling(settlements, spawned)
     accepted = frozenset(ids) if count < len(settlements) else frozenset(item.id for item in settlements)
     if note is not None:
         yield from _note_requested([item.id for item in settlements if item.status not in FINISHED], note)
     if any(child.kind == Kind.SLEEPING for child in spawned):
         woken = yield from apply_wakeups(limit=1000, note=note)
         queues = {*queues, *woken.ready_queues}
-    return Settled(accepted, frozenset(queues), has_cancelled=has_cancelled)
+    return Settled(accepted, frozenset(queues), has_cancelled=any(cancels))
 
 
 def _note_requested(put_back: Sequence[str], note: Note) -> Plan[None]:
@@ -203,7 +203,9 @@ def _settling(settlements: Sequence[Settlement], spawned: Sequence[NewExecution]
     if any(item.notices for item in settlements):
         notes = to.settled_notice_columns(settlements)
         return Query("settle_and_note", columns | to.new_columns(spawned, "child_") | notes)
-    return Query("settle_and_spawn" if spawned else "settle", columns | to.child_columns(spawned))
+    if spawned or any(item.status not in FINISHED for item in settlements):
+        return Query("settle_and_spawn", columns | to.new_columns(spawned, "child_"))
+    return Query("settle", columns)
 
 
 def settled(pairs: Sequence[tuple[str, int]]) -> Plan[frozenset[str]]:
