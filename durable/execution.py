@@ -280,6 +280,10 @@ class Settled(NamedTuple):
     callbacks only where the caller does not know of them: after wake-ups and deadlines."""
     busy: frozenset[str] = frozenset()
     """Ids of turns that were not tried, because somebody holds the row of their job, or of one they send to."""
+    has_cancelled: bool = False
+    """Some of the accepted did not end, and were cancelled for it, because they had been asked to end."""
+    soonest: float | None = None
+    """Seconds until the first of the later turns that were planned for the jobs is due; None: none was."""
 
 
 class FinishedExecution(NamedTuple):

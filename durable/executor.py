@@ -320,11 +320,14 @@ class Executor:
         if ends:
             self._live.waiters.resolve(ends)
             self._live.bus.tell_others(Hint("finished", ""))
-        delays = [item.delay if item.job is None else item.job.schedule_delay or 0.0 for item in settlements]
-        soon = [delay for delay in delays if 0 < delay <= self._settings.poll_interval]
+        if settled.has_cancelled:
+            # Which of them, only the storage knows; a cancelled child may have made its parent ready.
+            self._live.bus.tell(Hint("finished", ""), Hint("ready", ""), *self._live.emitter.hints)
+        delays = [item.delay for item in settlements if item.job is None]
+        soon = [delay for delay in (*delays, settled.soonest or 0.0) if 0 < delay <= self._settings.poll_interval]
         if soon:
             asyncio.get_running_loop().call_later(min(soon), self._wakers[0].ring)
-        self._live.bus.tell(*hints)
+        self._live.bus.tell(*hints, *_later_hints(settlements))
 
     def _noted(self, attempt: Attempt, settlement: Settlement) -> Settlement:
         return self._run.noted(attempt, settlement)
@@ -388,3 +391,12 @@ class Executor:
             self.id, queues, self._task_names, self.running, self._settings.concurrency,
             self._started_at, self._started_at,
         )  # fmt: skip
+
+
+def _later_hints(settlements: list[Settlement]) -> set[Hint]:
+    """For the queues in which children, or batches of sent events, will be due: whoever sleeps there looks again."""
+    queues = {
+        child.queue for item in settlements for child in item.children if child.delay > 0 or child.run_at is not None
+    }
+    sends = [event for item in settlements if item.job is not None for event in item.job.sends]
+    return {Hint("ready", queue) for queue in queues.union(e.turn.queue for e in sends if e.policy.window is not None)}

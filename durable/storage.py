@@ -32,7 +32,7 @@ from durable.execution import (
     WakeResult,
 )
 from durable.job_storage import JobStorage
-from durable.looks import Defect, Duties, ExecutionFilter, ExecutorRow
+from durable.looks import Defect, Duties, ExecutionFilter, ExecutorRow, NextStart
 from durable.notice import NewNotice, TakenNotices
 from durable.operation import Operation
 from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
@@ -44,6 +44,7 @@ __all__ = [
     "ExecutorRow",
     "Hint",
     "Lane",
+    "NextStart",
     "Note",
     "Operation",
     "Storage",
@@ -251,12 +252,30 @@ class Storage(JobStorage, Protocol):
         """
         ...
 
+    def next_start(
+        self,
+        *,
+        queues: Sequence[str],
+        pools: Sequence[str],
+        task_names: Sequence[str],
+        after: datetime | None,
+        within: float,
+    ) -> Operation[NextStart]:
+        """When a claim of these queues, pools and names finds something that comes due, as a look at the clock's now.
+
+        What came due at `after` or before does not count, for whoever has claimed since then: it is locked, or held
+        back by a limit, and no moment changes that. None: all that is due counts. What comes due more than `within`
+        seconds from now does not count either. A pool that is paused or has no place at all has nothing to start; one
+        that is full may be said to have.
+        """
+        ...
+
     def recover(self, *, limit: int, note: Note | None = None) -> Operation[list[Recovered]]:
         """Take running executions whose lease has run out from their executors, earliest first, skipping locked ones.
 
         They become ready, due at once, without the attempt; those with max_deliveries used up end as failed
         (finalize_failed in a later phase) with reason poisoned, and their parent is told as by settle. `note` is
-        asked about all of them.
+        asked about all of them. What was asked to end is cancelled instead of becoming ready, and given as that.
         """
         ...
 

@@ -23,7 +23,6 @@ from durable.pool_rows import PoolConfig
 from storage_postgres.arrays import plain, texts
 
 __all__ = [
-    "child_columns",
     "child_outcome",
     "claimed",
     "execution",
@@ -110,11 +109,6 @@ def settlement_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
         "reason": texts(reasons),
         "children": plain([len(inserted) for inserted in children]),
     }
-
-
-def child_columns(children: Sequence[NewExecution]) -> dict[str, object]:
-    """The columns of the children that a settle inserts; nothing without any, because its statement has none then."""
-    return new_columns(children, "child_") if children else {}
 
 
 def notice_columns(notices: Iterable[NewNotice], prefix: str = "") -> dict[str, object]:

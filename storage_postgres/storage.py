@@ -48,7 +48,7 @@ from durable.job import (
 )
 from durable.notice import NewNotice, TakenNotices
 from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, NextStart, Note
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
 from storage_postgres import job_verbs, outbox, pool_verbs, timer_verbs, verbs
@@ -191,6 +191,18 @@ class PostgresStorage:
 
     def next_due(self, *, queues: Sequence[str], task_names: Sequence[str]) -> PostgresOperation[datetime | None]:
         return self._do(partial(verbs.next_due, queues=queues, task_names=task_names))
+
+    def next_start(
+        self,
+        *,
+        queues: Sequence[str],
+        pools: Sequence[str],
+        task_names: Sequence[str],
+        after: datetime | None,
+        within: float,
+    ) -> PostgresOperation[NextStart]:
+        work = partial(verbs.next_start, queues=queues, pools=pools, task_names=task_names, after=after, within=within)
+        return self._do(work)
 
     def recover(self, *, limit: int, note: Note | None = None) -> PostgresOperation[list[Recovered]]:
         return self._noted(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED), note)

@@ -27,7 +27,7 @@ from durable.execution import (
     WakeResult,
 )
 from durable.pool_rows import PoolConfig, PooledClaim
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Note
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, NextStart, Note
 from storage_postgres import rows as to
 from storage_postgres.arrays import plain, texts
 from storage_postgres.job_verbs import commit_jobs, hold_jobs
@@ -172,22 +172,22 @@ def settle(settlements: Sequence[Settlement], *, note: Note | None = None) -> Pl
     commits = {item.id: item.job for item in settlements if item.job is not None and item.id in settled.accepted}
     if not commits:
         return settled._replace(busy=busy)
-    queues = yield from commit_jobs(commits)
-    return Settled(settled.accepted, settled.ready_queues | queues, busy)
+    queues, soonest = yield from commit_jobs(commits)
+    return settled._replace(ready_queues=settled.ready_queues | queues, busy=busy, soonest=soonest)
 
 
 def _settle(settlements: Sequence[Settlement], note: Note | None) -> Plan[Settled]:
     if not settlements:
         return _NOTHING_SETTLED
     spawned = [child for item in settlements for child in item.children]
-    ((count, ids, queues),) = yield _settling(settlements, spawned)
+    ((count, ids, queues, *cancels),) = yield _settling(settlements, spawned)
     accepted = frozenset(ids) if count < len(settlements) else frozenset(item.id for item in settlements)
     if note is not None:
         yield from _note_requested([item.id for item in settlements if item.status not in FINISHED], note)
     if any(child.kind == Kind.SLEEPING for child in spawned):
         woken = yield from apply_wakeups(limit=1000, note=note)
         queues = {*queues, *woken.ready_queues}
-    return Settled(accepted, frozenset(queues))
+    return Settled(accepted, frozenset(queues), has_cancelled=any(cancels))
 
 
 def _note_requested(put_back: Sequence[str], note: Note) -> Plan[None]:
@@ -203,7 +203,9 @@ def _settling(settlements: Sequence[Settlement], spawned: Sequence[NewExecution]
     if any(item.notices for item in settlements):
         notes = to.settled_notice_columns(settlements)
         return Query("settle_and_note", columns | to.new_columns(spawned, "child_") | notes)
-    return Query("settle_and_spawn" if spawned else "settle", columns | to.child_columns(spawned))
+    if spawned or any(item.status not in FINISHED for item in settlements):
+        return Query("settle_and_spawn", columns | to.new_columns(spawned, "child_"))
+    return Query("settle", columns)
 
 
 def settled(pairs: Sequence[tuple[str, int]]) -> Plan[frozenset[str]]:
@@ -275,6 +277,25 @@ def next_due(*, queues: Sequence[str], task_names: Sequence[str]) -> Plan[dateti
     )
     assert at is None or isinstance(at, datetime)
     return at
+
+
+def next_start(
+    *, queues: Sequence[str], pools: Sequence[str], task_names: Sequence[str], after: datetime | None, within: float
+) -> Plan[NextStart]:
+    lanes = [(queue, level) for level in _LEVELS for queue in queues]
+    (row,) = yield Query(
+        "next_start",
+        {
+            "queues": texts(queue for queue, _ in lanes),
+            "priorities": plain(level for _, level in lanes),
+            "pools": texts(pools),
+            "task_names": texts(task_names),
+            "record_version": RECORD_VERSION,
+            "after": after,
+            "within": within,
+        },
+    )
+    return NextStart._make(row)
 
 
 def recover(*, limit: int, lost_error: str, poisoned_error: str, note: Note | None = None) -> Plan[list[Recovered]]:

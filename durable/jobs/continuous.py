@@ -43,7 +43,7 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
         done = yield from ask(lambda storage: storage.start_job(new))
         # A repeated call after a lost answer meets its own job.
         created = done.is_new or done.job.turn_id == turn.id
-        if created and spec.start_immediately:
+        if created:
             yield from told(turn.queue)
         if created and notices:
             yield Tell(noted(notices))

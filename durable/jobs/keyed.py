@@ -118,7 +118,9 @@ class Keyed(Generic[P_co]):
             )
         limit_of(timeout)
         done = yield from append(new)
-        yield from told(done.ready_queue, new.notices)
+        # The first of a batch sets a moment that no executor knows of.
+        is_first = done.pending_count == 1 and done.due_at is not None
+        yield from told(new.turn.queue if is_first else done.ready_queue, new.notices)
         if done.is_duplicate and event_id is not None and on_duplicate == "raise":
             raise DuplicateEventError(new.key.instance_id, event_id)
         if wait and new.event_id is not None:
@@ -213,18 +215,20 @@ def _active(job: Job) -> ShownStatus:
     if job.kind == "continuous":
         return ShownStatus.RUNNING
     if job.kind == "debounce":
-        return ShownStatus.DEBOUNCING if job.pending_count else ShownStatus.IDLE
+        # Its turn may run, or wait for another try, with all of the events there are.
+        return ShownStatus.DEBOUNCING if job.pending_count or job.turn_id is not None else ShownStatus.IDLE
     return ShownStatus.IDLE if job.turn_id is None else ShownStatus.ACTIVE
 
 
 def attempted(keyed: Keyed[Any], found: JobView) -> dict[str, Any]:
-    """The fields that every status has of the live turn."""
+    """The fields that every status has of the live turn and of those that failed."""
     is_running = found.turn_status is Status.RUNNING
     return {
         "attempt": found.turn_attempts or 0,
         "next_run_at": None if is_running else found.turn_due_at,
         "is_turn_running": is_running,
         "last_error": keyed.error_of(found),
+        "dead_letters": found.dead_count,
     }
 
 
@@ -241,4 +245,5 @@ def summary(found: JobView) -> JobSummary:
         pending_count=job.pending_count,
         created_at=job.created_at,
         updated_at=job.updated_at,
+        dead_letters=found.dead_count,
     )

@@ -119,7 +119,8 @@ class _Scripts:
     def _set(self, new: NewTimer) -> Script[Timer]:
         turn = timer_turn(self._new_id(), new.queue, new.priority)
         done = yield from ask(lambda storage: storage.set_timer(new, turn=turn))
-        yield from told(done.ready_queue)
+        # Also for a moment that is to come: whoever sleeps looks again.
+        yield from told(done.ready_queue or done.timer.queue)
         return self._shown(done.timer)
 
     def cancel(self, where: TimerFilter | None) -> Script[int]:

@@ -50,6 +50,9 @@ async def run(turn: Turn) -> JobTurned:
         return await turn.in_thread(function, *args)
 
     error = turn.definition.load_error(claimed.error)
+    timeout = turn.definition.options.timeout
+    # What `on_error` does about a handler that took too long may take as long again.
+    whole = timeout * 2 if timeout is not None and spec.handles_errors else timeout
     # From here on, because a turn may have waited for the row of its job.
-    with services.limit(turn.attempt, turn.definition.options.timeout):
-        return JobTurned(await run_turn(spec, ends, turn.attempt, taken, error, call=call))
+    with services.limit(turn.attempt, whole):
+        return JobTurned(await run_turn(spec, ends, turn.attempt, taken, error, call=call, timeout=timeout))

@@ -83,7 +83,8 @@ def recover(tx: Transaction, *, limit: int, note: Note | None) -> list[Recovered
     taken = [tx.put(_taken(tx, record)) for _, _, record in sorted(late)[:limit]]
     tell_parents(tx, [record for record in taken if record.is_finished])
     cancelled = {record.id: record for record in end_requested(tx)}
-    note_ends(tx, note, [cancelled.get(record.id, record) for record in taken])
+    taken = [cancelled.get(record.id, record) for record in taken]
+    note_ends(tx, note, taken)
     return [Recovered(record.id, record.task_name, record.status, record.queue, record.executor_id) for record in taken]
 
 

@@ -31,6 +31,7 @@ def settle(tx: Transaction, settlements: Sequence[Settlement], *, note: Note | N
     inserted: list[NewExecution] = []
     jobs: list[JobCommit] = []
     due: list[str | None] = []
+    later: list[float] = []
     for settlement in settlements:
         record = held_record(tx, settlement.id, settlement.fence)
         if record is None:
@@ -42,6 +43,7 @@ def settle(tx: Transaction, settlements: Sequence[Settlement], *, note: Note | N
             inserted.append(child)
         if settlement.job is not None:
             due.append(commit_job(tx, record, settlement.job))
+            later += _until_next_turn(tx, settlement.job)
             jobs.append(settlement.job)
     # After all commits: a job that one of them ends begins anew with what another sends to it.
     due += [sent.ready_queue for sent in append_events(tx, [event for job in jobs for event in job.sends])]
@@ -49,10 +51,19 @@ def settle(tx: Transaction, settlements: Sequence[Settlement], *, note: Note | N
     ids = [record.id for record in accepted] + [child.id for child in inserted]
     # Before what was asked to end is ended: a hint too many does no harm, and the database gives it as well.
     queues.update(_claimable_queues(tx, ids), (queue for queue in due if queue is not None))
-    note_ends(tx, note, end_requested(tx))
+    cancelled = end_requested(tx)
+    note_ends(tx, note, cancelled)
     names = [(child.task_name, child.sleeping_id) for child in inserted if child.kind is Kind.SLEEPING]
     woken = meet(tx, [(task_name, sleeping_id) for task_name, sleeping_id in names if sleeping_id is not None], note)
-    return Settled(frozenset(record.id for record in accepted), frozenset(queues | woken.ready_queues))
+    ready = frozenset(queues | woken.ready_queues)
+    ids_of = frozenset(record.id for record in accepted)
+    return Settled(ids_of, ready, has_cancelled=bool(cancelled), soonest=min(later, default=None))
+
+
+def _until_next_turn(tx: Transaction, commit: JobCommit) -> list[float]:
+    """The seconds until the turn that was planned for a job, unless there is none, or it is due."""
+    turn = tx.executions.get(commit.next_turn.id)
+    return [] if turn is None or turn.due_at <= tx.now else [(turn.due_at - tx.now).total_seconds()]
 
 
 def _settled(tx: Transaction, record: Execution, settlement: Settlement) -> Execution:

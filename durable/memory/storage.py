@@ -60,12 +60,13 @@ from durable.memory import (
     timers,
     wake,
 )
+from durable.memory.next_start import next_start
 from durable.memory.operation import MemoryLane, MemoryOperation
 from durable.memory.pools import claim_pooled, configure_pool, ensure_pools, stored_pools
 from durable.memory.store import Store, Transaction
 from durable.notice import NewNotice, TakenNotices
 from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, NextStart, Note
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
 
 __all__ = ["MemoryStorage", "open_memory"]
@@ -182,6 +183,18 @@ class MemoryStorage:
 
     def next_due(self, *, queues: Sequence[str], task_names: Sequence[str]) -> MemoryOperation[datetime | None]:
         return self._do(partial(recover.next_due, queues=queues, task_names=task_names))
+
+    def next_start(
+        self,
+        *,
+        queues: Sequence[str],
+        pools: Sequence[str],
+        task_names: Sequence[str],
+        after: datetime | None,
+        within: float,
+    ) -> MemoryOperation[NextStart]:
+        work = partial(next_start, queues=queues, pools=pools, task_names=task_names, after=after, within=within)
+        return self._do(work)
 
     def recover(self, *, limit: int, note: Note | None = None) -> MemoryOperation[list[Recovered]]:
         return self._do(partial(recover.recover, limit=limit, note=note))

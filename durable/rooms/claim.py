@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from durable.attempts import Attempt, Holdings
 from durable.clock import Clock
 from durable.execution import Claimed
 from durable.rooms.loop import Waker, patiently
+from durable.rooms.rest import Rest
 from durable.settings import ExecutorSettings
-from durable.storage import Hint, Storage
+from durable.storage import Hint, NextStart, Operation, Storage
 
 __all__ = ["ClaimRoom"]
 
@@ -60,7 +62,8 @@ class ClaimRoom:
         self._ahead: deque[Attempt] = deque()
         self._queues = settings.queues
         self._rounds = 0
-        self._wait = settings.poll_interval
+        self._wait: float | None = None
+        self._rest = Rest(storage=storage, waker=waker, clock=clock, interval=settings.poll_interval, look=self._look)
         self._running = 0
         self._is_stopping = False
         self._rate = 0.0
@@ -99,9 +102,11 @@ class ClaimRoom:
                 self._slot_freed.clear()
                 await self._slot_freed.wait()
                 continue
-            self._wait = self._settings.poll_interval
-            if await self._round(limit) < limit:
-                await self._waker.sleep(self._wait)
+            self._wait = None
+            began_at = self._clock.monotonic()
+            count = await self._round(limit)
+            if count < limit:
+                await self._rest.until_work(count, began_at, self._wait)
 
     def stop(self) -> None:
         """Start nothing from now on, and let `run` end."""
@@ -142,7 +147,7 @@ class ClaimRoom:
             lease=self._settings.lease,
         )
         if found.wait is not None:
-            self._wait = min(self._wait, max(found.wait, _LEAST_WAIT) if found.wait else 0.0)
+            self._wait = max(found.wait, _LEAST_WAIT) if found.wait else 0.0
         return self._take(found.claimed, sent_at)
 
     async def _claim(self, limit: int) -> int:
@@ -155,6 +160,11 @@ class ClaimRoom:
             lease=self._settings.lease,
         )
         return self._take(claimed, sent_at)
+
+    def _look(self, after: datetime | None, within: float) -> Operation[NextStart]:
+        return self._storage.next_start(
+            queues=self._settings.queues, pools=self._pools(), task_names=self._task_names, after=after, within=within
+        )
 
     def _take(self, claimed: Sequence[Claimed], sent_at: float) -> int:
         self._on_claimed(len(claimed))

@@ -477,7 +477,9 @@ due as materialized (
         ) as t
 )
 select array(select distinct d.queue from due as d where d.due_at <= (select now from at)),
-    (select count(*) from written);
+    (select count(*) from written),
+    (select extract(epoch from min(d.due_at) - (select now from at))::double precision
+        from due as d where d.due_at > (select now from at));
 
 -- name: append_events
 -- See the function. Index: jobs_key, the primary keys, inbox_event.
@@ -493,16 +495,21 @@ from /*schema*/append_events(
 ) as a
 order by a.nth;
 
+-- fragment: dead_count
+-- How many events of the job `j` are kept as dead. Index: inbox_dead.
+(select count(*) from /*schema*/inbox as i where i.job_id = j.id and i.status = 'dead')
+
 -- name: get_jobs
--- Jobs by key, with their live turns. Index: jobs_key, the primary key of executions.
-select /*include job_columns*/, e.status, e.due_at, e.attempts, e.error
+-- Jobs by key, with their live turns. Index: jobs_key, the primary key of executions, inbox_dead.
+select /*include job_columns*/, e.status, e.due_at, e.attempts, e.error, /*include dead_count*/
 from unnest(%(kind)s::text[], %(name)s::text[], %(key)s::text[]) as k (kind, name, key)
     join /*schema*/jobs as j on j.kind = any(array[k.kind]) and j.name = any(array[k.name]) and j.key = any(array[k.key])
     left join /*schema*/executions as e on e.id = any(array[j.turn_id]);
 
 -- name: list_jobs
--- A page of jobs by kind, name and key. Index: jobs_key; jobs_unusual where only unusual statuses are asked for.
-select p.*, e.status, e.due_at, e.attempts, e.error
+-- A page of jobs by kind, name and key. Index: jobs_key; jobs_unusual where only unusual statuses are asked for; the
+-- primary key of executions, inbox_dead.
+select /*include job_columns*/, e.status, e.due_at, e.attempts, e.error, /*include dead_count*/
 from (
     select /*include job_columns*/
     from /*schema*/jobs as j
@@ -519,9 +526,9 @@ from (
         and j.kind <= coalesce(%(kind)s::text, 'task')
     order by j.kind, j.name, j.key
     limit %(limit)s::bigint
-) as p
-    left join /*schema*/executions as e on e.id = any(array[p.turn_id])
-order by p.kind, p.name, p.key;
+) as j
+    left join /*schema*/executions as e on e.id = any(array[j.turn_id])
+order by j.kind, j.name, j.key;
 
 -- name: count_jobs
 -- How many jobs a list would show. Index: jobs_key.

@@ -139,10 +139,12 @@ taken as (
             where p.id = any(array[late.parent_id]) and p.id not in (select parents.id from parents)
         )
     ))
-    returning e.id, e.task_name, e.status, e.queue, e.executor_id, e.parent_id
+    returning e.id, e.task_name, e.queue, e.executor_id, e.parent_id, e.status as own_status,
+        -- As the trigger `cancel_requested` makes it, right after.
+        case when e.status = 'ready' and e.cancel_requested is not null then 'cancelled' else e.status end as status
 ),
 ended as (
-    select t.parent_id from taken as t where t.status <> 'ready'
+    select t.parent_id from taken as t where t.own_status <> 'ready'
 ),
 /*include tell_parents*/
 select t.id, t.task_name, t.status, t.queue, t.executor_id from taken as t;

@@ -19,7 +19,8 @@ def test_every_verb_of_the_seam_is_named_by_a_case() -> None:
     names = " ".join(cases())
     for verb in (
         "enqueue", "claim", "renew", "heartbeat", "settle", "settled", "children", "wake", "kept_wakeup",
-        "expire_waits", "next_due", "recover", "cancel", "cancel_all", "pick_up_cancelled", "redrive", "claim_closes",
+        "expire_waits", "next_due", "next_start",
+        "recover", "cancel", "cancel_all", "pick_up_cancelled", "redrive", "claim_closes",
         "close_trees", "recover_closes", "retire", "now", "get", "get_sleeping", "finished", "existing", "search",
         "counts", "announce", "withdraw", "executors", "defects", "mend", "hint", "lane", "migrate", "is_transient",
         "start_job",

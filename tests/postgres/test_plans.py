@@ -61,6 +61,7 @@ select e.task_name, e.sleeping_id, e.created_at from /*schema*/executions as e w
 """
 MAKE: Final = Maker(series=7, task_name="task")
 ERROR: Final = '{"type": "lost", "message": ""}'
+LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 AHEAD: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -162,6 +163,8 @@ BY_ID: Final[Mapping[str, tuple[int, Callable[[Crowd], Query]]]] = {
     "existing": (120, lambda crowd: first(verbs.existing(some(crowd, 120)))),
     "duties": (1, lambda _: first(verbs.duties())),
     "next_due": (2, lambda _: first(verbs.next_due(queues=["default", "other"], task_names=["task", "other"]))),
+    "next_start": (2, lambda _: first(verbs.next_start(
+        queues=["default", "other"], pools=["emails"], task_names=["task", "other"], after=LONG_AGO, within=3.0))),
     "get_sleeping": (1, lambda _: first(verbs.get_sleeping("task", "sleeper 1"))),
     "enqueue": (50, lambda _: first(verbs.enqueue(MAKE.rows(50), all_or_nothing=False))),
     "existing_rows": (50, lambda _: second(verbs.enqueue(

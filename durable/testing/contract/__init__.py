@@ -36,6 +36,7 @@ from durable.testing.contract.jobs_trigger import JobTriggerContract
 from durable.testing.contract.jobs_turn_races import JobTurnRacesContract
 from durable.testing.contract.look import LookContract
 from durable.testing.contract.next_due import NextDueContract
+from durable.testing.contract.next_start import NextStartContract
 from durable.testing.contract.noted import NotedContract
 from durable.testing.contract.notices import NoticesContract
 from durable.testing.contract.operations import OperationContract
@@ -67,6 +68,7 @@ class StorageContract(
     WakeContract,
     DutiesContract,
     NextDueContract,
+    NextStartContract,
     RecoverContract,
     CancelContract,
     FinishContract,
