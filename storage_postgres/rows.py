@@ -23,6 +23,7 @@ from durable.pool_rows import PoolConfig
 from storage_postgres.arrays import plain, texts
 
 __all__ = [
+    "bare_columns",
     "child_columns",
     "child_outcome",
     "claimed",
@@ -110,6 +111,12 @@ def settlement_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
         "reason": texts(reasons),
         "children": plain([len(inserted) for inserted in children]),
     }
+
+
+def bare_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
+    """The columns of ends that are nothing but results, by parameter name, in id order as those of a settle."""
+    ids, fences, outputs = zip(*sorted([(item.id, item.fence, item.output) for item in settlements]), strict=True)
+    return {"id": plain(ids), "fence": plain(fences), "output": texts(outputs)}
 
 
 def child_columns(children: Sequence[NewExecution]) -> dict[str, object]:
