@@ -43,7 +43,9 @@ _CLOSES = {status.value: status for status in CloseStatus}
 
 
 def claimed(row: tuple[Any, ...]) -> Claimed:
-    return Claimed._make((*row[:2], _KINDS[row[2]], *row[3:5], _PHASES[row[5]], *row[6:]))
+    cells = list(row)
+    cells[2], cells[5] = _KINDS[cells[2]], _PHASES[cells[5]]
+    return Claimed._make(cells)
 
 
 def execution(row: tuple[Any, ...]) -> Execution:
