@@ -60,6 +60,11 @@ class ClaimRoom:
         self._ahead: deque[Attempt] = deque()
         self._queues = settings.queues
         self._rounds = 0
+        self._pool_rings = 0
+        """Rings of the waker that are for pools alone."""
+        self._heard_rings = -1
+        """The other rings, when the queues were last asked and had less than was asked for."""
+        self._emptied_at = float("-inf")
         self._wait = settings.poll_interval
         self._running = 0
         self._is_stopping = False
@@ -72,9 +77,10 @@ class ClaimRoom:
         return self._running
 
     def on_hint(self, hint: Hint) -> None:
-        mine = ("", *self._settings.queues, *self._pools())
-        if hint.topic == "reconnected" or (hint.topic == "ready" and hint.queue in mine):
+        if hint.topic == "reconnected" or (hint.topic == "ready" and hint.queue in ("", *self._settings.queues)):
             self._waker.ring()
+        elif hint.topic == "ready" and hint.queue in self._pools():
+            self._ring_for_pools()
 
     def attempt_ended(self) -> None:
         """A handler gave its slot back; its end need not be written yet."""
@@ -89,6 +95,10 @@ class ClaimRoom:
 
     def pools_freed(self) -> None:
         """Ends in pools were written: what their limits held back may start. A claim made before saw them running."""
+        self._ring_for_pools()
+
+    def _ring_for_pools(self) -> None:
+        self._pool_rings += 1
         self._waker.ring()
 
     async def run(self) -> None:
@@ -123,11 +133,17 @@ class ClaimRoom:
         if not self._pools():
             return await patiently(self._storage, lambda: self._claim(limit), "claiming")
         self._rounds += 1
+        other_rings, began_at = self._waker.rings - self._pool_rings, self._clock.monotonic()
+        if other_rings == self._heard_rings and began_at - self._emptied_at < self._settings.poll_interval / 2:
+            return await patiently(self._storage, lambda: self._claim_pooled(limit), "claiming")
         count = 0
         for ask in (self._claim, self._claim_pooled) if self._rounds % 2 else (self._claim_pooled, self._claim):
             if count < limit and not self._is_stopping:
                 left = limit - count
                 count += await patiently(self._storage, lambda ask=ask, left=left: ask(left), "claiming")  # type: ignore[misc]
+        if count < limit:
+            # What rings for pools brings nothing into the queues: they are asked again at the next other ring or poll.
+            self._heard_rings, self._emptied_at = other_rings, began_at
         return count
 
     async def _claim_pooled(self, limit: int) -> int:

@@ -80,7 +80,8 @@ class SettleRoom:
     def _take(self) -> list[Ending]:
         """The next batch. It holds an execution once: the storage answers by id, and a late end of an older attempt
         must not pass for the end of the newer one."""
-        if len(self._pending) <= _MOST and len({settlement.id for _, settlement in self._pending}) == len(self._pending):
+        ids = {settlement.id for _, settlement in self._pending}
+        if len(ids) == len(self._pending) <= _MOST:
             whole, self._pending = self._pending, []
             return whole
         batch: dict[str, Ending] = {}
@@ -160,7 +161,8 @@ class SettleRoom:
         accepted = [item for _, item in batch if item.id in settled.accepted]
         called_back = [ending for ending in batch if ending[0].claimed.on_complete is not None]
         if called_back:
-            callbacks = {queue_of(each.claimed.on_complete or "") for each, item in called_back if item.status in FINISHED}
+            ended = [attempt.claimed.on_complete for attempt, item in called_back if item.status in FINISHED]
+            callbacks = {queue_of(spec) for spec in ended if spec is not None}
             settled = settled._replace(ready_queues=settled.ready_queues | callbacks)
         self._on_settled(accepted, settled, len(batch) - len(accepted))
         # After the write only: until then the places in a pool's limit were taken.
