@@ -142,7 +142,7 @@ class ClaimRoom:
                 left = limit - count
                 count += await patiently(self._storage, lambda ask=ask, left=left: ask(left), "claiming")  # type: ignore[misc]
         if count < limit:
-            # What rings for pools brings nothing into the queues: they are asked again at the next other ring or poll.
+            # What rings for pools brings nothing into the queues: they are asked again when something else rings.
             self._heard_rings, self._emptied_at = other_rings, began_at
         return count
 

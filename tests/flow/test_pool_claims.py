@@ -1,4 +1,4 @@
-"""What an executor asks the storage for while a pool is busy: the pool again and again, the queues only with a cause."""
+"""What an executor asks the storage for while a pool is busy: the pool, and its queues only with a cause."""
 
 from typing import Any
 
