@@ -270,6 +270,9 @@ class Settlement(NamedTuple):
     """For the end of a job's turn: what it writes to its job in the same transaction."""
     notices: tuple[NewNotice, ...] = ()
     """Lifecycle events for their subscribers, stored if the settlement is accepted, and only then."""
+    is_bare: bool = False
+    """It completes an execution without a parent, and beside the output nothing differs from what was claimed. A hint
+    for the storage, which may write such ends in a shorter way."""
 
 
 class Settled(NamedTuple):

@@ -312,18 +312,17 @@ class Executor:
         if self._live.emitter.is_on and any(item.notices for item in settlements):
             self._deliver.ring()
         hints = [Hint("ready", queue) for queue in settled.ready_queues]
-        ends = [
-            FinishedExecution(item.id, item.status, item.output, item.error)
-            for item in settlements
-            if item.status in FINISHED
-        ]
+        ends = [item for item in settlements if item.status in FINISHED]
         if ends:
-            self._live.waiters.resolve(ends)
+            if self._live.waiters.is_waited_for:
+                self._live.waiters.resolve(
+                    FinishedExecution(item.id, item.status, item.output, item.error) for item in ends
+                )
             self._live.bus.tell_others(Hint("finished", ""))
         if settled.has_cancelled:
             # Which of them, only the storage knows; a cancelled child may have made its parent ready.
             self._live.bus.tell(Hint("finished", ""), Hint("ready", ""), *self._live.emitter.hints)
-        delays = [item.delay for item in settlements if item.job is None]
+        delays = [item.delay for item in settlements if not item.is_bare and item.job is None]
         soon = [delay for delay in (*delays, settled.soonest or 0.0) if 0 < delay <= self._settings.poll_interval]
         if soon:
             asyncio.get_running_loop().call_later(min(soon), self._wakers[0].ring)
@@ -350,7 +349,7 @@ class Executor:
     def _stop_attempt(self, attempt: Attempt, reason: str) -> None:
         self._run.stop(attempt, reason)
         if attempt.task is None:
-            self._holdings.remove(attempt.key)
+            self._holdings.remove(attempt)
             self._claim.drop_lost()
 
     def _end_turn(self, attempt: Attempt, settlement: Settlement) -> None:
@@ -358,7 +357,7 @@ class Executor:
 
     def _drop(self, attempt: Attempt) -> None:
         """An attempt that may not write any more: forget it."""
-        self._holdings.remove(attempt.key)
+        self._holdings.remove(attempt)
 
     async def _children_of(self, parent_id: str) -> list[ChildOutcome]:
         storage = self._live.storage

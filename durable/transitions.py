@@ -334,8 +334,9 @@ def apply_close(close_status: CloseStatus, event: CloseEvent, *, active_children
 def complete(turn: Claimed, output: str) -> Settlement:
     """The turn gave the execution's result."""
     return Settlement(
-        turn.id, turn.fence, S.COMPLETED, turn.phase, turn.attempts, 0, turn.iteration, 0.0, output, None, None, None
-    )
+        turn.id, turn.fence, S.COMPLETED, turn.phase, turn.attempts, 0, turn.iteration, 0.0, output, None, None, None,
+        (), None, (), turn.parent_id is None,
+    )  # fmt: skip
 
 
 def fail(

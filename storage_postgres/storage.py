@@ -162,6 +162,8 @@ class PostgresStorage:
         return self._do(partial(verbs.heartbeat, beats))
 
     def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> PostgresOperation[Settled]:
+        if verbs.is_bare(settlements):
+            return self._do(partial(verbs.settle, settlements))
         # One statement commits by itself; jobs need more, and so do ends that are to be noted after they were written.
         is_noted = note is not None and any(
             item.status not in FINISHED or _has_sleepers(item.children) for item in settlements

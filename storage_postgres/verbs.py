@@ -165,6 +165,9 @@ def heartbeat(beats: Sequence[tuple[str, int, str]]) -> Plan[frozenset[str]]:
 
 def settle(settlements: Sequence[Settlement], *, note: Note | None = None) -> Plan[Settled]:
     """One statement, unless turns of jobs end: their jobs are held first and written after what was accepted."""
+    if settlements and is_bare(settlements):
+        ((count, ids),) = yield Query("settle_bare", to.bare_columns(settlements))
+        return Settled(_accepted(settlements, count, ids), frozenset())
     if not any(item.job for item in settlements):
         return (yield from _settle(settlements, note))
     busy = yield from hold_jobs(settlements)
@@ -176,12 +179,22 @@ def settle(settlements: Sequence[Settlement], *, note: Note | None = None) -> Pl
     return settled._replace(ready_queues=settled.ready_queues | queues, busy=busy, soonest=soonest)
 
 
+def is_bare(settlements: Sequence[Settlement]) -> bool:
+    """Whether all of these are results of executions without parents, with nothing to be written beside them."""
+    return not [item for item in settlements if not item.is_bare or item.notices or item.job]
+
+
+def _accepted(settlements: Sequence[Settlement], count: int, ids: Sequence[str] | None) -> frozenset[str]:
+    """The ids are told unless all were accepted."""
+    return frozenset([item.id for item in settlements] if ids is None or count == len(settlements) else ids)
+
+
 def _settle(settlements: Sequence[Settlement], note: Note | None) -> Plan[Settled]:
     if not settlements:
         return _NOTHING_SETTLED
     spawned = [child for item in settlements for child in item.children]
     ((count, ids, queues, *cancels),) = yield _settling(settlements, spawned)
-    accepted = frozenset(ids) if count < len(settlements) else frozenset(item.id for item in settlements)
+    accepted = _accepted(settlements, count, ids)
     if note is not None:
         yield from _note_requested([item.id for item in settlements if item.status not in FINISHED], note)
     if any(child.kind == Kind.SLEEPING for child in spawned):

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor as Threads
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -73,18 +73,20 @@ class Turn:
         self.services = services
         self.stop = stop
 
-    def call(self, stored_input: str | None = None) -> Coroutine[Any, Any, Any]:
+    def call(self, stored_input: str | None = None) -> Awaitable[Any]:
         """Run the definition's function on a stored input; None means that of the execution."""
         args, kwargs = self.definition.signature.load(self.claimed.input if stored_input is None else stored_input)
         return self.call_with(*args, **kwargs)
 
-    async def call_with(self, *args: Any, **kwargs: Any) -> Any:
+    def call_with(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """Run the definition's function, with the context before its arguments where it wants one."""
-        if self.definition.wants_context:
+        definition = self.definition
+        if definition.wants_context:
             args = (self.context(), *args)
-        if self.definition.is_async:
-            return await self.definition.function(*args, **kwargs)
-        return await self.in_thread(self.definition.function, *args, **kwargs)
+        if definition.is_async:
+            called: Awaitable[Any] = definition.function(*args, **kwargs)
+            return called
+        return self.in_thread(definition.function, *args, **kwargs)
 
     async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a sync function in a thread of the executor, with this task's context variables."""

@@ -68,7 +68,8 @@ class CompleteRoom:
 
     def put(self, attempt: Attempt, settlement: Settlement) -> None:
         """Hand an end over; it is written soon, alone or with others."""
-        if not self._is_joined(attempt, settlement):
+        is_called_back = attempt.joined is not None or attempt.claimed.on_complete is not None
+        if not is_called_back or not self._is_joined(attempt, settlement):
             self._settle.put(attempt, settlement)
             return
         task = asyncio.create_task(self._write(attempt, settlement), name="durable-complete")

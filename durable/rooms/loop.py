@@ -32,6 +32,8 @@ class Waker:
         self._event = asyncio.Event()
         self._asleep = asyncio.Event()
         self._random = random
+        self.rings = 0
+        """How often it was rung."""
 
     @property
     def is_asleep(self) -> bool:
@@ -43,6 +45,7 @@ class Waker:
         await self._asleep.wait()
 
     def ring(self) -> None:
+        self.rings += 1
         self._event.set()
         self._asleep.clear()
 

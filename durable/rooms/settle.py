@@ -83,6 +83,10 @@ class SettleRoom:
     def _take(self) -> list[Ending]:
         """The next batch. It holds an execution once: the storage answers by id, and a late end of an older attempt
         must not pass for the end of the newer one."""
+        ids = {settlement.id for _, settlement in self._pending}
+        if len(ids) == len(self._pending) <= _MOST:
+            whole, self._pending = self._pending, []
+            return whole
         batch: dict[str, Ending] = {}
         left: list[Ending] = []
         for ending in self._pending:
@@ -117,7 +121,7 @@ class SettleRoom:
             await self._write([(attempt, self._noted(attempt, closed))])
         except Exception:
             _log.exception("execution %s is left to its lease", settlement.id)
-            self._holdings.remove(attempt.key)
+            self._holdings.remove(attempt)
 
     async def _write(self, batch: list[Ending]) -> None:
         settlements = [settlement for _, settlement in batch]
@@ -151,7 +155,7 @@ class SettleRoom:
 
     def _finish(self, batch: list[Ending], settled: Settled) -> None:
         for attempt, settlement in batch:
-            self._holdings.remove(attempt.key)
+            self._holdings.remove(attempt)
             if settlement.id in settled.accepted:
                 self._log.settled(attempt, settlement)
             else:
@@ -162,12 +166,11 @@ class SettleRoom:
                     settlement.id, settlement.status, settlement.fence,
                 )  # fmt: skip
         accepted = [item for _, item in batch if item.id in settled.accepted]
-        callbacks = {
-            queue_of(attempt.claimed.on_complete)
-            for attempt, item in batch
-            if attempt.claimed.on_complete is not None and item.status in FINISHED
-        }
-        settled = settled._replace(ready_queues=settled.ready_queues | callbacks)
+        called_back = [ending for ending in batch if ending[0].claimed.on_complete is not None]
+        if called_back:
+            ended = [attempt.claimed.on_complete for attempt, item in called_back if item.status in FINISHED]
+            callbacks = {queue_of(spec) for spec in ended if spec is not None}
+            settled = settled._replace(ready_queues=settled.ready_queues | callbacks)
         self._on_settled(accepted, settled, len(batch) - len(accepted))
         # After the write only: until then the places in a pool's limit were taken.
         self._on_freed({attempt.claimed.queue for attempt, _ in batch})

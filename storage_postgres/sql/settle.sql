@@ -80,6 +80,35 @@ woken as (
 )
 /*include settle_result*/;
 
+-- name: settle_bare
+-- Ends that only bring the result of an execution without a parent: most of them. As `settle` otherwise: under the fence
+-- alone, and locked in the order of locks, because roots stand at one depth and the ids in order. Index: the primary key.
+with settled as (
+    update /*schema*/executions as e
+    set status = 'completed',
+        fence = e.fence + 1,
+        settled_fence = e.fence,
+        deliveries = 0,
+        output = i.output,
+        run_output = null,
+        error = null,
+        reason = null,
+        lease_expires_at = null,
+        finished_at = at.now,
+        close_status = case when e.active_children_count = 0 then 'closed' else 'ready' end,
+        closed_at = case when e.active_children_count = 0 then at.now end,
+        updated_at = at.now
+    from unnest(%(id)s::uuid[], %(fence)s::bigint[], %(output)s::text[]) as i (id, fence, output)
+        cross join (select /*schema*/clock_now() as now offset 0) as at
+    where e.id = i.id
+        and e.id = any(%(id)s::uuid[])
+        and e.fence = any(array[i.fence])
+    returning e.id
+)
+select (select count(*) from settled),
+    case when (select count(*) from settled) < cardinality(%(id)s::uuid[])
+        then array(select s.id::text from settled as s) end;
+
 -- name: settle_and_spawn
 -- As `settle`, also for turns that go on; then insert and count the children of accepted turns. It is a statement of its
 -- own because the columns of the children are most of it, and few turns have any. Locks and index as `settle`. Index: the primary key.

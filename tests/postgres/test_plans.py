@@ -99,6 +99,10 @@ def ends(pairs: Sequence[tuple[str, int]]) -> list[Settlement]:
     ]
 
 
+def bare(settlements: Sequence[Settlement]) -> list[Settlement]:
+    return [item._replace(is_bare=True) for item in settlements]
+
+
 def noted(settlements: Sequence[Settlement]) -> list[Settlement]:
     """The same, with an event that two subscribers want."""
     return [
@@ -146,6 +150,7 @@ BY_ID: Final[Mapping[str, tuple[int, Callable[[Crowd], Query]]]] = {
     "renew": (100, lambda crowd: first(verbs.renew(turns(crowd, 100), lease=15))),
     "heartbeat": (100, lambda crowd: first(verbs.heartbeat([(*pair, "1") for pair in turns(crowd, 100)]))),
     "settle": (150, lambda crowd: first(verbs.settle(ends(turns(crowd, 100))))),
+    "settle_bare": (100, lambda crowd: first(verbs.settle(bare(ends(turns(crowd, 100)))))),
     "settle_and_note": (150, lambda crowd: first(verbs.settle(noted(ends(turns(crowd, 100)))))),
     "settled": (100, lambda crowd: first(verbs.settled(turns(crowd, 100)))),
     "children": (1100, lambda crowd: first(verbs.children(crowd.ids("parents", 100) or some(crowd, 100)))),
