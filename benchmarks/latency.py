@@ -1,5 +1,7 @@
 """Latency: from the commit of an enqueue to the first line of the handler, on an idle executor, one at a time.
 
+Of what is enqueued with a delay, from the end of that, counted from the commit, to the first line of the handler.
+
 Both ends are read from the monotonic clock, which all processes of a machine share: when `enqueue` has returned, which
 is after its commit, and in the handler's first line. Once with both in one process, once with the client in another.
 """
@@ -19,6 +21,8 @@ from durable import ChildResult, Durable, Spawn, Task
 __all__ = ["WORKLOAD", "declare_stamp", "delays"]
 
 _WARM_UP = 20
+_DELAY = 0.2
+_MOST_DELAYED = 100
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -39,6 +43,16 @@ async def delays(stamp: Task[[], float], count: int) -> list[float]:
         started_at = await handle.result(timeout=60)
         found.append((started_at - committed_at) * 1000)
     return found[_WARM_UP:]
+
+
+async def _lateness(stamp: Task[[], float], count: int) -> list[float]:
+    """Milliseconds from the moment at which an execution comes due to its start."""
+    found: list[float] = []
+    for _ in range(min(count, _MOST_DELAYED)):
+        handle = await stamp.enqueue(delay=_DELAY)
+        due_at = time.monotonic() + _DELAY
+        found.append((await handle.result(timeout=60) - due_at) * 1000)
+    return found
 
 
 def _declare_tree(app: Durable) -> Task[[], int]:
@@ -90,21 +104,23 @@ async def _run(bench: Bench, count: int) -> Figures:
         async with app, app.executor(**bench.executor_settings):
             bench.phase("client in the same process")
             own = await delays(stamp, count)
+            bench.phase("after a delay of 200 ms")
+            late = await _lateness(stamp, count)
             bench.phase("client in another process")
             other = await _delays_of_another(bench, schema, count)
             bench.phase("a parent with one child")
             trees = await _tree_times(tree, count)
     figures: Figures = {}
-    for prefix, values in (("", own), ("other_", other), ("tree_", trees)):
+    for prefix, values in (("", own), ("late_", late), ("other_", other), ("tree_", trees)):
         figures |= {f"{prefix}p{part}_ms": quantile(values, part / 100) for part in (50, 95, 99)}
     return figures
 
 
 WORKLOAD = Workload(
     name="latency",
-    question="idle executor, commit to handler start; a parent with one child, enqueue to result",
+    question="idle executor, commit or end of a delay to handler start; a parent with one child, enqueue to result",
     run=_run,
     count=300,
     unit="of each",
-    main=("p50_ms", "other_p50_ms", "tree_p50_ms"),
+    main=("p50_ms", "late_p50_ms", "late_p99_ms", "other_p50_ms", "tree_p50_ms"),
 )

@@ -49,6 +49,7 @@ from durable.handle import Handle, SyncHandle
 from durable.jobs.schedule import Schedule, cron, every
 from durable.pool import Pool, SyncPool
 from durable.pool_options import Rate
+from durable.pool_report import PoolReport, WorkReport
 from durable.pool_rows import PoolConfig
 from durable.registry import Registry
 from durable.retry import Retry, constant, exponential, linear
@@ -105,6 +106,7 @@ __all__ = [
     "PermissionDenied",
     "Pool",
     "PoolConfig",
+    "PoolReport",
     "Rate",
     "Registry",
     "ResultTimeout",
@@ -133,6 +135,7 @@ __all__ = [
     "TransitionRefused",
     "UnknownTask",
     "WakeResult",
+    "WorkReport",
     "Workflow",
     "WorkflowContext",
     "WorkflowHandle",

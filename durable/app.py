@@ -26,7 +26,7 @@ from durable.jobs.listing import Jobs
 from durable.jobs.timers import Timers
 from durable.live import CancelFilter, Live
 from durable.notice import NewNotice
-from durable.pool_rows import PoolConfig
+from durable.pool_rows import PoolConfig, PoolTally
 from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.running import refuse_own_end
@@ -325,6 +325,9 @@ class Durable(Registry):
 
     async def configure_pool(self, pool: PoolConfig, fields: frozenset[str]) -> PoolConfig:
         return await self.live.configure_pool(pool, fields)
+
+    async def pool_tallies(self, pool: str, over: float) -> list[PoolTally]:
+        return await self.live.pool_tallies(pool, over)
 
     async def _ensure_pools(self, rows: Sequence[NewExecution]) -> None:
         """A pool that was declared after the app was opened is stored before anything waits in it."""

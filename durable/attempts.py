@@ -46,6 +46,8 @@ class Attempt:
         "connection",
         "deadline",
         "exhausted",
+        "has_begun",
+        "instance_id",
         "is_lost",
         "is_over",
         "joined",
@@ -72,10 +74,14 @@ class Attempt:
         """What its kind has found out about the turn, for the events that tell of its end, failed or not."""
         self.news: Callable[[], None] | None = None
         """Told, instead of being stopped, when somebody marked the execution for its executor; None: it is stopped."""
+        self.instance_id: str | None = None
+        """The readable id of the job that it is a turn of, once its turn was taken; None for all else."""
         self.exhausted: str | None = None
         """The limit of the retry policy that its failure has met: max_attempts or max_duration."""
         self.task: asyncio.Task[None] | None = None
         self.cancel_signal: Signal | None = None
+        self.has_begun = False
+        """The first step of its task has run: only from then on does its coroutine notice that it is cancelled."""
         self.is_lost = False
         self.is_over = False
         """Its end was handed over or given up: what its handler still does is nobody's any more."""
@@ -96,43 +102,51 @@ class Attempt:
         self.is_lost = self.is_lost or reason in ("lost", "cancelled")
         if self.cancel_signal is not None:
             self.cancel_signal.set()
-        if self.task is not None:
+        if self.task is not None and self.has_begun:
             self.task.cancel()
 
 
 class Holdings:
-    """The attempts held, by (id, fence): an execution that this process claims again is another entry.
+    """The attempts held. An execution that this process claims again is held a second time.
 
     Changed on the event loop only; `snapshot` may be called from any thread.
     """
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str, int], Attempt] = {}
-        self._newest: dict[str, Attempt] = {}
+        self._held: dict[str, Attempt] = {}
+        """The newest attempt at each execution."""
+        self._older: dict[tuple[str, int], Attempt] = {}
+        """Attempts whose lease is gone: their executions are held anew."""
         self._empty = asyncio.Event()
         self._empty.set()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._held) + len(self._older)
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(self.snapshot())
 
     def add(self, attempt: Attempt) -> Attempt | None:
         """Hold it; gives the attempt at the same execution that was held until now, whose lease must be gone."""
-        before = self._newest.get(attempt.claimed.id)
-        self._held[attempt.key] = self._newest[attempt.claimed.id] = attempt
+        id_ = attempt.claimed.id
+        before = self._held.get(id_)
+        if before is not None:
+            self._older[before.key] = before
+        self._held[id_] = attempt
         self._empty.clear()
         return before
 
-    def get(self, key: tuple[str, int]) -> Attempt | None:
-        return self._held.get(key)
+    def __contains__(self, attempt: Attempt) -> bool:
+        return self._held.get(attempt.claimed.id) is attempt or self._older.get(attempt.key) is attempt
 
-    def remove(self, key: tuple[str, int]) -> None:
-        removed = self._held.pop(key, None)
-        if removed is not None and self._newest.get(key[0]) is removed:
-            del self._newest[key[0]]
-        if not self._held:
+    def remove(self, attempt: Attempt) -> None:
+        """Hold it no more; nothing happens to one that is not held."""
+        id_ = attempt.claimed.id
+        if self._held.get(id_) is attempt:
+            del self._held[id_]
+        elif self._older:
+            self._older.pop(attempt.key, None)
+        if not self._held and not self._older:
             self._empty.set()
 
     async def emptied(self) -> None:
@@ -144,4 +158,5 @@ class Holdings:
 
     def snapshot(self) -> list[Attempt]:
         # list(dict.values()) copies under the interpreter's lock in one step, so a thread sees a whole state.
-        return list(self._held.values())
+        held = list(self._held.values())
+        return [*held, *list(self._older.values())] if self._older else held

@@ -283,6 +283,9 @@ class Settlement(NamedTuple):
     """Lifecycle events for their subscribers, stored if the settlement is accepted, and only then."""
     workflow: Suspension | None = None
     """For the end of a workflow's turn, and for every such end: what it writes in the same transaction."""
+    is_bare: bool = False
+    """It completes an execution without a parent, and beside the output nothing differs from what was claimed. A hint
+    for the storage, which may write such ends in a shorter way."""
 
     @property
     def is_suspension(self) -> bool:
@@ -303,6 +306,10 @@ class Settled(NamedTuple):
     callbacks only where the caller does not know of them: after wake-ups and deadlines."""
     busy: frozenset[str] = frozenset()
     """Ids of turns that were not tried, because somebody holds the row of their job, or of one they send to."""
+    has_cancelled: bool = False
+    """Some of the accepted did not end, and were cancelled for it, because they had been asked to end."""
+    soonest: float | None = None
+    """Seconds until the first of the later turns that were planned for the jobs is due; None: none was."""
 
 
 class FinishedExecution(NamedTuple):
@@ -331,6 +338,7 @@ class Recovered(NamedTuple):
     """An execution taken from an executor that let its lease run out."""
 
     id: str
+    task_name: str
     status: Status
     """`ready`, or `failed` when its deliveries are used up."""
     queue: str

@@ -16,6 +16,7 @@ from typing import Any
 from durable.attempts import Attempt, Holdings, Signal
 from durable.clock import Clock
 from durable.execution import FINISHED, ChildOutcome, Claimed, FinishedExecution, Kind, Settled, Settlement
+from durable.execution_log import ExecutionLog
 from durable.ids import IdSource
 from durable.kinds.turn import Services
 from durable.live import Live
@@ -72,6 +73,7 @@ class Executor:
         self._pools = ServedPools(settings, lambda: registry.pools)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="durable-task")
         self._holdings = Holdings()
+        self._log = ExecutionLog(registry.log_level_of)
         self._wakers = [Waker(live.random) for _ in range(3)]
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Any] = []
@@ -85,6 +87,7 @@ class Executor:
             storage=storage,
             holdings=self._holdings,
             on_settled=self._on_settled,
+            log=self._log,
             noted=self._noted,
             note=live.emitter.note,
             on_freed=self._on_freed,
@@ -95,7 +98,7 @@ class Executor:
         self._beat = BeatRoom(storage=storage, codec=self._registry.codec)
         self._checkpoint = CheckpointRoom(
             storage=storage,
-            waiters=live.waiters,
+            watch=lambda execution_id: live.waiters.futures([execution_id])[0],
             plans=StepPlans(lambda: self._registry.codec),
             most_kept=_MOST_KEPT,
             random=live.random,
@@ -143,6 +146,8 @@ class Executor:
             tell=live.bus.tell,
             on_recovered=self._telemetry.recovered,
             emitter=live.emitter,
+            pools=self._pools,
+            log=self._log,
             retention=settings.retention,
             clock=self._clock,
         )
@@ -167,6 +172,7 @@ class Executor:
             limit=lambda attempt, seconds: self._run.limit(attempt, seconds),  # noqa: PLW0108 - there is no run room yet
             clock=self._clock,
             workflows=self._checkpoint,
+            log=self._log,
         )
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -321,19 +327,21 @@ class Executor:
         if self._live.emitter.is_on and any(item.notices for item in settlements):
             self._deliver.ring()
         hints = [Hint("ready", queue) for queue in settled.ready_queues]
-        ends = [
-            FinishedExecution(item.id, item.status, item.output, item.error)
-            for item in settlements
-            if item.status in FINISHED
-        ]
+        ends = [item for item in settlements if item.status in FINISHED]
         if ends:
-            self._live.waiters.resolve(ends)
+            if self._live.waiters.is_waited_for:
+                self._live.waiters.resolve(
+                    FinishedExecution(item.id, item.status, item.output, item.error) for item in ends
+                )
             self._live.bus.tell_others(Hint("finished", ""))
-        delays = [item.delay if item.job is None else item.job.schedule_delay or 0.0 for item in settlements]
-        soon = [delay for delay in delays if 0 < delay <= self._settings.poll_interval]
+        if settled.has_cancelled:
+            # Which of them, only the storage knows; a cancelled child may have made its parent ready.
+            self._live.bus.tell(Hint("finished", ""), Hint("ready", ""), *self._live.emitter.hints)
+        delays = [item.delay for item in settlements if not item.is_bare and item.job is None]
+        soon = [delay for delay in (*delays, settled.soonest or 0.0) if 0 < delay <= self._settings.poll_interval]
         if soon:
             asyncio.get_running_loop().call_later(min(soon), self._wakers[0].ring)
-        self._live.bus.tell(*hints)
+        self._live.bus.tell(*hints, *_later_hints(settlements))
 
     def _noted(self, attempt: Attempt, settlement: Settlement) -> Settlement:
         return self._run.noted(attempt, settlement)
@@ -346,7 +354,8 @@ class Executor:
             self._live.bus.tell_others(*(Hint("ready", pool) for pool in pools))
 
     def _on_lost(self, attempt: Attempt) -> None:
-        _log.warning("execution %s lost its lease here; its attempt is stopped", attempt.claimed.id)
+        message = "execution %s lost its lease here; its attempt is stopped"
+        self._log.write(logging.WARNING, attempt.claimed, message, attempt.claimed.id)
         self._stop_attempt(attempt, "lost")
 
     def _on_cancelled(self, attempt: Attempt) -> None:
@@ -358,7 +367,7 @@ class Executor:
     def _stop_attempt(self, attempt: Attempt, reason: str) -> None:
         self._run.stop(attempt, reason)
         if attempt.task is None:
-            self._holdings.remove(attempt.key)
+            self._holdings.remove(attempt)
             self._claim.drop_lost()
 
     def _end_turn(self, attempt: Attempt, settlement: Settlement) -> None:
@@ -366,7 +375,7 @@ class Executor:
 
     def _drop(self, attempt: Attempt) -> None:
         """An attempt that may not write any more: forget it."""
-        self._holdings.remove(attempt.key)
+        self._holdings.remove(attempt)
 
     async def _children_of(self, parent_id: str) -> list[ChildOutcome]:
         storage = self._live.storage
@@ -399,3 +408,12 @@ class Executor:
             self.id, queues, self._task_names, self.running, self._settings.concurrency,
             self._started_at, self._started_at,
         )  # fmt: skip
+
+
+def _later_hints(settlements: list[Settlement]) -> set[Hint]:
+    """For the queues in which children, or batches of sent events, will be due: whoever sleeps there looks again."""
+    queues = {
+        child.queue for item in settlements for child in item.children if child.delay > 0 or child.run_at is not None
+    }
+    sends = [event for item in settlements if item.job is not None for event in item.job.sends]
+    return {Hint("ready", queue) for queue in queues.union(e.turn.queue for e in sends if e.policy.window is not None)}

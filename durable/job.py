@@ -157,7 +157,7 @@ class Job(NamedTuple):
 
 
 class JobView(NamedTuple):
-    """A job with what its live turn is doing. All None without one."""
+    """A job with what its live turn is doing, None in each field of that without one."""
 
     job: Job
     turn_status: Status | None
@@ -165,6 +165,8 @@ class JobView(NamedTuple):
     turn_attempts: int | None
     turn_error: str | None
     """The error of the attempt before; None in the first."""
+    dead_count: int
+    """Events whose turn failed for good, kept for a redrive."""
 
 
 class NewTurn(NamedTuple):

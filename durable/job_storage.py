@@ -68,10 +68,10 @@ class JobStorage(Protocol):
         ...
 
     def end_job(self, key: JobKey, *, reason: str | None, notices: Sequence[NewNotice] = ()) -> Operation[Job | None]:
-        """Make a job terminated, raise its epoch, throw its events away and cancel its live turn, running or not.
+        """Make a job terminated, throw its events and timers away and cancel its live turn, running or not.
 
-        Gives the job as it was before; None where none lives. Its state stays to be read, its events are not even known
-        by their ids. The reason of the turn is `job_ended`. `notices` are stored if a job was ended.
+        Raises its epoch. Gives the job as it was before; None where none lives. Its state stays to be read, its events
+        are not even known by their ids. The reason of the turn is `job_ended`. `notices` are stored if a job was ended.
         """
         ...
 
@@ -114,7 +114,7 @@ class JobStorage(Protocol):
 
         The cause is `trigger` before a planned moment that came no later than the first event was due, before events
         that are due, before nothing. A trigger of a job with a window takes its events too. A turn takes `max_events`
-        at most. Nothing stores nothing: the next call decides anew. A turn of an owner's timers starts the first of
+        at most. Nothing stores nothing: the next call decides anew. A turn of a job of timers starts the first of
         them that is due, which each call finds anew, and counts its attempt. Missing from the answer: turns whose fence
         is gone, and those whose job's row somebody holds.
         """
@@ -145,18 +145,20 @@ class JobStorage(Protocol):
     # --- timers ----------------------------------------------------------------------------------------------
 
     def set_timer(self, new: NewTimer, *, turn: NewTurn) -> Operation[TimerSet]:
-        """Store a timer, in place of one of its name, in the job of its owner, which is made if it does not live.
+        """Store a timer, in place of its owner's one of its name, in its job, which is made if it does not live.
 
-        The owner's turn is then due when the first of its timers is, in the queue and with the priority of that, or
-        inserted if there is none; one that has been taken is left alone, and another follows it. A timer of the same
-        id that is still there is given as it is. Waits for whoever holds the row of the job, as append_events does.
+        That is the job of its owner, or if it is not sequential one of its own. The job's turn is then due when the
+        first of its timers is, in the queue and with the priority of that, or inserted if there is none; one that has
+        been taken is left alone, and another follows it. A timer of the same id that is still there is given as it is;
+        of one that is gone nothing is stored again while its id is remembered, for REMEMBERED at least, unless its job
+        was ended. Waits for whoever holds the row of the job, as append_events does.
         """
         ...
 
     def cancel_timers(self, where: TimerFilter) -> Operation[int]:
-        """Delete a timer, or those of an owner, and plan the owner's turn anew; gives how many there were.
+        """Delete a timer, or those of an owner, and plan the turns of their jobs anew; gives how many there were.
 
-        Of one that runs nothing more is written: no retry, no next time.
+        Of one that runs nothing more is written: no retry, no next time. A job without timers and turn is ended.
         """
         ...
 

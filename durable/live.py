@@ -18,7 +18,7 @@ from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, NewExecution, WakeResult
 from durable.group_commit import GroupCommit
 from durable.handle import first_end
-from durable.pool_rows import PoolConfig
+from durable.pool_rows import PoolConfig, PoolTally
 from durable.rooms.loop import patiently
 from durable.rooms.upkeep import close_levels
 from durable.running import refuse_own_end
@@ -188,6 +188,10 @@ class Live:
         self.check()
         (stored,) = await self._patiently(self.storage.ensure_pools([declared]), "reading a pool")
         return stored
+
+    async def pool_tallies(self, pool: str, over: float) -> list[PoolTally]:
+        self.check()
+        return await self._patiently(self.storage.pool_tallies([pool], over=over), "reporting on a pool")
 
     async def close(self) -> None:
         await self._enqueues.close()

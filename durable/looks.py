@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from durable.execution import Status
 
-__all__ = ["Defect", "Duties", "ExecutionFilter", "ExecutorRow"]
+__all__ = ["Defect", "Duties", "ExecutionFilter", "ExecutorRow", "NextStart"]
 
 
 class ExecutionFilter(NamedTuple):
@@ -42,6 +42,16 @@ class Duties(NamedTuple):
     close: bool
     recover_closes: bool
     forget_events: bool
+    report_pools: bool
+
+
+class NextStart(NamedTuple):
+    """What a look for work finds, without claiming."""
+
+    now: datetime
+    """The storage's clock at the look; the next look may begin there, if a claim comes between the two."""
+    wait: float | None
+    """Seconds until a claim finds something; 0.0: it does now. None: nothing comes due in the time looked at."""
 
 
 class Defect(NamedTuple):

@@ -11,6 +11,7 @@ from durable.completion import OnComplete
 from durable.durations import Duration, aware, seconds
 from durable.errors import ConfigurationError
 from durable.execution import DEFAULT_QUEUE, PRIORITIES
+from durable.execution_log import LogLevel, checked_log_level
 from durable.pool_options import DeclaredPool
 from durable.retry import NO_RETRY, Retry
 from durable.settings import checked_name
@@ -43,6 +44,7 @@ class DefinitionOptions(TypedDict, total=False):
     version: int
     max_deliveries: int
     pool: DeclaredPool
+    log_level: LogLevel | None
 
 
 class SleepingOptions(TypedDict, total=False):
@@ -99,6 +101,8 @@ class TaskOptions:
     max_deliveries: int = 5
     is_pooled: bool = False
     """The queue is the name of a pool."""
+    log_level: int | None = None
+    """The least that is logged about its executions; None goes by the logger `durable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ def checked_task_options(
     version: int,
     max_deliveries: int,
     is_pooled: bool = False,
+    log_level: object = None,
 ) -> TaskOptions:
     """Raise ConfigurationError, naming the field and its limits, for a value that cannot be meant."""
     if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -138,6 +143,7 @@ def checked_task_options(
         version=integer(version, "version", 1, 2**31 - 1),
         max_deliveries=integer(max_deliveries, "max_deliveries", 1, 1000),
         is_pooled=is_pooled,
+        log_level=checked_log_level(log_level),
     )
 
 

@@ -8,8 +8,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, overl
 from durable.context import TaskContext
 from durable.decorators import Anything, TaskDecorator
 from durable.durations import Duration
-from durable.pool_options import DeclaredPool, PoolChanges, changed_pool
-from durable.pool_rows import PoolConfig
+from durable.execution_log import LogLevel
+from durable.pool_options import DeclaredPool, PoolChanges, changed_pool, report_window
+from durable.pool_report import PoolReport, pool_report
+from durable.pool_rows import PoolConfig, PoolTally
 from durable.retry import Retry
 from durable.task import TaskFunction
 
@@ -26,6 +28,8 @@ class PoolClient(Protocol):
 
     async def configure_pool(self, pool: PoolConfig, fields: frozenset[str]) -> PoolConfig: ...
 
+    async def pool_tallies(self, pool: str, over: float) -> list[PoolTally]: ...
+
 
 class SyncPoolClient(Protocol):
     """The same for a SyncPool."""
@@ -33,6 +37,8 @@ class SyncPoolClient(Protocol):
     def pool_config(self, declared: PoolConfig) -> PoolConfig: ...
 
     def configure_pool(self, pool: PoolConfig, fields: frozenset[str]) -> PoolConfig: ...
+
+    def pool_tallies(self, pool: str, over: float) -> list[PoolTally]: ...
 
 
 class Pool(DeclaredPool):
@@ -88,6 +94,7 @@ class Pool(DeclaredPool):
         priority: int = 0,
         version: int = 1,
         max_deliveries: int = 5,
+        log_level: LogLevel | None = None,
     ) -> TaskDecorator: ...
     def task(self, function: Any = None, /, **options: Any) -> Any:
         """As `app.task`, for a task that runs in this pool; without a `retry` of its own it has the pool's."""
@@ -112,6 +119,15 @@ class Pool(DeclaredPool):
     async def config(self) -> PoolConfig:
         """What holds now."""
         return await self._client().pool_config(self.declared)
+
+    async def report(self, *, over: Duration = "1h") -> PoolReport:
+        """What waits and runs in the pool, and what has ended in the time before now, with its rates.
+
+        `over` is from a minute to a day; raises ConfigurationError. It reads what is unfinished in the pool, so it
+        takes as long as that is much, and nothing of what has ended but its counts.
+        """
+        window = report_window(over)
+        return pool_report(self.name, window, await self._client().pool_tallies(self.name, window))
 
 
 class SyncPool:
@@ -140,3 +156,8 @@ class SyncPool:
     def config(self) -> PoolConfig:
         """See Pool.config."""
         return self._client.pool_config(self._declared)
+
+    def report(self, *, over: Duration = "1h") -> PoolReport:
+        """See Pool.report."""
+        window = report_window(over)
+        return pool_report(self.name, window, self._client.pool_tallies(self.name, window))

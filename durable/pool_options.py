@@ -9,15 +9,16 @@ from typing import Any, Final, TypedDict
 from durable.checks import integer
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError
-from durable.pool_rows import PoolConfig
+from durable.pool_rows import LONGEST_WINDOW, PoolConfig
 from durable.retry import Retry
 from durable.settings import checked_name
 
-__all__ = ["DeclaredPool", "PoolChanges", "Rate", "changed_pool", "declared_pool", "rate_of"]
+__all__ = ["DeclaredPool", "PoolChanges", "Rate", "changed_pool", "declared_pool", "rate_of", "report_window"]
 
 MOST_PARALLEL: Final = 100_000
 MOST_TOKENS: Final = 1_000_000_000
 SHORTEST_PERIOD: Final = 0.001
+SHORTEST_WINDOW: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -106,3 +107,8 @@ def rate_of(pool: PoolConfig) -> Rate | None:
     if pool.rate_tokens is None or pool.rate_period is None:
         return None
     return Rate(pool.rate_tokens, per=pool.rate_period)
+
+
+def report_window(over: Duration) -> float:
+    """Seconds; raises ConfigurationError for what is not from a minute, which is as fine as counts go, to a day."""
+    return seconds(over, "over", minimum=SHORTEST_WINDOW, maximum=LONGEST_WINDOW)

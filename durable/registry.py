@@ -14,6 +14,7 @@ from durable.definition import Definition, LoopSpec, ParentSpec, SequenceSpec, W
 from durable.durations import Duration, seconds
 from durable.errors import AlreadyRegistered, ConfigurationError, NotOpen, UnknownTask
 from durable.execution import DEFAULT_QUEUE, Kind, NewExecution
+from durable.execution_log import LogLevel
 from durable.jobs.declare import JobDeclarations
 from durable.jobs.keyed import JobHome, Keyed
 from durable.jobs.spec import KeyedSpec
@@ -69,6 +70,11 @@ class Registry(JobDeclarations):
 
     def find(self, name: str) -> Definition | None:
         return self._timer_turns if name == TIMER_TURNS else self._definitions.get(name)
+
+    def log_level_of(self, name: str) -> int | None:
+        """The least that is logged about executions of a name; None goes by the logger `durable`."""
+        found = self.find(name)
+        return None if found is None else found.options.log_level
 
     @property
     def claimed_names(self) -> tuple[str, ...]:
@@ -129,12 +135,14 @@ class Registry(JobDeclarations):
         version: int = 1,
         max_deliveries: int = 5,
         pool: DeclaredPool | None = None,
+        log_level: LogLevel | None = None,
     ) -> TaskDecorator: ...
     def task(self, function: Any = None, /, **options: Any) -> Any:
         """Register a function, `def` or `async def`; bare, or with options.
 
         `timeout` bounds one attempt; None means no limit. `delay` passes before the first attempt. Raises
-        AlreadyRegistered, and ConfigurationError for what cannot be a task.
+        AlreadyRegistered, and ConfigurationError for what cannot be a task. `log_level` is the least that is logged
+        about its executions; None goes by the logger `durable`.
         """
         register = self._registrar(Kind.TASK, options.pop("name", None), None, options)
         return TaskDecorator(register) if function is None else register(function)
@@ -445,7 +453,7 @@ def _wants_context(function: Callable[..., Any]) -> bool:
 
 
 def _options(given: dict[str, Any]) -> TaskOptions:
-    allowed = {"retry", "timeout", "delay", "queue", "priority", "version", "max_deliveries", "pool"}
+    allowed = {"retry", "timeout", "delay", "queue", "priority", "version", "max_deliveries", "pool", "log_level"}
     unknown = sorted(given.keys() - allowed)
     if unknown:
         raise ConfigurationError(f"unknown option {unknown[0]!r}; a task takes {', '.join(sorted(allowed))}")

@@ -61,7 +61,7 @@ class ExecutorSettings:
     """Threads for sync handlers; those beyond wait for one, holding their lease."""
     lease: float
     poll_interval: float
-    """The longest time that ready work waits when every hint is lost."""
+    """The longest time that ready work waits when every hint is lost; what comes due is started at its moment."""
     upkeep_interval: float
     """Between scans for expired leases and deadlines."""
     grace: float

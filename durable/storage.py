@@ -32,10 +32,10 @@ from durable.execution import (
     WakeResult,
 )
 from durable.job_storage import JobStorage
-from durable.looks import Defect, Duties, ExecutionFilter, ExecutorRow
+from durable.looks import Defect, Duties, ExecutionFilter, ExecutorRow, NextStart
 from durable.notice import NewNotice, TakenNotices
 from durable.operation import Operation
-from durable.pool_rows import PoolConfig, PooledClaim
+from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
 from durable.workflow_storage import WorkflowStorage
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "ExecutorRow",
     "Hint",
     "Lane",
+    "NextStart",
     "Note",
     "Operation",
     "Storage",
@@ -198,10 +199,10 @@ class Storage(JobStorage, WorkflowStorage, Protocol):
         due now if a trigger came meanwhile, at the planned moment, or when the policy makes pending events due,
         whichever is first; a paused or failed job goes on for a trigger only, which makes a failed one active. Ending
         the job (`terminated`) throws its events away and raises its epoch. What turns send is appended after all jobs
-        of the call were written. The end of a timer is written before the plan of its owner's job, which is always the
-        first of its timers: one that succeeded is deleted, or due again by its interval and anchor; one that failed is
-        due after its delay; one that is gone is left so. It never waits for the rows of jobs: what cannot have them at
-        once is `busy`.
+        of the call were written. The end of a timer is written before the plan of its job, which is always the first
+        of its timers, and without any the job is ended: one that succeeded is deleted, or due again by its interval and
+        anchor; one that failed is due after its delay; one that is gone is left so. It never waits for the rows of
+        jobs: what cannot have them at once is `busy`.
 
         A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written. The notices
         of accepted settlements are stored; `note` is asked only about sleeping children, which a wake-up may end, and
@@ -259,12 +260,30 @@ class Storage(JobStorage, WorkflowStorage, Protocol):
         """
         ...
 
+    def next_start(
+        self,
+        *,
+        queues: Sequence[str],
+        pools: Sequence[str],
+        task_names: Sequence[str],
+        after: datetime | None,
+        within: float,
+    ) -> Operation[NextStart]:
+        """When a claim of these queues, pools and names finds something that comes due, as a look at the clock's now.
+
+        What came due at `after` or before does not count, for whoever has claimed since then: it is locked, or held
+        back by a limit, and no moment changes that. None: all that is due counts. What comes due more than `within`
+        seconds from now does not count either. A pool that is paused or has no place at all has nothing to start; one
+        that is full may be said to have.
+        """
+        ...
+
     def recover(self, *, limit: int, note: Note | None = None) -> Operation[list[Recovered]]:
         """Take running executions whose lease has run out from their executors, earliest first, skipping locked ones.
 
         They become ready, due at once, without the attempt; those with max_deliveries used up end as failed
         (finalize_failed in a later phase) with reason poisoned, and their parent is told as by settle. `note` is
-        asked about all of them.
+        asked about all of them. What was asked to end is cancelled instead of becoming ready, and given as that.
         """
         ...
 
@@ -401,6 +420,24 @@ class Storage(JobStorage, WorkflowStorage, Protocol):
 
     def pools(self, names: Sequence[str] | None = None) -> Operation[list[PoolConfig]]:
         """The stored ones among names, by name; None means all."""
+        ...
+
+    def pool_tallies(self, pools: Sequence[str] | None = None, *, over: float) -> Operation[list[PoolTally]]:
+        """What waits and runs in pools now, and what ended in the last `over` seconds, by pool and task; None: of all.
+
+        What never had anything there has no tally. Ends are counted by whichever verb they come: an attempt once it is
+        settled, or its execution failed, unless it was given back; an execution once it has finished. Counts are kept
+        for `pool_rows.LONGEST_WINDOW` seconds; those that were reported have the moment of the last in their minute.
+        """
+        ...
+
+    def report_pools(self, pools: Sequence[str], *, note: PoolNote | None = None) -> Operation[list[str]]:
+        """Sum up the counts of those of the pools that were not reported since the minute began; gives their names.
+
+        However many executors ask, each pool is given once for each minute of the clock, and each count is in one
+        report. A pool that is not stored has none; the first is that of the minute after it was stored. `note` is
+        asked about all of them, and its notices are stored with the sums.
+        """
         ...
 
     # --- retire ----------------------------------------------------------------------------------------------

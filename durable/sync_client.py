@@ -29,7 +29,7 @@ from durable.live import CANCEL_BATCH, refuse_within, report_differences, settle
 from durable.options import EnqueueOptions, checked_overrides, checked_text
 from durable.pool import SyncPool
 from durable.pool_options import DeclaredPool
-from durable.pool_rows import PoolConfig
+from durable.pool_rows import PoolConfig, PoolTally
 from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.running import refuse_own_end
@@ -260,6 +260,9 @@ class Client:
         after = self._run(lambda: self._storage.configure_pool(pool, fields=fields))
         self._hint(Hint("ready", pool.name))
         return after
+
+    def pool_tallies(self, pool: str, over: float) -> list[PoolTally]:
+        return self._run(lambda: self._storage.pool_tallies([pool], over=over))
 
     def ensure_pools(self, pools: Sequence[PoolConfig]) -> None:
         """Store those of the pools that are not there; costs nothing for those this client has asked for before."""

@@ -14,7 +14,7 @@ from durable.execution import NewExecution, Status, WakeResult
 from durable.handle import Handle
 from durable.notice import NewNotice
 from durable.options import ChildOptions, EnqueueOptions, Overrides, checked_overrides, checked_text
-from durable.pool_rows import PoolConfig
+from durable.pool_rows import PoolConfig, PoolTally
 from durable.script import Script
 from durable.stored_errors import store_error
 
@@ -46,9 +46,12 @@ class Home(Protocol):
     async def play(self, script: Script[T], connection: Any = None) -> T: ...
 
     def notices(self, facts: Iterable[Fact]) -> tuple[NewNotice, ...]: ...
+
     async def pool_config(self, declared: PoolConfig) -> PoolConfig: ...
 
     async def configure_pool(self, pool: PoolConfig, fields: frozenset[str]) -> PoolConfig: ...
+
+    async def pool_tallies(self, pool: str, over: float) -> list[PoolTally]: ...
 
 
 class Typed(Protocol[F_co]):

@@ -1,4 +1,4 @@
-"""The timer as the storages keep it: one row until it has fired, under the job of its owner."""
+"""The timer as the storages keep it: one row until it has fired, under a job."""
 
 from __future__ import annotations
 
@@ -6,10 +6,26 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-__all__ = ["TIMERS", "Anchor", "NewTimer", "StoredTimer", "TimerEnd", "TimerFilter", "TimerSet"]
+__all__ = [
+    "PARALLEL",
+    "REMEMBERED",
+    "TIMERS",
+    "Anchor",
+    "NewTimer",
+    "StoredTimer",
+    "TimerEnd",
+    "TimerFilter",
+    "TimerSet",
+]
 
 TIMERS: Final = "timers"
 """The name of the jobs that owners of timers have; the owner is the key."""
+
+PARALLEL: Final = "parallel"
+"""The name of the jobs of timers that wait for no other one; the timer's id is the key."""
+
+REMEMBERED: Final = 3600.0
+"""Seconds for which a call of set_timer may be repeated, although the timer is gone."""
 
 
 class Anchor(StrEnum):
@@ -25,7 +41,7 @@ class NewTimer(NamedTuple):
 
     id: str
     job_id: str
-    """The id of the owner's job if this timer makes it."""
+    """The id of its job if this timer makes it."""
     owner: str
     name: str | None
     """A slot of the owner's: setting it again replaces what is there."""
@@ -33,7 +49,7 @@ class NewTimer(NamedTuple):
     input: str
     """The stored call of the task."""
     queue: str
-    """Where it is claimed once it is the owner's next."""
+    """Where it is claimed once it is its job's next."""
     priority: int
     timeout: float | None
     """Seconds for one start; None: no limit."""
@@ -46,6 +62,16 @@ class NewTimer(NamedTuple):
     anchor: Anchor
     retry_interval: float
     """Seconds from a failure to the next start."""
+    is_sequential: bool
+    """One after the other with its owner's others, in one job; False: in a job of its own."""
+
+    @property
+    def job_name(self) -> str:
+        return TIMERS if self.is_sequential else PARALLEL
+
+    @property
+    def job_key(self) -> str:
+        return self.owner if self.is_sequential else self.id
 
 
 class StoredTimer(NamedTuple):
@@ -70,6 +96,7 @@ class StoredTimer(NamedTuple):
     """Of the last start that failed; None after a success."""
     created_at: datetime
     updated_at: datetime
+    is_sequential: bool
 
 
 class TimerSet(NamedTuple):

@@ -378,9 +378,10 @@ _NOTHING_MORE: Final = Suspension()
 
 def complete(turn: Claimed, output: str, writes: Suspension | None = None) -> Settlement:
     """The turn gave the execution's result. `writes`: here and below, what a workflow's turn writes with its end."""
+    written = _writes(turn, writes)
     return Settlement(
         turn.id, turn.fence, S.COMPLETED, turn.phase, turn.attempts, 0, turn.iteration, 0.0, output, None, None, None,
-        workflow=_writes(turn, writes),
+        (), None, (), written, turn.parent_id is None and written is None,
     )  # fmt: skip
 
 

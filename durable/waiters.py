@@ -57,6 +57,10 @@ class Waiters:
             self._looker = asyncio.create_task(self._look_for_ever(), name="durable-waiters")
         return made
 
+    @property
+    def is_waited_for(self) -> bool:
+        return bool(self._futures)
+
     def resolve(self, ends: Iterable[FinishedExecution]) -> None:
         """Hand over ends that this process wrote or read."""
         if not self._futures:

@@ -20,7 +20,7 @@ from durable.job import (
     TurnCause,
     TurnPolicy,
 )
-from durable.timer import Anchor, NewTimer, StoredTimer, TimerEnd
+from durable.timer import REMEMBERED, Anchor, NewTimer, StoredTimer, TimerEnd
 from storage_postgres.arrays import plain, texts
 
 __all__ = ["commit_columns", "event_columns", "job", "key_columns", "key_params", "policy_columns", "taken_turns",
@@ -151,6 +151,10 @@ def timer(row: Sequence[Any]) -> StoredTimer:
 def timer_params(new: NewTimer, turn: NewTurn) -> dict[str, object]:
     return {
         **new._asdict(),
+        "kind": JobKind.TIMER.value,
+        "job_name": new.job_name,
+        "key": new.job_key,
+        "remember": REMEMBERED,
         "anchor": new.anchor.value,
         "turn_id": turn.id,
         "turn_name": turn.task_name,

@@ -213,13 +213,16 @@ def _unheld(keys: Sequence[JobKey], held: set[str]) -> Plan[set[JobKey]]:
     return {wanted[position] for id_, position in (yield Query("known_jobs", params)) if id_ not in held}
 
 
-def commit_jobs(commits: Mapping[str, JobCommit]) -> Plan[frozenset[str]]:
-    """Write accepted ends of turns to their jobs, which are held; gives the queues with something to claim."""
+def commit_jobs(commits: Mapping[str, JobCommit]) -> Plan[tuple[frozenset[str], float | None]]:
+    """Write accepted ends of turns to their jobs, which are held.
+
+    Gives the queues with something to claim, and the seconds until the first of the later turns.
+    """
     yield from end_timers([commit.timer for commit in commits.values() if commit.timer is not None])
-    ((queues, _),) = yield Query("commit_jobs", to.commit_columns(list(commits.items())))
+    ((queues, _, soonest),) = yield Query("commit_jobs", to.commit_columns(list(commits.items())))
     sends = [event for commit in commits.values() for event in commit.sends]
     appended = yield from append_events(sends)
-    return frozenset(queues) | {done.ready_queue for done in appended if done.ready_queue is not None}
+    return frozenset(queues) | {done.ready_queue for done in appended if done.ready_queue is not None}, soonest
 
 
 def get_jobs(keys: Sequence[JobKey]) -> Plan[list[JobView | None]]:

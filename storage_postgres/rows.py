@@ -23,7 +23,7 @@ from durable.pool_rows import PoolConfig
 from storage_postgres.arrays import plain, texts
 
 __all__ = [
-    "child_columns",
+    "bare_columns",
     "child_outcome",
     "claimed",
     "execution",
@@ -42,7 +42,9 @@ _CLOSES = {status.value: status for status in CloseStatus}
 
 
 def claimed(row: tuple[Any, ...]) -> Claimed:
-    return Claimed._make((*row[:2], _KINDS[row[2]], *row[3:5], _PHASES[row[5]], *row[6:]))
+    cells = list(row)
+    cells[2], cells[5] = _KINDS[cells[2]], _PHASES[cells[5]]
+    return Claimed._make(cells)
 
 
 def execution(row: tuple[Any, ...]) -> Execution:
@@ -112,9 +114,10 @@ def settlement_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
     }
 
 
-def child_columns(children: Sequence[NewExecution]) -> dict[str, object]:
-    """The columns of the children that a settle inserts; nothing without any, because its statement has none then."""
-    return new_columns(children, "child_") if children else {}
+def bare_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
+    """The columns of ends that are nothing but results, by parameter name, in id order as those of a settle."""
+    ids, fences, outputs = zip(*sorted([(item.id, item.fence, item.output) for item in settlements]), strict=True)
+    return {"id": plain(ids), "fence": plain(fences), "output": texts(outputs)}
 
 
 def notice_columns(notices: Iterable[NewNotice], prefix: str = "") -> dict[str, object]:

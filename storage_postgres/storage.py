@@ -47,8 +47,8 @@ from durable.job import (
     TurnToTake,
 )
 from durable.notice import NewNotice, TakenNotices
-from durable.pool_rows import PoolConfig, PooledClaim
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
+from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, NextStart, Note
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
 from durable.workflow_rows import Checkpoint, Checkpointed, History, NewMessage, Published, Sent, StoredChunk
@@ -57,6 +57,7 @@ from storage_postgres import (
     job_verbs,
     message_verbs,
     outbox,
+    pool_verbs,
     timer_verbs,
     verbs,
     wake_verbs,
@@ -172,6 +173,8 @@ class PostgresStorage:
         return self._do(partial(verbs.heartbeat, beats))
 
     def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> PostgresOperation[Settled]:
+        if verbs.is_bare(settlements):
+            return self._do(partial(verbs.settle, settlements))
         # One statement commits by itself; jobs and workflows need more, and so do ends noted after their write.
         is_noted = note is not None and any(
             item.status not in FINISHED or _has_sleepers(item.children) for item in settlements
@@ -201,6 +204,18 @@ class PostgresStorage:
 
     def next_due(self, *, queues: Sequence[str], task_names: Sequence[str]) -> PostgresOperation[datetime | None]:
         return self._do(partial(verbs.next_due, queues=queues, task_names=task_names))
+
+    def next_start(
+        self,
+        *,
+        queues: Sequence[str],
+        pools: Sequence[str],
+        task_names: Sequence[str],
+        after: datetime | None,
+        within: float,
+    ) -> PostgresOperation[NextStart]:
+        work = partial(verbs.next_start, queues=queues, pools=pools, task_names=task_names, after=after, within=within)
+        return self._do(work)
 
     def recover(self, *, limit: int, note: Note | None = None) -> PostgresOperation[list[Recovered]]:
         return self._noted(partial(verbs.recover, limit=limit, lost_error=LOST, poisoned_error=POISONED), note)
@@ -376,6 +391,12 @@ class PostgresStorage:
 
     def pools(self, names: Sequence[str] | None = None) -> PostgresOperation[list[PoolConfig]]:
         return self._do(partial(verbs.pools, names))
+
+    def pool_tallies(self, pools: Sequence[str] | None = None, *, over: float) -> PostgresOperation[list[PoolTally]]:
+        return self._do(partial(pool_verbs.pool_tallies, pools, over=over))
+
+    def report_pools(self, pools: Sequence[str], *, note: PoolNote | None = None) -> PostgresOperation[list[str]]:
+        return self._do(partial(pool_verbs.report_pools, pools, note=note), transaction=True)
 
     def retire(self, *, older_than: float, limit: int, after: str | None = None) -> PostgresOperation[Retired]:
         return self._do(partial(verbs.retire, older_than=older_than, limit=limit, after=after))

@@ -6,23 +6,21 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from durable.job import JobKind, NewTurn, TakenTurn, TurnCause
-from durable.timer import TIMERS, NewTimer, StoredTimer, TimerEnd, TimerFilter, TimerSet
+from durable.timer import NewTimer, StoredTimer, TimerEnd, TimerFilter, TimerSet
 from storage_postgres import job_rows as to
 from storage_postgres.arrays import plain
 from storage_postgres.plan import Plan, Query
 
 __all__ = ["cancel_timers", "end_timers", "list_timers", "set_timer", "take_timers"]
 
-_JOB = {"kind": JobKind.TIMER.value, "job_name": TIMERS}
-
 
 def set_timer(new: NewTimer, *, turn: NewTurn) -> Plan[TimerSet]:
-    ((*row, queue),) = yield Query("set_timer", {**_JOB, **to.timer_params(new, turn)})
+    ((*row, queue),) = yield Query("set_timer", to.timer_params(new, turn))
     return TimerSet(to.timer(row), queue)
 
 
 def cancel_timers(where: TimerFilter) -> Plan[int]:
-    ((count,),) = yield Query("cancel_timers", {**_JOB, **where._asdict()})
+    ((count,),) = yield Query("cancel_timers", where._asdict())
     assert isinstance(count, int)
     return count
 
@@ -31,7 +29,7 @@ def list_timers(where: TimerFilter, *, limit: int, after: tuple[datetime, str] |
     if where.id is not None:
         return [to.timer(row) for row in (yield Query("get_timer", {"id": where.id}))]
     at, id_ = after or (None, None)
-    params = {**_JOB, "owner": where.owner, "name": where.name, "limit": limit, "after_at": at, "after_id": id_}
+    params = {"owner": where.owner, "name": where.name, "limit": limit, "after_at": at, "after_id": id_}
     return [to.timer(row) for row in (yield Query("list_timers", params))]
 
 

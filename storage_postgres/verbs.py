@@ -25,7 +25,7 @@ from durable.execution import (
     Status,
 )
 from durable.pool_rows import PoolConfig, PooledClaim
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Note
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, NextStart, Note
 from storage_postgres import rows as to
 from storage_postgres.arrays import plain, texts
 from storage_postgres.job_verbs import commit_jobs, hold_jobs
@@ -168,6 +168,9 @@ def settle(settlements: Sequence[Settlement], *, note: Note | None = None) -> Pl
 
     Turns of workflows take several as well.
     """
+    if settlements and is_bare(settlements):
+        ((count, ids),) = yield Query("settle_bare", to.bare_columns(settlements))
+        return Settled(_accepted(settlements, count, ids), frozenset())
     if not any(item.job for item in settlements):
         return (yield from _settle(settlements, note))
     busy = yield from hold_jobs(settlements)
@@ -175,8 +178,18 @@ def settle(settlements: Sequence[Settlement], *, note: Note | None = None) -> Pl
     commits = {item.id: item.job for item in settlements if item.job is not None and item.id in settled.accepted}
     if not commits:
         return settled._replace(busy=busy)
-    queues = yield from commit_jobs(commits)
-    return Settled(settled.accepted, settled.ready_queues | queues, busy)
+    queues, soonest = yield from commit_jobs(commits)
+    return settled._replace(ready_queues=settled.ready_queues | queues, busy=busy, soonest=soonest)
+
+
+def is_bare(settlements: Sequence[Settlement]) -> bool:
+    """Whether all of these are results of executions without parents, with nothing to be written beside them."""
+    return not [item for item in settlements if not item.is_bare or item.notices or item.job]
+
+
+def _accepted(settlements: Sequence[Settlement], count: int, ids: Sequence[str] | None) -> frozenset[str]:
+    """The ids are told unless all were accepted."""
+    return frozenset([item.id for item in settlements] if ids is None or count == len(settlements) else ids)
 
 
 def _settle(settlements: Sequence[Settlement], note: Note | None) -> Plan[Settled]:
@@ -195,14 +208,14 @@ def _settle_plain(settlements: Sequence[Settlement], note: Note | None) -> Plan[
     if not settlements:
         return _NOTHING_SETTLED
     spawned = [child for item in settlements for child in item.children]
-    ((count, ids, queues),) = yield _settling(settlements, spawned)
-    accepted = frozenset(ids) if count < len(settlements) else frozenset(item.id for item in settlements)
+    ((count, ids, queues, *cancels),) = yield _settling(settlements, spawned)
+    accepted = _accepted(settlements, count, ids)
     if note is not None:
         yield from _note_requested([item.id for item in settlements if item.status not in FINISHED], note)
     if any(child.kind == Kind.SLEEPING for child in spawned):
         woken = yield from apply_wakeups(limit=1000, note=note)
         queues = {*queues, *woken.ready_queues}
-    return Settled(accepted, frozenset(queues))
+    return Settled(accepted, frozenset(queues), has_cancelled=any(cancels))
 
 
 def _note_requested(put_back: Sequence[str], note: Note) -> Plan[None]:
@@ -218,7 +231,9 @@ def _settling(settlements: Sequence[Settlement], spawned: Sequence[NewExecution]
     if any(item.notices for item in settlements):
         notes = to.settled_notice_columns(settlements)
         return Query("settle_and_note", columns | to.new_columns(spawned, "child_") | notes)
-    return Query("settle_and_spawn" if spawned else "settle", columns | to.child_columns(spawned))
+    if spawned or any(item.status not in FINISHED for item in settlements):
+        return Query("settle_and_spawn", columns | to.new_columns(spawned, "child_"))
+    return Query("settle", columns)
 
 
 def settled(pairs: Sequence[tuple[str, int]]) -> Plan[frozenset[str]]:
@@ -254,10 +269,29 @@ def next_due(*, queues: Sequence[str], task_names: Sequence[str]) -> Plan[dateti
     return at
 
 
+def next_start(
+    *, queues: Sequence[str], pools: Sequence[str], task_names: Sequence[str], after: datetime | None, within: float
+) -> Plan[NextStart]:
+    lanes = [(queue, level) for level in _LEVELS for queue in queues]
+    (row,) = yield Query(
+        "next_start",
+        {
+            "queues": texts(queue for queue, _ in lanes),
+            "priorities": plain(level for _, level in lanes),
+            "pools": texts(pools),
+            "task_names": texts(task_names),
+            "record_version": RECORD_VERSION,
+            "after": after,
+            "within": within,
+        },
+    )
+    return NextStart._make(row)
+
+
 def recover(*, limit: int, lost_error: str, poisoned_error: str, note: Note | None = None) -> Plan[list[Recovered]]:
     found = yield Query("recover", {"limit": limit, "lost_error": lost_error, "poisoned_error": poisoned_error})
     yield from note_ends([id_ for id_, *_ in found], note)
-    return [Recovered(id_, Status(status), queue, executor) for id_, status, queue, executor in found]
+    return [Recovered(id_, name, Status(status), queue, executor) for id_, name, status, queue, executor in found]
 
 
 def pick_up_cancelled(*, executor_id: str, limit: int) -> Plan[list[str]]:

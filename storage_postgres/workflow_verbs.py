@@ -138,7 +138,7 @@ def _spawn(parts: Sequence[Part]) -> Plan[set[str]]:
     if not children:
         return set()
     counts = Counter(id_ for id_, _, part in parts for _ in part.children)
-    params = {"id": plain(counts), "children": plain(counts.values()), **executions.child_columns(children)}
+    params = {"id": plain(counts), "children": plain(counts.values()), **executions.new_columns(children, "child_")}
     return {queue for (queue,) in (yield Query("spawn_from_turns", params))}
 
 

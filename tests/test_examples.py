@@ -29,6 +29,7 @@ MODULES: Final = {
     "mail_pool": "40 mails in ",
     "order_saga": "bob stays at home: ",
     "order_state_machine": "to ada: did lamp arrive?",
+    "reminders": "to ada: your table is at seven",
     "subscription_billing": "ada paid 20.00 for month 12",
     "token_refresher": "bob: the customer is gone, after ",
     "webhook_batcher": "bob: 1 of its changes, by flush_after: {'city': 'London'}",

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from io import TextIOWrapper
 from typing import Final, NamedTuple
 
-from durable.cli import cancel, counts, doctor, executor, explain, migrate, retry, show
+from durable.cli import cancel, counts, doctor, executor, explain, migrate, pools, retry, show
 from durable.cli import list as list_
 from durable.cli.exits import EXIT_CODES, Exit, exit_of
 from durable.cli.redact import redacted
@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "cancel": Command("end executions and what runs below them", cancel.add_arguments, cancel.run),
     "retry": Command("run failed executions again", retry.add_arguments, retry.run),
     "counts": Command("count unfinished work, and list executors", counts.add_arguments, counts.run, ("status",)),
+    "pools": Command("list pools, what waits in them and how their work went", pools.add_arguments, pools.run),
     "doctor": Command("find records that break an invariant, and mend them", doctor.add_arguments, doctor.run),
 }
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from durable.codec import Codec
 from durable.errors import ConfigurationError, SerializationError
 from durable.events.describe import facts_of_record, facts_of_turn
 from durable.events.event import EventName, LifecycleEvent
 from durable.events.facts import Fact, TurnEnd
+from durable.events.pools import fact_of_pool
 from durable.execution import Execution
 from durable.ids import IdSource
 from durable.notice import NewNotice, Notice
+from durable.pool_rows import DueReport, PoolNote
 from durable.storage import Hint, Note
 
-__all__ = ["Emitter", "Subscriber"]
+__all__ = ["RECORDER", "Emitter", "Subscriber"]
+
+RECORDER: Final = "_durable_recorder"
+"""The name under which events are kept for a test; no subscriber of a user's can have it."""
 
 _log = logging.getLogger("durable")
 
@@ -45,6 +51,7 @@ class Emitter:
         self._ids = ids
         self._codec = codec
         self._is_frozen = False
+        self._recorder: Subscriber | None = None
         self.subscribers: tuple[Subscriber, ...] = ()
 
     def add(self, subscriber: Subscriber) -> None:
@@ -58,9 +65,20 @@ class Emitter:
         self.subscribers = (*self.subscribers, subscriber)
 
     def freeze(self) -> tuple[Subscriber, ...]:
-        """The subscribers, to which none is added from now on."""
+        """Those to deliver to, to which none is added from now on."""
         self._is_frozen = True
-        return self.subscribers
+        return tuple(known for known in self.subscribers if known is not self._recorder)
+
+    @contextmanager
+    def recording(self) -> Generator[None]:
+        """Keep every event in the storage, delivered to nobody, while the block lasts; for tests."""
+        self._recorder = Subscriber(RECORDER, frozenset(EventName), payloads=True, batch=1, send=_to_nobody)
+        self.subscribers = (*self.subscribers, self._recorder)
+        try:
+            yield
+        finally:
+            self.subscribers = tuple(known for known in self.subscribers if known is not self._recorder)
+            self._recorder = None
 
     @property
     def is_on(self) -> bool:
@@ -72,6 +90,12 @@ class Emitter:
         return self._note if self.subscribers else None
 
     @property
+    def pool_note(self) -> PoolNote | None:
+        """For reports of pools; None where nobody wants these, and then nobody looks at what stands in the pools."""
+        is_wanted = any(EventName.POOL_REPORT in subscriber.names for subscriber in self.subscribers)
+        return self._pool_note if is_wanted else None
+
+    @property
     def hints(self) -> tuple[Hint, ...]:
         """What to tell after a commit that may have stored notices."""
         return (Hint("noted", ""),) if self.subscribers else ()
@@ -81,6 +105,9 @@ class Emitter:
 
     def _note(self, records: Sequence[Execution]) -> list[NewNotice]:
         return self.notices(fact for record in records for fact in facts_of_record(record))
+
+    def _pool_note(self, reports: Sequence[DueReport]) -> list[NewNotice]:
+        return self.notices(fact_of_pool(report) for report in reports)
 
     def notices(self, facts: Iterable[Fact]) -> list[NewNotice]:
         """One notice for each fact and each subscriber who wants it; ids grow in the order of the facts."""
@@ -132,3 +159,7 @@ class Emitter:
             except SerializationError as error:
                 _log.error("event %s is delivered without its %s: %s", id_, name, error)
         return MappingProxyType(payload)
+
+
+async def _to_nobody(events: Sequence[LifecycleEvent]) -> None:
+    """What a recorder keeps is read where it is stored."""

@@ -14,7 +14,8 @@ __all__ = ["EventName", "LifecycleEvent"]
 
 
 class EventName(StrEnum):
-    """Every name an event may have. An event tells of a commit that there is anyway; none is written for its sake."""
+    """Every name an event may have. An event tells of a commit that there is anyway; none is written for its sake, but
+    the reports of pools."""
 
     EXECUTION_COMPLETED = "execution.completed"
     EXECUTION_FAILED = "execution.failed"
@@ -34,6 +35,8 @@ class EventName(StrEnum):
     DEBOUNCE_STARTED = "debounce.started"
     DEBOUNCE_FLUSHED = "debounce.flushed"
     TASK_SCHEDULED = "task.scheduled"
+    POOL_REPORT = "pool.report"
+    """A minute of a pool is over; what waits and runs in it, and what ended in that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,11 @@ class LifecycleEvent:
     at: datetime
     """When it was committed, by the storage's clock."""
     subject: str
-    """The id of the execution or job it is about. Events of one subject arrive in the order in which they happened."""
+    """The id of the execution or job it is about, or `pool:` and a pool's name. Events of one subject arrive in the
+    order in which they happened."""
     kind: str
     task: str
-    """The name of the task or job."""
+    """The name of the task, job or pool."""
     key: str | None
     """The key of a job; None for an execution."""
     data: Mapping[str, Any]

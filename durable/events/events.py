@@ -10,14 +10,14 @@ from typing import Any, Final, TypeVar, overload
 from durable.checks import integer
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, DeliveryFailed
-from durable.events.emitter import Emitter, Subscriber
+from durable.events.emitter import RECORDER, Emitter, Subscriber
 from durable.events.event import EventName, LifecycleEvent
 from durable.events.http import HttpEndpoint
 from durable.events.otel import EventMeter
 from durable.settings import checked_name
 from durable.storage import Storage
 
-__all__ = ["Events"]
+__all__ = ["Events", "expanded_names"]
 
 _MOST_IN_A_BATCH: Final = 1000
 _EVERY: Final = frozenset(EventName)
@@ -97,15 +97,16 @@ class Events:
     def to_opentelemetry(self, *, names: Iterable[str] | None = None, name: str = "opentelemetry") -> None:
         """Count events, measure durations, and add a span for each, with the providers of the application.
 
-        Metrics: `durable.events` (by event, task and kind), `durable.duration` in seconds (the same). Once is meant:
-        an event that is delivered twice is counted twice.
+        Metrics: `durable.events` (by event, task and kind), `durable.duration` in seconds (the same); for reports of
+        pools `durable.pool.…` (by pool) instead. Once is meant: an event that is delivered twice is counted twice.
         """
         self._add(name, names, False, 100, EventMeter().send)
 
     async def pending(self) -> dict[str, int]:
         """How many events wait for each subscriber: of this app, and of names that only other deployments know."""
         stored = await self._storage().undelivered()
-        return {**dict.fromkeys((subscriber.name for subscriber in self._emitter.subscribers), 0), **stored}
+        waiting = {**dict.fromkeys((subscriber.name for subscriber in self._emitter.subscribers), 0), **stored}
+        return {name: count for name, count in waiting.items() if name != RECORDER}
 
     async def discard(self, name: str) -> int:
         """Throw away what waits for a subscriber, such as one that was renamed or removed; gives how many."""
@@ -119,11 +120,11 @@ class Events:
         batch: int,
         send: Callable[[Sequence[LifecycleEvent]], Awaitable[None]],
     ) -> None:
-        wanted = _EVERY if names is None else _expanded(names)
+        wanted = _EVERY if names is None else expanded_names(names)
         self._emitter.add(Subscriber(checked_name(name, "the subscriber's name"), wanted, payloads, batch, send))
 
 
-def _expanded(names: Iterable[str]) -> frozenset[EventName]:
+def expanded_names(names: Iterable[str]) -> frozenset[EventName]:
     """The events that are meant; raises ConfigurationError for what means none."""
     if isinstance(names, str):
         raise ConfigurationError(f'names is one text; give a list such as ["{names}"]')

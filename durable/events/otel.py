@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from opentelemetry import metrics, trace
 
-from durable.events.event import LifecycleEvent
+from durable.events.event import EventName, LifecycleEvent
+from durable.events.pool_meter import PoolMeter
 
 __all__ = ["EventMeter"]
 
@@ -24,10 +25,14 @@ class EventMeter:
         meter = metrics.get_meter(_SCOPE, meter_provider=meters)
         self._events = meter.create_counter("durable.events", description="lifecycle events that were delivered")
         self._durations = meter.create_histogram("durable.duration", unit="s", description="how long attempts ran")
+        self._pools = PoolMeter(meter)
         self._tracer = trace.get_tracer(_SCOPE, tracer_provider=tracers)
 
     async def send(self, events: Sequence[LifecycleEvent]) -> None:
         for event in events:
+            if event.name == EventName.POOL_REPORT:
+                self._pools.record(event)
+                continue
             attributes = {"event": event.name, "task": event.task, "kind": event.kind}
             self._events.add(1, attributes)
             duration = event.data.get("duration_ms")

@@ -90,7 +90,7 @@ def _of_timer(taken: TakenTurn) -> dict[str, Any]:
     timer = taken.timer
     if timer is None:
         return {}
-    return {"timer_id": timer.id, "task_name": timer.task_name, "attempt": timer.attempt}
+    return {"timer_id": timer.id, "owner": timer.owner, "task_name": timer.task_name, "attempt": timer.attempt}
 
 
 def _common(end: TurnEnd, job: Job) -> dict[str, Any]:

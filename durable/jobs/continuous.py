@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from durable.durations import Duration
 from durable.events import EventName, fact_of_job
 from durable.job import Job, JobView, NewJob
+from durable.jobs.context import ContinuousContext
 from durable.jobs.errors import InvalidJobState
 from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, limit_of, noted, refuse_waiting, shown_status, told
 from durable.jobs.results import (
@@ -42,7 +43,7 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
         done = yield from ask(lambda storage: storage.start_job(new))
         # A repeated call after a lost answer meets its own job.
         created = done.is_new or done.job.turn_id == turn.id
-        if created and spec.start_immediately:
+        if created:
             yield from told(turn.queue)
         if created and notices:
             yield Tell(noted(notices))
@@ -96,6 +97,10 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
 
 class Continuous(_Calls[S]):
     """A declared Continuous: `await refresher.start("customer-7", Tokens(…))`."""
+
+    def __call__(self, ctx: ContinuousContext[S]) -> Any:
+        """Run the function here and now, on whatever stands in for a context: nothing is stored; for unit tests."""
+        return self.spec.handler(ctx)
 
     async def start(
         self, key: str, state: S, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None

@@ -9,21 +9,19 @@ from durable.durations import Duration
 from durable.events import EventName, fact_of_job
 from durable.execution import Status
 from durable.job import Appended, Job, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy, events_due_at
-from durable.jobs.errors import DuplicateEventError
+from durable.jobs.context import DebounceContext
 from durable.jobs.keyed import (
     BlockingPlayer,
     Keyed,
     OnDuplicate,
     attempted,
     limit_of,
-    refuse_bad_waiting,
     refuse_waiting,
     shown_status,
-    told,
 )
 from durable.jobs.results import AddResult, ClearResult, DebounceStatus, FlushResult, RedriveResult, ShownStatus
 from durable.jobs.spec import DebounceSpec
-from durable.script import Script, Tell, append, ask
+from durable.script import Script, Tell, ask
 from durable.storage import Hint
 
 __all__ = ["Debounce", "SyncDebounce"]
@@ -50,14 +48,8 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
         wait: bool,
         timeout: Duration | None,
     ) -> Script[AddResult]:
-        refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
-        done = yield from append(new)
-        yield from told(done.ready_queue, new.notices)
-        if done.is_duplicate and event_id is not None and on_duplicate == "raise":
-            raise DuplicateEventError(new.key.instance_id, event_id)
-        if wait and new.event_id is not None:
-            yield from self.wait_for_event(new.key, new.event_id, timeout)
+        done = yield from self.accepted(new, event_id, on_duplicate, wait=wait, timeout=timeout)
         return AddResult(
             new.key.instance_id,
             done.pending_count,
@@ -125,6 +117,10 @@ def _flush_at(pending: Job | Appended, turn_due_at: datetime | None, policy: Tur
 
 class Debounce(_Calls[S, E]):
     """A declared Debounce: `await batcher.add("contact-7", Changed(…))`."""
+
+    def __call__(self, ctx: DebounceContext[S, E]) -> Any:
+        """Run the function here and now, on whatever stands in for a context: nothing is stored; for unit tests."""
+        return self.spec.handler(ctx)
 
     async def add(
         self,

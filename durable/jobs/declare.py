@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args, overload
 
@@ -11,6 +12,7 @@ from durable.definition import Definition
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, SerializationError
 from durable.execution import DEFAULT_QUEUE
+from durable.execution_log import LogLevel
 from durable.job import JobKind, TurnPolicy
 from durable.jobs.context import ContinuousContext, DebounceContext
 from durable.jobs.continuous import Continuous
@@ -20,7 +22,7 @@ from durable.jobs.keyed import JobHome, Keyed
 from durable.jobs.schedule import Schedule
 from durable.jobs.spec import AT_ONCE, ContinuousSpec, DebounceSpec, KeyedSpec, OnExhausted, TaskSpec
 from durable.jobs.task import Task
-from durable.options import checked_task_options
+from durable.options import TaskOptions, checked_task_options
 from durable.retry import NO_RETRY, Retry, exponential
 from durable.settings import checked_name
 
@@ -47,6 +49,8 @@ class JobOptions(TypedDict, total=False):
     priority: int
     max_deliveries: int
     """Claims of one turn without an end, after which it counts as failed."""
+    log_level: LogLevel | None
+    """The least that is logged about its turns; None goes by the logger `durable`."""
     on_exhausted: OnExhausted
     """After the last attempt: "fail" keeps what failed, for a redrive; "purge" throws it away; "continue" goes on."""
     state_version: int
@@ -55,12 +59,22 @@ class JobOptions(TypedDict, total=False):
     """Called with the plain JSON of a state of another version, and that version; gives the JSON of this one."""
 
 
-class JobDeclarations:
-    """Mixed into the registry. A job's turns are claimed under `kind:name`."""
+class JobDeclarations(ABC):
+    """What the registry derives from; it remembers what is declared. A job's turns are claimed under `kind:name`."""
 
+    @abstractmethod
     def _keep(self, job: K) -> K:
         """Remember the declared job."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def _add_job(self, spec: KeyedSpec, function: Callable[..., Any] | None, options: TaskOptions) -> Definition:
+        """Remember the definition of its turns; raises AlreadyRegistered."""
+
+    @abstractmethod
+    def _codec_of_jobs(self) -> Codec: ...
+
+    @abstractmethod
+    def _home_of_jobs(self) -> JobHome: ...
 
     def continuous(
         self,
@@ -244,17 +258,9 @@ class JobDeclarations:
             priority=options.get("priority", 0),
             version=1,
             max_deliveries=options.get("max_deliveries", 5),
+            log_level=options.get("log_level"),
         )
         return self._add_job(spec, function, checked)
-
-    def _add_job(self, spec: KeyedSpec, function: Callable[..., Any] | None, options: Any) -> Definition:
-        raise NotImplementedError
-
-    def _codec_of_jobs(self) -> Codec:
-        raise NotImplementedError
-
-    def _home_of_jobs(self) -> JobHome:
-        raise NotImplementedError
 
 
 def _name(function: Callable[..., Any], name: str | None) -> str:

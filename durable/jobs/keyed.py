@@ -11,13 +11,13 @@ from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ErrorInfo
 from durable.events import EventName, Fact, fact_of_job
 from durable.execution import FinishedExecution, Status
-from durable.job import Job, JobKey, JobStatus, JobView, NewTurn, Triggered
-from durable.jobs.errors import InstanceNotFound, InvalidJobState, JobExecutionError
+from durable.job import Appended, Job, JobKey, JobStatus, JobView, NewEvent, NewTurn, Triggered
+from durable.jobs.errors import DuplicateEventError, InstanceNotFound, InvalidJobState, JobExecutionError
 from durable.jobs.results import JobSummary, RedriveResult, ShownStatus, TerminateResult, TriggerResult
 from durable.jobs.spec import KeyedSpec
 from durable.notice import NewNotice
 from durable.options import checked_text
-from durable.script import EndOf, Script, Tell, ask
+from durable.script import EndOf, Script, Tell, append, ask
 from durable.storage import Hint
 
 __all__ = ["BlockingPlayer", "JobHome", "Keyed", "OnDuplicate", "shown_status", "summary"]
@@ -107,6 +107,26 @@ class Keyed(Generic[P_co]):
         if end.status is not Status.COMPLETED:
             raise JobExecutionError(job_key.instance_id, turn_id, self.definition.load_error(end.error))
 
+    def accepted(
+        self, new: NewEvent, event_id: str | None, on_duplicate: OnDuplicate, *, wait: bool, timeout: Duration | None
+    ) -> Script[Appended]:
+        """Append an event, whose id is the caller's or None; raises DuplicateEventError, and what waiting raises."""
+        # Before anything is stored, not when the wait begins.
+        if on_duplicate not in get_args(OnDuplicate):
+            raise ConfigurationError(
+                f"on_duplicate is {shown(on_duplicate)}; give {' or '.join(get_args(OnDuplicate))}"
+            )
+        limit_of(timeout)
+        done = yield from append(new)
+        # The first of a batch sets a moment that no executor knows of.
+        is_first = done.pending_count == 1 and done.due_at is not None
+        yield from told(new.turn.queue if is_first else done.ready_queue, new.notices)
+        if done.is_duplicate and event_id is not None and on_duplicate == "raise":
+            raise DuplicateEventError(new.key.instance_id, event_id)
+        if wait and new.event_id is not None:
+            yield from self.wait_for_event(new.key, new.event_id, timeout)
+        return done
+
     def wait_for_event(self, job_key: JobKey, event_id: str, timeout: Duration | None) -> Script[None]:
         """Wait until a turn has handled an event; raises JobExecutionError, InvalidJobState, InstanceNotFound."""
         while True:
@@ -176,13 +196,6 @@ def refuse_waiting(connection: Any, wait: bool) -> None:
         raise ConfigurationError("wait=True and connection= exclude each other: the turn begins after your commit")
 
 
-def refuse_bad_waiting(on_duplicate: object, timeout: Duration | None) -> None:
-    """Raise ConfigurationError before anything is stored, not when the wait begins."""
-    if on_duplicate not in get_args(OnDuplicate):
-        raise ConfigurationError(f"on_duplicate is {shown(on_duplicate)}; give {' or '.join(get_args(OnDuplicate))}")
-    limit_of(timeout)
-
-
 def shown_status(job: Job) -> ShownStatus:
     """What people call the state a job is in."""
     match job.status:
@@ -202,18 +215,20 @@ def _active(job: Job) -> ShownStatus:
     if job.kind == "continuous":
         return ShownStatus.RUNNING
     if job.kind == "debounce":
-        return ShownStatus.DEBOUNCING if job.pending_count else ShownStatus.IDLE
+        # Its turn may run, or wait for another try, with all of the events there are.
+        return ShownStatus.DEBOUNCING if job.pending_count or job.turn_id is not None else ShownStatus.IDLE
     return ShownStatus.IDLE if job.turn_id is None else ShownStatus.ACTIVE
 
 
 def attempted(keyed: Keyed[Any], found: JobView) -> dict[str, Any]:
-    """The fields that every status has of the live turn."""
+    """The fields that every status has of the live turn and of those that failed."""
     is_running = found.turn_status is Status.RUNNING
     return {
         "attempt": found.turn_attempts or 0,
         "next_run_at": None if is_running else found.turn_due_at,
         "is_turn_running": is_running,
         "last_error": keyed.error_of(found),
+        "dead_letters": found.dead_count,
     }
 
 
@@ -230,4 +245,5 @@ def summary(found: JobView) -> JobSummary:
         pending_count=job.pending_count,
         created_at=job.created_at,
         updated_at=job.updated_at,
+        dead_letters=found.dead_count,
     )

@@ -41,7 +41,7 @@ class ShownStatus(StrEnum):
     """Retries are used up; trigger or terminate it."""
     TERMINATED = "terminated"
     DEBOUNCING = "debouncing"
-    """Of a Debounce: events wait for their flush."""
+    """Of a Debounce: events wait for their flush, or are being flushed, or wait for another try at it."""
     ACTIVE = "active"
     """Of a Task: a turn runs, or is due now or later."""
     IDLE = "idle"
@@ -106,6 +106,8 @@ class _Attempted:
     is_turn_running: bool = False
     last_error: ErrorInfo | None = None
     """The error of the attempt before, or of the last turn that failed for good; None after a good one."""
+    dead_letters: int = 0
+    """Events whose turn failed for good; they are kept for `redrive`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,3 +222,5 @@ class JobSummary:
     pending_count: int
     created_at: datetime
     updated_at: datetime
+    dead_letters: int = 0
+    """Events whose turn failed for good; they are kept for `redrive`."""

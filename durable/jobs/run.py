@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,8 +37,13 @@ async def run_turn(
     previous_error: ErrorInfo | None,
     *,
     call: Call,
+    timeout: float | None = None,
 ) -> JobCommit:
-    """The commit of a turn that its handlers accepted; what they raise passes through."""
+    """The commit of a turn that its handlers accepted; what they raise passes through.
+
+    `timeout`: seconds for the handler of a Task job that has an `on_error`, which is told of it; the caller stops all
+    others, and this one's `on_error`.
+    """
     if taken.job.turn_cause is TurnCause.NOTHING:
         return ends.nothing()
     turn: Turn[Any] = Turn(attempt, taken, None, previous_error)
@@ -48,7 +54,7 @@ async def run_turn(
             case DebounceSpec():
                 return await _debounce(spec, ends, turn, call)
             case TaskSpec():
-                return await _Handling(spec, ends, turn, call).run()
+                return await _Handling(spec, ends, turn, call, timeout).run()
             case _:
                 raise AssertionError(f"no job is a {type(spec).__name__}")
     except TerminateTurn as end:
@@ -92,27 +98,29 @@ def _flush_reason(spec: DebounceSpec, taken: TakenTurn) -> str:
 class _Handling:
     """The handlers of a Task job in one turn."""
 
-    def __init__(self, spec: TaskSpec, ends: Ends, turn: Turn[Any], call: Call) -> None:
+    def __init__(self, spec: TaskSpec, ends: Ends, turn: Turn[Any], call: Call, timeout: float | None) -> None:
         self._spec = spec
+        self._timeout = timeout if spec.handles_errors else None
         self._ends = ends
         self._turn = turn
         self._call = call
         self._source = "on_event" if turn.taken.events else "execute"
 
     async def run(self) -> JobCommit:
-        turn, job = self._turn, self._turn.taken.job
-        turn.state = self._spec.load_state(job)
+        job = self._turn.taken.job
+        self._turn.state = self._spec.load_state(job)
         try:
-            await self._handle()
-            if self._spec.handlers.on_error is not None and turn.state is not None:
+            await self._within_timeout()
+            if self._spec.handles_errors and self._turn.state is not None:
                 # A state that does not fit is a failure of the handler too, not only of the commit.
-                self._spec.dump_state(turn.state, job.job_key.instance_id)
+                self._spec.dump_state(self._turn.state, job.job_key.instance_id)
         except (TerminateTurn, LeaseLost):
             raise
         except Exception as error:
-            if self._spec.handlers.on_error is None:
+            if not self._spec.handles_errors:
                 raise
             await self._recover(error)
+        turn = self._turn
         if self._spec.handlers.on_idle is not None and turn.plan.moment is None and job.pending_count == 0:
             turn.plan.handler = "idle"
             await self._call(self._spec.handlers.on_idle, IdleContext(turn, self._source))
@@ -134,12 +142,39 @@ class _Handling:
         (event,) = self._spec.load_events(turn.taken.events, turn.taken.job.job_key.instance_id)
         await self._call(handlers.get("on_event"), EventContext(turn, event), event)
 
+    async def _within_timeout(self) -> None:
+        """Raises _TookTooLong, whatever the handler makes of being stopped, unless that ends the job."""
+        limit = asyncio.timeout(self._timeout)
+        try:
+            async with limit:
+                await self._handle()
+        except Exception as error:
+            if limit.expired():
+                raise _TookTooLong from error
+            raise
+        if limit.expired():
+            raise _TookTooLong
+
     async def _recover(self, error: Exception) -> None:
-        turn = self._turn
-        attempted = turn.state
+        before = self._turn
+        before.cancel_signal.set()
+        # Another one, because the thread of a handler that took too long may still write to that.
+        turn: Turn[Any] = Turn(before.attempt, before.taken, None, before.previous_error)
+        self._turn = turn
         turn.state = self._spec.load_state(turn.taken.job)
-        turn.sends.clear()
-        turn.plan.reset()
         turn.plan.handler = "error"
         assert self._spec.handlers.on_error is not None
-        await self._call(self._spec.handlers.on_error, ErrorContext(turn, self._source, attempted), error)
+        context = ErrorContext(turn, self._source, before.state)
+        try:
+            await self._call(self._spec.handlers.on_error, context, error)
+        except _TookTooLong:
+            # Raised again: the attempt ends as one whose time is over, and not as one that failed.
+            turn.attempt.stop_reason = turn.attempt.stop_reason or "timed_out"
+            raise
+
+
+class _TookTooLong(TimeoutError):
+    """What `on_error` is given for a handler that took longer than the timeout."""
+
+    def __init__(self) -> None:
+        super().__init__("the attempt took longer than its timeout")

@@ -51,6 +51,11 @@ class KeyedSpec(JobSpec):
         return self.codec().value(Any, "a state of another version")
 
     @property
+    def handles_errors(self) -> bool:
+        """Whether a handler of its own is told when another fails or takes too long."""
+        return False
+
+    @property
     def task_name(self) -> str:
         """The name under which its turns are claimed."""
         return f"{self.kind}:{self.name}"
@@ -177,3 +182,7 @@ class Handlers:
 @dataclass(kw_only=True)
 class TaskSpec(_EventSpec):
     handlers: Handlers = field(default_factory=Handlers)
+
+    @property
+    def handles_errors(self) -> bool:
+        return self.handlers.on_error is not None

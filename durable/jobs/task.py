@@ -10,17 +10,14 @@ from durable.errors import ConfigurationError
 from durable.events import EventName, fact_of_job
 from durable.job import JobView, NewEvent
 from durable.jobs.context import ErrorContext, EventContext, ExecuteContext, IdleContext
-from durable.jobs.errors import DuplicateEventError
 from durable.jobs.handlers import checked_handler
 from durable.jobs.keyed import (
     BlockingPlayer,
     Keyed,
     OnDuplicate,
     attempted,
-    refuse_bad_waiting,
     refuse_waiting,
     shown_status,
-    told,
 )
 from durable.jobs.results import (
     RedriveResult,
@@ -32,7 +29,7 @@ from durable.jobs.results import (
     TriggerResult,
 )
 from durable.jobs.spec import TaskSpec
-from durable.script import Script, append
+from durable.script import Script
 
 __all__ = ["SyncTask", "Task"]
 
@@ -66,14 +63,8 @@ class _Calls(Keyed[TaskSpec], Generic[S, E]):
         wait: bool,
         timeout: Duration | None,
     ) -> Script[SendResult]:
-        refuse_bad_waiting(on_duplicate, timeout)
         new = self.new_event(key, event, event_id)
-        done = yield from append(new)
-        yield from told(done.ready_queue, new.notices)
-        if done.is_duplicate and event_id is not None and on_duplicate == "raise":
-            raise DuplicateEventError(new.key.instance_id, event_id)
-        if wait and new.event_id is not None:
-            yield from self.wait_for_event(new.key, new.event_id, timeout)
+        done = yield from self.accepted(new, event_id, on_duplicate, wait=wait, timeout=timeout)
         return SendResult(
             new.key.instance_id, done.is_new_job, done.scheduled_at, done.is_duplicate and event_id is not None
         )

@@ -1,4 +1,4 @@
-"""Timers: tasks that run at a moment, after a while or again and again, one after the other for each owner."""
+"""Timers: tasks that run at a moment, after a while or again and again, in turn for each owner or side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack, get_args
 
-from durable.checks import integer
+from durable.checks import integer, shown
 from durable.child import Child
 from durable.codec import Codec
 from durable.durations import Duration, aware, seconds
@@ -50,6 +50,8 @@ class Timer:
     """Starts since it was set or last succeeded, the one that runs included."""
     last_error: ErrorInfo | None
     created_at: datetime
+    sequential: bool
+    """It waits for its owner's others of this kind, and holds them up; otherwise for none."""
 
 
 class TimerOptions(TypedDict, total=False):
@@ -59,6 +61,8 @@ class TimerOptions(TypedDict, total=False):
     """A slot of the owner's, such as "alarm": setting it again replaces what is there, running or not."""
     retry_interval: Duration
     """From a failure to the next start, for ever; a minute unless told otherwise."""
+    sequential: bool
+    """True unless told otherwise: it runs one after the other with its owner's. False: beside them."""
     connection: Any
     """A psycopg or SQLAlchemy connection of the caller's: the timer exists if that transaction commits."""
 
@@ -87,6 +91,9 @@ class _Scripts:
             raise ConfigurationError(f"unknown option {unknown[0]!r} of a timer")
         if anchor not in get_args(AnchorName):
             raise ConfigurationError(f"anchor is {anchor!r}; give one of {', '.join(get_args(AnchorName))}")
+        sequential: object = options.get("sequential", True)
+        if not isinstance(sequential, bool):
+            raise ConfigurationError(f"sequential is {shown(sequential)}; give True or False")
         record = _record_of(call)
         name = options.get("name")
         retry_interval = options.get("retry_interval", DEFAULT_RETRY_INTERVAL)
@@ -105,13 +112,15 @@ class _Scripts:
             interval=interval,
             anchor=Anchor(anchor),
             retry_interval=_interval(retry_interval, "retry_interval"),
+            is_sequential=sequential,
         )
         return self._set(new)
 
     def _set(self, new: NewTimer) -> Script[Timer]:
         turn = timer_turn(self._new_id(), new.queue, new.priority)
         done = yield from ask(lambda storage: storage.set_timer(new, turn=turn))
-        yield from told(done.ready_queue)
+        # Also for a moment that is to come: whoever sleeps looks again.
+        yield from told(done.ready_queue or done.timer.queue)
         return self._shown(done.timer)
 
     def cancel(self, where: TimerFilter | None) -> Script[int]:
@@ -145,6 +154,7 @@ class _Scripts:
             attempt=timer.attempt,
             last_error=None if timer.error is None else self._codec().load_error(timer.error),
             created_at=timer.created_at,
+            sequential=timer.is_sequential,
         )
 
 
@@ -178,7 +188,8 @@ def _all_of(owner: str) -> TimerFilter:
 
 
 class Timers:
-    """`app.timers`. An owner's timers run one at a time, in order of time; those of different owners run side by side.
+    """`app.timers`. An owner's timers run one at a time, in order of time; those of different owners run side by side,
+    and so does what is set with `sequential=False`.
 
     A timer whose task fails is tried again each `retry_interval`, for ever; it waits like any other, so the owner's
     next one is not kept back. What the task returns is not kept. The task's own retry policy and delay are not used.

@@ -34,6 +34,7 @@ async def run(turn: Turn) -> JobTurned:
     began = services.clock.monotonic()
     ends.begin(taken, lambda: taken.now + timedelta(seconds=services.clock.monotonic() - began))
     turn.attempt.about = taken
+    turn.attempt.instance_id = taken.job.job_key.instance_id
     if taken.job.turn_began_at is not None:
         # A turn is stored when the one before it ends: a limit on its retries counts from its first attempt.
         turn.attempt.age = (taken.now - taken.job.turn_began_at).total_seconds()
@@ -49,6 +50,9 @@ async def run(turn: Turn) -> JobTurned:
         return await turn.in_thread(function, *args)
 
     error = turn.definition.load_error(claimed.error)
+    timeout = turn.definition.options.timeout
+    # What `on_error` does about a handler that took too long may take as long again.
+    whole = timeout * 2 if timeout is not None and spec.handles_errors else timeout
     # From here on, because a turn may have waited for the row of its job.
-    with services.limit(turn.attempt, turn.definition.options.timeout):
-        return JobTurned(await run_turn(spec, ends, turn.attempt, taken, error, call=call))
+    with services.limit(turn.attempt, whole):
+        return JobTurned(await run_turn(spec, ends, turn.attempt, taken, error, call=call, timeout=timeout))

@@ -15,7 +15,6 @@ from durable.timer import StoredTimer
 
 __all__ = ["run_timer"]
 
-_log = logging.getLogger("durable")
 _POISONED = "the timer was started {count} times without an end; it kills its process"
 _UNKNOWN = "task {name!r} is not registered on the executor that claimed this timer"
 
@@ -26,11 +25,11 @@ async def run_timer(turn: Turn, ends: TimerEnds, taken: TakenTurn) -> JobCommit:
     if timer is None:
         return ends.nothing()
     ends.timer = timer
-    codec = turn.definition.codec
+    codec, log = turn.definition.codec, turn.services.log
     definition = turn.services.registry.find(timer.task_name)
     if definition is None or definition.kind is not Kind.TASK:
         message = _UNKNOWN.format(name=timer.task_name)
-        _log.warning("timer %s of owner %s is put off: %s", timer.id, timer.owner, message)
+        log.write(logging.WARNING, timer, "timer %s of owner %s is put off: %s", timer.id, timer.owner, message)
         return ends.put_off(timer, codec.dump_error(ErrorInfo("UnknownTask", message, is_retryable=True)))
     if turn.claimed.deliveries > turn.definition.options.max_deliveries:
         message = _POISONED.format(count=turn.claimed.deliveries - 1)
@@ -43,8 +42,8 @@ async def run_timer(turn: Turn, ends: TimerEnds, taken: TakenTurn) -> JobCommit:
         if turn.attempt.stop_reason is not None:
             raise  # it says nothing about the task that it ends in an error of its own when it is stopped
         # The message may hold payload, so only the type is logged.
-        _log.info(
-            "attempt %d of timer %s (task %s) failed with %s; it is retried in %.3g s",
+        log.write(
+            logging.INFO, timer, "attempt %d of timer %s (task %s) failed with %s; it is retried in %.3g s",
             timer.attempt, timer.id, timer.task_name, type(error).__name__, timer.retry_interval,
         )  # fmt: skip
         return ends.failed(timer, codec.dump_error(error, is_retryable=True))

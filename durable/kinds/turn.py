@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor as Threads
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from durable.context import Beats, TaskContext
 from durable.definition import Definition
 from durable.errors import ConfigurationError, DurableError, ErrorInfo
 from durable.execution import ChildOutcome, Claimed, NewExecution
+from durable.execution_log import ExecutionLog
 from durable.ids import IdSource
 from durable.job import TakenTurn, TurnToTake
 from durable.registry import Registry
@@ -27,7 +28,6 @@ from durable.workflow.services import WorkflowServices
 
 __all__ = ["EndedBy", "Services", "Turn"]
 
-_log = logging.getLogger("durable")
 MOST_CHILDREN = 10_000
 DEEPEST_TREE = 100
 
@@ -57,6 +57,7 @@ class Services:
     """Stops an attempt as timed out whose block takes longer than so many seconds."""
     clock: Clock
     workflows: WorkflowServices
+    log: ExecutionLog
 
 
 class Turn:
@@ -75,18 +76,20 @@ class Turn:
         self.stop = stop
         self._step_context: TaskContext | None = None
 
-    def call(self, stored_input: str | None = None) -> Coroutine[Any, Any, Any]:
+    def call(self, stored_input: str | None = None) -> Awaitable[Any]:
         """Run the definition's function on a stored input; None means that of the execution."""
         args, kwargs = self.definition.signature.load(self.claimed.input if stored_input is None else stored_input)
         return self.call_with(*args, **kwargs)
 
-    async def call_with(self, *args: Any, **kwargs: Any) -> Any:
+    def call_with(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """Run the definition's function, with the context before its arguments where it wants one."""
-        if self.definition.wants_context:
+        definition = self.definition
+        if definition.wants_context:
             args = (self.context(), *args)
-        if self.definition.is_async:
-            return await self.definition.function(*args, **kwargs)
-        return await self.in_thread(self.definition.function, *args, **kwargs)
+        if definition.is_async:
+            called: Awaitable[Any] = definition.function(*args, **kwargs)
+            return called
+        return self.in_thread(definition.function, *args, **kwargs)
 
     async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a sync function in a thread of the executor, with this task's context variables."""
@@ -97,7 +100,8 @@ class Turn:
             value = await asyncio.wrap_future(thread)
         except asyncio.CancelledError:
             if not thread.cancel():
-                _log.warning(
+                self.services.log.write(
+                    logging.WARNING, self.claimed,
                     "the thread of execution %s (task %s) runs on after its attempt was stopped; it should look at "
                     "ctx.cancel_signal", self.claimed.id, self.claimed.task_name,
                 )  # fmt: skip

@@ -46,6 +46,7 @@ def claim_callback(tx: Transaction, execution_id: str, *, executor_id: str, leas
     if (
         record is None
         or record.kind is not Kind.CALLBACK
+        or record.is_pooled
         or record.status is not Status.READY
         or record.due_at > tx.now
     ):

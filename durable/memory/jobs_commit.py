@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from durable.execution import Execution
 from durable.job import ENDED, EventsEnd, Job, JobCommit, JobKind, JobStatus, events_due_at
 from durable.memory.jobs_inbox import drop_events, give_back, put_events, taken_by
-from durable.memory.jobs_operate import ended
+from durable.memory.jobs_operate import ended, tombstone
 from durable.memory.jobs_turns import insert_turn, job_of, put_job
 from durable.memory.store import EventStatus, Transaction
 from durable.memory.timer_rows import end_timer, first_timer
@@ -28,6 +28,9 @@ def commit_job(tx: Transaction, turn: Execution, commit: JobCommit) -> str | Non
         end_timer(tx, commit.timer)
     if job.kind is JobKind.TIMER:
         job, commit = _with_first_timer(tx, job, commit)
+        if job.scheduled_at is None:
+            put_job(tx, tombstone(tx, job, JobStatus.TERMINATED, commit.reason))
+            return None
     due_at = _next_at(tx, job, commit)
     ready_queue = None
     if due_at is not None:

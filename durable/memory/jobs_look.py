@@ -19,9 +19,10 @@ def get_jobs(tx: Transaction, keys: Sequence[JobKey]) -> list[JobView | None]:
 
 def _view(tx: Transaction, job: Job) -> JobView:
     turn = live_turn(tx, job)
+    dead_count = len(events_of(tx, job.id, EventStatus.DEAD))
     if turn is None:
-        return JobView(job, None, None, None, None)
-    return JobView(job, turn.status, turn.due_at, turn.attempts, turn.error)
+        return JobView(job, None, None, None, None, dead_count)
+    return JobView(job, turn.status, turn.due_at, turn.attempts, turn.error, dead_count)
 
 
 def list_jobs(tx: Transaction, where: JobFilter, *, limit: int, after: JobKey | None) -> list[JobView]:

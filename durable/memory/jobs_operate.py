@@ -10,9 +10,20 @@ from durable.memory.jobs_inbox import counted, drop_events, events_of, give_back
 from durable.memory.jobs_turns import due_turn, end_turn, insert_turn, is_untried, job_under, live_turn, put_job
 from durable.memory.outbox import emit
 from durable.memory.store import EventStatus, Transaction
+from durable.memory.timer_rows import timers_of
 from durable.notice import NewNotice
 
-__all__ = ["clear_job", "end_job", "ended", "living_job", "pause_job", "redrive_job", "resume_job", "trigger_job"]
+__all__ = [
+    "clear_job",
+    "end_job",
+    "ended",
+    "living_job",
+    "pause_job",
+    "redrive_job",
+    "resume_job",
+    "tombstone",
+    "trigger_job",
+]
 
 
 def living_job(tx: Transaction, key: JobKey) -> Job | None:
@@ -81,9 +92,16 @@ def end_job(tx: Transaction, key: JobKey, *, reason: str | None, notices: Sequen
 
 
 def ended(tx: Transaction, job: Job, status: JobStatus, reason: str | None) -> Job:
-    """The tombstone of a job whose turn has ended."""
+    """The tombstone of a job whose turn has ended, and with it its events and timers."""
     drop_events(tx, job.id, lambda _: True)
-    return counted(tx, job)._replace(
+    for timer in timers_of(tx, job.id):
+        tx.timers.remove(timer.id)
+    return tombstone(tx, counted(tx, job), status, reason)
+
+
+def tombstone(tx: Transaction, job: Job, status: JobStatus, reason: str | None) -> Job:
+    """The same of a job that has nothing more to do, with the ids that it remembers."""
+    return job._replace(
         epoch=job.epoch + 1,
         status=status,
         reason=reason,

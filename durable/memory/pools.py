@@ -24,6 +24,7 @@ def ensure_pools(tx: Transaction, wanted: Sequence[PoolConfig]) -> list[PoolConf
 def _store(tx: Transaction, pool: PoolConfig) -> PoolConfig:
     tx.pools.put(pool.name, pool)
     tx.buckets.put(pool.name, Bucket(pool.rate_tokens or 0, tx.now))
+    tx.pool_reports.put(pool.name, tx.now)
     return pool
 
 

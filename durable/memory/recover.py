@@ -10,6 +10,7 @@ from durable.memory.follow import end_requested
 from durable.memory.jobs_look import has_late_events
 from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents
+from durable.memory.pool_reports import reports_are_due
 from durable.memory.pools import token_moment
 from durable.memory.records import moved, state_of
 from durable.memory.store import Transaction
@@ -34,6 +35,7 @@ def duties(tx: Transaction) -> Duties:
             for record in records
         ),
         forget_events=has_late_events(tx),
+        report_pools=reports_are_due(tx),
     )
 
 
@@ -84,8 +86,9 @@ def recover(tx: Transaction, *, limit: int, note: Note | None) -> list[Recovered
     taken = [tx.put(_taken(tx, record)) for record in found if record.id not in told]
     tell_parents(tx, [record for record in taken if record.is_finished])
     cancelled = {record.id: record for record in end_requested(tx)}
-    note_ends(tx, note, [cancelled.get(record.id, record) for record in taken])
-    return [Recovered(record.id, record.status, record.queue, record.executor_id) for record in taken]
+    taken = [cancelled.get(record.id, record) for record in taken]
+    note_ends(tx, note, taken)
+    return [Recovered(record.id, record.task_name, record.status, record.queue, record.executor_id) for record in taken]
 
 
 def _taken(tx: Transaction, record: Execution) -> Execution:

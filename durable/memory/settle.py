@@ -29,7 +29,7 @@ def settle(tx: Transaction, settlements: Sequence[Settlement], *, note: Note | N
     if not turns:
         return done
     ended = end_workflow_turns(tx, turns, note)
-    return Settled(done.accepted | ended.accepted, done.ready_queues | ended.ready_queues)
+    return done._replace(accepted=done.accepted | ended.accepted, ready_queues=done.ready_queues | ended.ready_queues)
 
 
 def _settle(tx: Transaction, settlements: Sequence[Settlement], note: Note | None) -> Settled:
@@ -37,6 +37,7 @@ def _settle(tx: Transaction, settlements: Sequence[Settlement], note: Note | Non
     inserted: list[NewExecution] = []
     jobs: list[JobCommit] = []
     due: list[str | None] = []
+    later: list[float] = []
     for settlement in settlements:
         record = held_record(tx, settlement.id, settlement.fence)
         if record is None:
@@ -48,6 +49,7 @@ def _settle(tx: Transaction, settlements: Sequence[Settlement], note: Note | Non
             inserted.append(child)
         if settlement.job is not None:
             due.append(commit_job(tx, record, settlement.job))
+            later += _until_next_turn(tx, settlement.job)
             jobs.append(settlement.job)
     # After all commits: a job that one of them ends begins anew with what another sends to it.
     due += [sent.ready_queue for sent in append_events(tx, [event for job in jobs for event in job.sends])]
@@ -55,9 +57,18 @@ def _settle(tx: Transaction, settlements: Sequence[Settlement], note: Note | Non
     ids = [record.id for record in accepted] + [child.id for child in inserted]
     # Before what was asked to end is ended: a hint too many does no harm, and the database gives it as well.
     queues.update(claimable_queues(tx, ids), (queue for queue in due if queue is not None))
-    note_ends(tx, note, end_requested(tx))
+    cancelled = end_requested(tx)
+    note_ends(tx, note, cancelled)
     woken = meet_rows(tx, inserted, note)
-    return Settled(frozenset(record.id for record in accepted), frozenset(queues | woken.ready_queues))
+    ready = frozenset(queues | woken.ready_queues)
+    ids_of = frozenset(record.id for record in accepted)
+    return Settled(ids_of, ready, has_cancelled=bool(cancelled), soonest=min(later, default=None))
+
+
+def _until_next_turn(tx: Transaction, commit: JobCommit) -> list[float]:
+    """The seconds until the turn that was planned for a job, unless there is none, or it is due."""
+    turn = tx.executions.get(commit.next_turn.id)
+    return [] if turn is None or turn.due_at <= tx.now else [(turn.due_at - tx.now).total_seconds()]
 
 
 def settled(tx: Transaction, pairs: Sequence[tuple[str, int]]) -> frozenset[str]:

@@ -53,6 +53,7 @@ from durable.memory import (
     jobs_turns,
     look,
     outbox,
+    pool_reports,
     recover,
     retire,
     settle,
@@ -62,12 +63,13 @@ from durable.memory import (
     workflow_turns,
     workflows,
 )
+from durable.memory.next_start import next_start
 from durable.memory.operation import MemoryLane, MemoryOperation
 from durable.memory.pools import claim_pooled, configure_pool, ensure_pools, stored_pools
 from durable.memory.store import Store, Transaction
 from durable.notice import NewNotice, TakenNotices
-from durable.pool_rows import PoolConfig, PooledClaim
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, Note
+from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, NextStart, Note
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
 from durable.workflow_rows import Checkpoint, Checkpointed, History, NewMessage, Published, Sent, StoredChunk
 
@@ -185,6 +187,18 @@ class MemoryStorage:
 
     def next_due(self, *, queues: Sequence[str], task_names: Sequence[str]) -> MemoryOperation[datetime | None]:
         return self._do(partial(recover.next_due, queues=queues, task_names=task_names))
+
+    def next_start(
+        self,
+        *,
+        queues: Sequence[str],
+        pools: Sequence[str],
+        task_names: Sequence[str],
+        after: datetime | None,
+        within: float,
+    ) -> MemoryOperation[NextStart]:
+        work = partial(next_start, queues=queues, pools=pools, task_names=task_names, after=after, within=within)
+        return self._do(work)
 
     def recover(self, *, limit: int, note: Note | None = None) -> MemoryOperation[list[Recovered]]:
         return self._do(partial(recover.recover, limit=limit, note=note))
@@ -341,6 +355,12 @@ class MemoryStorage:
 
     def pools(self, names: Sequence[str] | None = None) -> MemoryOperation[list[PoolConfig]]:
         return self._do(partial(stored_pools, names=names))
+
+    def pool_tallies(self, pools: Sequence[str] | None = None, *, over: float) -> MemoryOperation[list[PoolTally]]:
+        return self._do(partial(pool_reports.pool_tallies, pools=pools, over=over))
+
+    def report_pools(self, pools: Sequence[str], *, note: PoolNote | None = None) -> MemoryOperation[list[str]]:
+        return self._do(partial(pool_reports.report_pools, pools=pools, note=note))
 
     def retire(self, *, older_than: float, limit: int, after: str | None = None) -> MemoryOperation[Retired]:
         return self._do(partial(retire.retire, older_than=older_than, limit=limit, after=after))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from durable.execution import Execution
 from durable.job import Job, JobKey
 from durable.memory.follow import follow
+from durable.memory.pool_counts import PoolCount, count_of
 from durable.notice import Notice
 from durable.pool_rows import PoolConfig
 from durable.storage import ExecutorRow
@@ -132,6 +134,9 @@ class Transaction:
         self.pools = Overlay(store.pools)
         self.buckets = Overlay(store.buckets)
         self.turns = Overlay(store.turns)
+        self.pool_counts = Overlay(store.pool_counts)
+        self.pool_reports = Overlay(store.pool_reports)
+        self._numbers = store.numbers
         self.history = Overlay(store.history)
         self.messages = Overlay(store.messages)
         self.published = Overlay(store.published)
@@ -140,17 +145,22 @@ class Transaction:
         """Ids of the records written, and whether each had finished before."""
 
     def put(self, record: Execution) -> Execution:
-        if record.id not in self.written:
-            before = self.executions.get(record.id)
-            self.written[record.id] = before is not None and before.is_finished
+        before = self.executions.get(record.id)
+        self.written.setdefault(record.id, before is not None and before.is_finished)
+        count = count_of(before, record)
+        if count is not None:
+            self.put_count(count)
         self.executions.put(record.id, record)
         return record
+
+    def put_count(self, count: PoolCount) -> None:
+        self.pool_counts.put(next(self._numbers), count)
 
     def commit(self) -> None:
         tables: tuple[Overlay[Any, Any], ...] = (
             self.executions, self.keys, self.sleepers, self.wakeups, self.executors, self.pools, self.buckets,
-            self.turns, self.jobs, self.job_ids, self.inboxes, self.timers, self.notices,
-            self.deliveries, self.history, self.messages, self.published, self.chunks,
+            self.turns, self.pool_counts, self.pool_reports, self.jobs, self.job_ids, self.inboxes, self.timers,
+            self.notices, self.deliveries, self.history, self.messages, self.published, self.chunks,
         )  # fmt: skip
         for table in tables:
             table.commit()
@@ -185,6 +195,11 @@ class Store:
         self.messages: dict[str, tuple[Message, ...]] = {}
         self.published: dict[str, Mapping[str, Published]] = {}
         self.chunks: dict[str, tuple[StoredChunk, ...]] = {}
+        self.numbers = itertools.count()
+        self.pool_counts: dict[int, PoolCount] = {}
+        """By numbers of no meaning."""
+        self.pool_reports: dict[str, datetime] = {}
+        """Pool → when it was last reported."""
         self._lock = threading.RLock()
 
     def run(self, work: Callable[[Transaction], T]) -> T:

@@ -1,4 +1,4 @@
-"""The timers of an owner in memory: the first of them, and what becomes of one that a turn starts."""
+"""The timers of a job in memory: the first of them, and what becomes of one that a turn starts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from durable.job import Job
 from durable.memory.store import Transaction
 from durable.timer import Anchor, StoredTimer, TimerEnd
 
-__all__ = ["end_timer", "first_timer", "start_timer", "timers_of"]
+__all__ = ["by_time", "end_timer", "first_timer", "start_timer", "timers_of"]
 
 
 def timers_of(tx: Transaction, job_id: str) -> list[StoredTimer]:
     """In order of time."""
-    found = [timer for timer in tx.timers.values() if timer.job_id == job_id]
-    return sorted(found, key=lambda timer: (timer.due_at, timer.id))
+    return sorted((timer for timer in tx.timers.values() if timer.job_id == job_id), key=by_time)
+
+
+def by_time(timer: StoredTimer) -> tuple[datetime, str]:
+    return timer.due_at, timer.id
 
 
 def first_timer(tx: Transaction, job_id: str) -> StoredTimer | None:

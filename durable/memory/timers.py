@@ -6,10 +6,12 @@ from datetime import datetime, timedelta
 
 from durable.job import ENDED, Job, JobKey, JobKind, JobStatus, NewTurn
 from durable.memory.jobs_append import incarnation
+from durable.memory.jobs_inbox import events_of, put_events
+from durable.memory.jobs_operate import tombstone
 from durable.memory.jobs_turns import insert_turn, is_untried, job_under, live_turn, put_job
-from durable.memory.store import Transaction
-from durable.memory.timer_rows import first_timer, timers_of
-from durable.timer import TIMERS, NewTimer, StoredTimer, TimerFilter, TimerSet
+from durable.memory.store import EventStatus, InboxEvent, Transaction
+from durable.memory.timer_rows import by_time, first_timer
+from durable.timer import REMEMBERED, NewTimer, StoredTimer, TimerFilter, TimerSet
 
 __all__ = ["cancel_timers", "list_timers", "set_timer"]
 
@@ -18,13 +20,16 @@ def set_timer(tx: Transaction, new: NewTimer, *, turn: NewTurn) -> TimerSet:
     known = tx.timers.get(new.id)
     if known is not None:
         return TimerSet(known, None)
-    key = _key(new.owner)
+    key = JobKey(JobKind.TIMER, new.job_name, new.job_key)
     job = job_under(tx, key)
+    if job is not None and any(event.event_id == new.id for event in events_of(tx, job.id)):
+        return TimerSet(_stored(tx, new, job.id), None)
     if job is None or job.status in ENDED:
-        job = incarnation(tx, key, new.job_id, job)
+        event_count = 0 if job is None else job.event_count
+        job = incarnation(tx, key, new.job_id, job)._replace(event_count=event_count)
+    job = put_job(tx, _remembering(tx, job, new.id))
     if new.name is not None:
-        for replaced in _slot(tx, job.id, new.name):
-            tx.timers.remove(replaced.id)
+        cancel_timers(tx, TimerFilter(owner=new.owner, name=new.name), keeps=job.id)
     timer = _stored(tx, new, job.id)
     tx.timers.put(timer.id, timer)
     if job.turn_id is None and job.status is JobStatus.ACTIVE:
@@ -32,12 +37,11 @@ def set_timer(tx: Transaction, new: NewTimer, *, turn: NewTurn) -> TimerSet:
     return TimerSet(timer, _plan(tx, job))
 
 
-def _key(owner: str) -> JobKey:
-    return JobKey(JobKind.TIMER, TIMERS, owner)
-
-
-def _slot(tx: Transaction, job_id: str, name: str) -> list[StoredTimer]:
-    return [timer for timer in timers_of(tx, job_id) if timer.name == name]
+def _remembering(tx: Transaction, job: Job, timer_id: str) -> Job:
+    """The job with the id of a timer, as it would be that of an event."""
+    number, until = job.event_count + 1, tx.now + timedelta(seconds=REMEMBERED)
+    put_events(tx, job.id, [InboxEvent(number, timer_id, "null", tx.now, until, EventStatus.CONSUMED, None)])
+    return job._replace(event_count=number)
 
 
 def _stored(tx: Transaction, new: NewTimer, job_id: str) -> StoredTimer:
@@ -59,6 +63,7 @@ def _stored(tx: Transaction, new: NewTimer, job_id: str) -> StoredTimer:
         error=None,
         created_at=tx.now,
         updated_at=tx.now,
+        is_sequential=new.is_sequential,
     )
 
 
@@ -70,7 +75,8 @@ def _plan(tx: Transaction, job: Job) -> str | None:
         if turn is not None and is_movable:
             tx.executions.remove(turn.id)
             job = job._replace(turn_id=None)
-        put_job(tx, job._replace(scheduled_at=None))
+        job = job._replace(scheduled_at=None)
+        put_job(tx, job if job.turn_id is not None else tombstone(tx, job, JobStatus.TERMINATED, None))
         return None
     if turn is not None and is_movable:
         due_at = max(first.due_at, tx.now)
@@ -79,11 +85,12 @@ def _plan(tx: Transaction, job: Job) -> str | None:
     return first.queue if is_movable and first.due_at <= tx.now else None
 
 
-def cancel_timers(tx: Transaction, where: TimerFilter) -> int:
+def cancel_timers(tx: Transaction, where: TimerFilter, *, keeps: str | None = None) -> int:
+    """`keeps` is the id of a job that is not planned anew, because it gets another timer."""
     found = _found(tx, where)
     for timer in found:
         tx.timers.remove(timer.id)
-    for job_id in {timer.job_id for timer in found}:
+    for job_id in {timer.job_id for timer in found} - {keeps}:
         job = tx.jobs.get(job_id)
         assert job is not None
         _plan(tx, job)
@@ -101,7 +108,5 @@ def _found(tx: Transaction, where: TimerFilter) -> list[StoredTimer]:
     if where.id is not None:
         timer = tx.timers.get(where.id)
         return [timer] if timer is not None else []
-    job = job_under(tx, _key(where.owner)) if where.owner is not None else None
-    if job is None:
-        return []
-    return timers_of(tx, job.id) if where.name is None else _slot(tx, job.id, where.name)
+    found = [timer for timer in tx.timers.values() if timer.owner == where.owner and where.name in (None, timer.name)]
+    return sorted(found, key=by_time)

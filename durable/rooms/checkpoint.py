@@ -12,7 +12,6 @@ from durable.execution import FinishedExecution
 from durable.group_commit import GroupCommit
 from durable.rooms.loop import patiently
 from durable.storage import Hint, Note, Storage
-from durable.waiters import Waiters
 from durable.workflow.cache import ReplayCache
 from durable.workflow.step import StepPlans
 from durable.workflow_rows import Checkpoint, Checkpointed, History, Standing
@@ -29,7 +28,7 @@ class CheckpointRoom:
         self,
         *,
         storage: Storage,
-        waiters: Waiters,
+        watch: Callable[[str], asyncio.Future[FinishedExecution]],
         plans: StepPlans,
         most_kept: int,
         random: Random,
@@ -37,7 +36,7 @@ class CheckpointRoom:
         tell: Callable[..., None],
     ) -> None:
         self._storage = storage
-        self._waiters = waiters
+        self._watch = watch
         self._note = note
         self._tell = tell
         self._writes: GroupCommit[Checkpoint, Standing | None] = GroupCommit(self._write)
@@ -66,8 +65,7 @@ class CheckpointRoom:
         return await patiently(self._storage, ask, "reading the ends of children")
 
     def watch(self, execution_id: str) -> asyncio.Future[FinishedExecution]:
-        (future,) = self._waiters.futures([execution_id])
-        return future
+        return self._watch(execution_id)
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         return self._storage.transaction()

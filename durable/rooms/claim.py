@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from durable.attempts import Attempt, Holdings
 from durable.clock import Clock
 from durable.execution import Claimed
 from durable.rooms.loop import Waker, patiently
+from durable.rooms.rest import Rest
 from durable.settings import ExecutorSettings
-from durable.storage import Hint, Storage
+from durable.storage import Hint, NextStart, Operation, Storage
 
 __all__ = ["ClaimRoom"]
 
@@ -23,6 +25,8 @@ handlers take long claims next to nothing ahead, so work it cannot start stays f
 _MOST_AHEAD = 1000
 _LEAST_WAIT = 0.01
 """Seconds between claims that wait for a pool's next tokens: a fast rate gives several at once."""
+_LONGEST_UNASKED = 0.1
+"""Seconds after which queues are asked again beside busy pools: how late what comes due in them may be then."""
 _MARGIN = 0.1
 """Part of the lease that this process gives up at its end, for clocks that run at different rates."""
 
@@ -60,7 +64,13 @@ class ClaimRoom:
         self._ahead: deque[Attempt] = deque()
         self._queues = settings.queues
         self._rounds = 0
-        self._wait = settings.poll_interval
+        self._pool_rings = 0
+        """Rings of the waker that are for pools alone."""
+        self._heard_rings = -1
+        """The other rings, when the queues were last asked and had less than was asked for."""
+        self._emptied_at = float("-inf")
+        self._wait: float | None = None
+        self._rest = Rest(storage=storage, waker=waker, clock=clock, interval=settings.poll_interval, look=self._look)
         self._running = 0
         self._is_stopping = False
         self._rate = 0.0
@@ -72,9 +82,10 @@ class ClaimRoom:
         return self._running
 
     def on_hint(self, hint: Hint) -> None:
-        mine = ("", *self._settings.queues, *self._pools())
-        if hint.topic == "reconnected" or (hint.topic == "ready" and hint.queue in mine):
+        if hint.topic == "reconnected" or (hint.topic == "ready" and hint.queue in ("", *self._settings.queues)):
             self._waker.ring()
+        elif hint.topic == "ready" and hint.queue in self._pools():
+            self._ring_for_pools()
 
     def attempt_ended(self) -> None:
         """A handler gave its slot back; its end need not be written yet."""
@@ -89,6 +100,10 @@ class ClaimRoom:
 
     def pools_freed(self) -> None:
         """Ends in pools were written: what their limits held back may start. A claim made before saw them running."""
+        self._ring_for_pools()
+
+    def _ring_for_pools(self) -> None:
+        self._pool_rings += 1
         self._waker.ring()
 
     async def run(self) -> None:
@@ -99,9 +114,14 @@ class ClaimRoom:
                 self._slot_freed.clear()
                 await self._slot_freed.wait()
                 continue
-            self._wait = self._settings.poll_interval
-            if await self._round(limit) < limit:
-                await self._waker.sleep(self._wait)
+            self._wait = None
+            began_at = self._clock.monotonic()
+            rings, pool_rings = self._waker.rings, self._pool_rings
+            count = await self._round(limit)
+            if count < limit:
+                await self._rest.until_work(count, began_at, self._wait)
+                if self._waker.rings - rings != self._pool_rings - pool_rings or self._waker.rings == rings:
+                    self._heard_rings = -1  # it was not, or not only, rung for pools
 
     def stop(self) -> None:
         """Start nothing from now on, and let `run` end."""
@@ -123,11 +143,17 @@ class ClaimRoom:
         if not self._pools():
             return await patiently(self._storage, lambda: self._claim(limit), "claiming")
         self._rounds += 1
+        other_rings, began_at = self._waker.rings - self._pool_rings, self._clock.monotonic()
+        if other_rings == self._heard_rings and began_at - self._emptied_at < _LONGEST_UNASKED:
+            return await patiently(self._storage, lambda: self._claim_pooled(limit), "claiming")
         count = 0
         for ask in (self._claim, self._claim_pooled) if self._rounds % 2 else (self._claim_pooled, self._claim):
             if count < limit and not self._is_stopping:
                 left = limit - count
                 count += await patiently(self._storage, lambda ask=ask, left=left: ask(left), "claiming")  # type: ignore[misc]
+        if count < limit:
+            # What rings for pools brings nothing into the queues: they are asked again when something else rings.
+            self._heard_rings, self._emptied_at = other_rings, began_at
         return count
 
     async def _claim_pooled(self, limit: int) -> int:
@@ -142,7 +168,7 @@ class ClaimRoom:
             lease=self._settings.lease,
         )
         if found.wait is not None:
-            self._wait = min(self._wait, max(found.wait, _LEAST_WAIT) if found.wait else 0.0)
+            self._wait = max(found.wait, _LEAST_WAIT) if found.wait else 0.0
         return self._take(found.claimed, sent_at)
 
     async def _claim(self, limit: int) -> int:
@@ -155,6 +181,11 @@ class ClaimRoom:
             lease=self._settings.lease,
         )
         return self._take(claimed, sent_at)
+
+    def _look(self, after: datetime | None, within: float) -> Operation[NextStart]:
+        return self._storage.next_start(
+            queues=self._settings.queues, pools=self._pools(), task_names=self._task_names, after=after, within=within
+        )
 
     def _take(self, claimed: Sequence[Claimed], sent_at: float) -> int:
         self._on_claimed(len(claimed))

@@ -23,7 +23,6 @@ from durable.transitions import complete, release
 
 __all__ = ["CompleteRoom"]
 
-_log = logging.getLogger("durable")
 _MOST = 4
 """Transactions at once: each holds a connection for as long as its callback runs."""
 _LEASE = 15.0
@@ -69,7 +68,8 @@ class CompleteRoom:
 
     def put(self, attempt: Attempt, settlement: Settlement) -> None:
         """Hand an end over; it is written soon, alone or with others."""
-        if not self._is_joined(attempt, settlement):
+        is_called_back = attempt.joined is not None or attempt.claimed.on_complete is not None
+        if not is_called_back or not self._is_joined(attempt, settlement):
             self._settle.put(attempt, settlement)
             return
         task = asyncio.create_task(self._write(attempt, settlement), name="durable-complete")
@@ -117,7 +117,8 @@ class CompleteRoom:
         if accepted:
             self._settle.finish([(attempt, settlement)], Settled(accepted, frozenset()))
         elif attempt.joined is None:
-            _log.warning("execution %s is settled without its callback, which follows: %s", settlement.id, error)
+            message = "execution %s is settled without its callback, which follows: %s"
+            self._services.log.write(logging.WARNING, attempt.claimed, message, settlement.id, error)
             self._settle.put(attempt, settlement)
         elif isinstance(error, _CallFailed):
             self._settle.put(attempt, self._noted(attempt, self._failure(attempt, error.error)))

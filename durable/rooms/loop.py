@@ -32,6 +32,8 @@ class Waker:
         self._event = asyncio.Event()
         self._asleep = asyncio.Event()
         self._random = random
+        self.rings = 0
+        """How often it was rung."""
 
     @property
     def is_asleep(self) -> bool:
@@ -43,21 +45,32 @@ class Waker:
         await self._asleep.wait()
 
     def ring(self) -> None:
+        self.rings += 1
         self._event.set()
         self._asleep.clear()
 
+    def spread(self, seconds: float) -> float:
+        """`seconds` ± 20 %, so that the loops of many executors do not march in step."""
+        return seconds * (0.8 + 0.4 * self._random.random())
+
     async def sleep(self, seconds: float) -> None:
-        """Sleep `seconds` ± 20 %, so that the loops of many executors do not march in step."""
+        """Sleep `seconds` ± 20 %."""
+        await self.wait(self.spread(seconds))
+
+    async def wait(self, seconds: float) -> bool:
+        """Sleep exactly so long, or until rung: True."""
         if not self._event.is_set():
             self._asleep.set()
         try:
-            async with asyncio.timeout(seconds * (0.8 + 0.4 * self._random.random())):
+            async with asyncio.timeout(seconds):
                 await self._event.wait()
         except TimeoutError:
             pass
         finally:
             self._asleep.clear()
+        is_rung = self._event.is_set()
         self._event.clear()
+        return is_rung
 
 
 async def patiently(storage: Storage, call: Callable[[], Awaitable[T]], what: str, *, within: float | None = None) -> T:

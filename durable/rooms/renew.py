@@ -104,7 +104,7 @@ class RenewRoom:
     def _drop(self, lost: list[Attempt]) -> None:
         for attempt in lost:
             # One that was settled while the renewal was on its way is not held any more, and not lost.
-            if self._holdings.get(attempt.key) is attempt and not attempt.is_over:
+            if attempt in self._holdings and not attempt.is_over:
                 self._on_lost(attempt)
 
     def _report_blocked_loop(self) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import partial
 from random import Random
 from typing import assert_never
 
@@ -68,6 +68,8 @@ class RunRoom:
         self._settle = settle
         self._drop = drop
         self._ended = ended
+        self._context = contextvars.copy_context()
+        """What every handler starts from, whichever handler gave it its slot."""
         self._tasks: set[asyncio.Task[None]] = set()
         """Held here as well, because the event loop keeps only weak references to tasks."""
 
@@ -79,10 +81,12 @@ class RunRoom:
         attempt.started_at = self._clock.monotonic()
         if attempt.started_at >= attempt.deadline:
             attempt.is_lost = True
-        task = asyncio.create_task(self._run(attempt))
-        attempt.task = task
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._done, attempt))
+        task = asyncio.get_running_loop().create_task(
+            self._occupy_slot(attempt), name=attempt.claimed.id, context=self._context.copy()
+        )
+        if not task.done():  # an event loop with eager tasks may have run all of it
+            attempt.task = task
+            self._tasks.add(task)
 
     def stop(self, attempt: Attempt, reason: str) -> None:
         """Cancel the handler, and go on without it if it does not listen."""
@@ -94,7 +98,8 @@ class RunRoom:
         """Free the slot of a stopped handler that has not ended, and write what its stop means; once is enough."""
         if attempt.task is None or attempt.task not in self._tasks:
             return
-        _log.warning(
+        self._services.log.write(
+            logging.WARNING, attempt.claimed,
             "execution %s (task %s) ignores its cancellation; it runs on without a slot, and its end counts no more",
             attempt.claimed.id, attempt.claimed.task_name,
         )  # fmt: skip
@@ -102,27 +107,38 @@ class RunRoom:
         self._end(attempt, self._after_cancel(attempt, asyncio.CancelledError()))
         self._ended()
 
-    def _done(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
-        if task not in self._tasks:
-            return
-        self._tasks.discard(task)
-        if task.cancelled():
-            # Stopped before its first step: nothing of `_run` has run, not even its except clauses.
-            self._end(attempt, self._after_cancel(attempt, asyncio.CancelledError()))
-        self._ended()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("running an execution failed inside durable", exc_info=error)
-            self._end(attempt, None)
+    async def _occupy_slot(self, attempt: Attempt) -> None:
+        """Run the attempt, and give its slot back; without a callback of its task, which costs microseconds."""
+        attempt.has_begun = True
+        task = attempt.task
+        if task is None:  # an event loop with eager tasks comes here before there is one
+            task = attempt.task = asyncio.current_task()
+            assert task is not None
+            self._tasks.add(task)
+        try:
+            if attempt.is_lost or attempt.stop_reason is not None:
+                self._end(attempt, self._after_cancel(attempt, asyncio.CancelledError()))
+            else:
+                await self._run(attempt)
+        except Exception:
+            _log.exception("running an execution failed inside durable")
+            self._drop(attempt)
+        finally:
+            if task in self._tasks:
+                self._tasks.discard(task)
+                self._ended()
 
     async def _run(self, attempt: Attempt) -> None:
-        if attempt.is_lost:
-            self._end(attempt, None)
-            return
-        enter(attempt.claimed)
+        claimed = attempt.claimed
+        enter(claimed)
+        self._services.log.started(attempt)
         settlement: Settlement | None
         outcome: Outcome | None = None
         try:
-            outcome = await self._outcome(attempt)
+            if claimed.timeout is None and self._telemetry.tracer is None:
+                outcome = await RUNNERS[claimed.kind](self._turn(attempt))
+            else:
+                outcome = await self._watched(attempt)
             settlement = self._settlement(attempt, outcome)
             if attempt.stop_reason == "timed_out":
                 settlement, outcome = self.failure(attempt, HandlerTimedOut()), None
@@ -159,22 +175,16 @@ class RunRoom:
             _log.exception("the end of execution %s is not told to anybody", settlement.id)
             return settlement  # what cannot be told must not keep the turn from ending
 
-    async def _outcome(self, attempt: Attempt) -> Outcome:
-        if self._telemetry.tracer is None:
-            return await self._limited(attempt)
-        with self._telemetry.attempt(attempt.claimed):
-            return await self._limited(attempt)
-
-    async def _limited(self, attempt: Attempt) -> Outcome:
-        """The runner within the timeout of the attempt."""
+    async def _watched(self, attempt: Attempt) -> Outcome:
+        """The runner within a span and within the timeout of the attempt, where there are such."""
         claimed = attempt.claimed
-        definition = self._services.registry[claimed.task_name]
-        turn = Turn(attempt, definition, self._services, self.stop)
-        runner = RUNNERS[claimed.kind]
-        if claimed.timeout is None or claimed.kind in OWN_LIMIT:
-            return await runner(turn)
-        with self.limit(attempt, claimed.timeout):
-            return await runner(turn)
+        limit = None if claimed.kind in OWN_LIMIT else claimed.timeout
+        with self._telemetry.attempt(claimed), self.limit(attempt, limit):
+            return await RUNNERS[claimed.kind](self._turn(attempt))
+
+    def _turn(self, attempt: Attempt) -> Turn:
+        services = self._services
+        return Turn(attempt, services.registry[attempt.claimed.task_name], services, self.stop)
 
     @contextmanager
     def limit(self, attempt: Attempt, seconds: float | None) -> Generator[None]:
@@ -251,6 +261,7 @@ class RunRoom:
         claimed = attempt.claimed
         codec = self._services.registry.codec
         if isinstance(error, EndedBy):
+            self._services.log.failed(attempt, error.error.type, None)
             return fail(claimed, codec.dump_error(error.error), retry_delay=None)
         is_timeout = isinstance(error, HandlerTimedOut)
         policy = self._policy(attempt)
@@ -266,12 +277,7 @@ class RunRoom:
             )
         stored = codec.dump_error(_TIMED_OUT if is_timeout else error, is_retryable=delay is not None)
         # The message may hold payload, so only the type is logged.
-        _log.info(
-            "attempt %d of %d of execution %s (task %s) failed with %s; %s",
-            claimed.attempts, claimed.max_attempts, claimed.id, claimed.task_name,
-            "timed_out" if is_timeout else type(error).__name__,
-            "it is not retried" if delay is None else f"it is retried in {delay:.3g} s",
-        )  # fmt: skip
+        self._services.log.failed(attempt, "timed_out" if is_timeout else type(error).__name__, delay)
         return fail(claimed, stored, retry_delay=delay, timed_out=is_timeout)
 
     def _policy(self, attempt: Attempt) -> Retry:
@@ -280,7 +286,8 @@ class RunRoom:
             try:
                 return Retry.from_json(attempt.claimed.retry)
             except ConfigurationError as error:
-                _log.error("execution %s goes by the policy of its task: %s", attempt.claimed.id, error)
+                message = "execution %s goes by the policy of its task: %s"
+                self._services.log.write(logging.ERROR, attempt.claimed, message, attempt.claimed.id, error)
         return self._services.registry[attempt.claimed.task_name].options.retry
 
 

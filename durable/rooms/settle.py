@@ -10,6 +10,7 @@ from durable.attempts import Attempt, Holdings
 from durable.callbacks import queue_of
 from durable.errors import ErrorInfo, SleepingIdConflict
 from durable.execution import FINISHED, Settled, Settlement
+from durable.execution_log import ExecutionLog
 from durable.rooms.loop import patiently
 from durable.storage import Note, Storage
 from durable.stored_errors import store_error
@@ -34,11 +35,13 @@ class SettleRoom:
         storage: Storage,
         holdings: Holdings,
         on_settled: Callable[[list[Settlement], Settled, int], None],
+        log: ExecutionLog,
         noted: Callable[[Attempt, Settlement], Settlement] = lambda _, settlement: settlement,
         note: Note | None = None,
         on_freed: Callable[[set[str]], None],
     ) -> None:
         self._storage = storage
+        self._log = log
         self._noted = noted
         self._note = note
         self._holdings = holdings
@@ -80,6 +83,10 @@ class SettleRoom:
     def _take(self) -> list[Ending]:
         """The next batch. It holds an execution once: the storage answers by id, and a late end of an older attempt
         must not pass for the end of the newer one."""
+        ids = {settlement.id for _, settlement in self._pending}
+        if len(ids) == len(self._pending) <= _MOST:
+            whole, self._pending = self._pending, []
+            return whole
         batch: dict[str, Ending] = {}
         left: list[Ending] = []
         for ending in self._pending:
@@ -104,7 +111,8 @@ class SettleRoom:
 
     async def _settle_unwritable(self, attempt: Attempt, settlement: Settlement, error: Exception) -> None:
         """One end that the storage will not take: the execution fails with that as its error."""
-        _log.error("execution %s could not be settled as %s: %s", settlement.id, settlement.status, error)
+        message = "execution %s could not be settled as %s: %s"
+        self._log.write(logging.ERROR, attempt.claimed, message, settlement.id, settlement.status, error)
         kind = "SleepingIdConflict" if isinstance(error, SleepingIdConflict) else type(error).__name__
         stored = store_error(ErrorInfo(kind, str(error), is_retryable=False))
         failed = fail(attempt.claimed, stored, retry_delay=None)
@@ -113,7 +121,7 @@ class SettleRoom:
             await self._write([(attempt, self._noted(attempt, closed))])
         except Exception:
             _log.exception("execution %s is left to its lease", settlement.id)
-            self._holdings.remove(attempt.key)
+            self._holdings.remove(attempt)
 
     async def _write(self, batch: list[Ending]) -> None:
         settlements = [settlement for _, settlement in batch]
@@ -147,20 +155,22 @@ class SettleRoom:
 
     def _finish(self, batch: list[Ending], settled: Settled) -> None:
         for attempt, settlement in batch:
-            self._holdings.remove(attempt.key)
-            if settlement.id not in settled.accepted:
+            self._holdings.remove(attempt)
+            if settlement.id in settled.accepted:
+                self._log.settled(attempt, settlement)
+            else:
                 self.refused_count += 1
-                _log.warning(
+                self._log.write(
+                    logging.WARNING, attempt.claimed,
                     "execution %s was taken from this executor: its late end (%s, fence %d) was refused",
                     settlement.id, settlement.status, settlement.fence,
                 )  # fmt: skip
         accepted = [item for _, item in batch if item.id in settled.accepted]
-        callbacks = {
-            queue_of(attempt.claimed.on_complete)
-            for attempt, item in batch
-            if attempt.claimed.on_complete is not None and item.status in FINISHED
-        }
-        settled = settled._replace(ready_queues=settled.ready_queues | callbacks)
+        called_back = [ending for ending in batch if ending[0].claimed.on_complete is not None]
+        if called_back:
+            ended = [attempt.claimed.on_complete for attempt, item in called_back if item.status in FINISHED]
+            callbacks = {queue_of(spec) for spec in ended if spec is not None}
+            settled = settled._replace(ready_queues=settled.ready_queues | callbacks)
         self._on_settled(accepted, settled, len(batch) - len(accepted))
         # After the write only: until then the places in a pool's limit were taken.
         self._on_freed({attempt.claimed.queue for attempt, _ in batch})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from durable.clock import Clock
 from durable.events import Emitter
-from durable.execution import FINISHED, Settled
+from durable.execution import FINISHED, Settled, Status
+from durable.execution_log import ExecutionLog
 from durable.storage import Hint, Note, Operation, Storage
 
 __all__ = ["UpkeepRoom", "close_levels"]
@@ -45,11 +46,15 @@ class UpkeepRoom:
         tell: Callable[..., None],
         on_recovered: Callable[[Iterable[str]], None],
         emitter: Emitter,
+        pools: Callable[[], Sequence[str]],
+        log: ExecutionLog,
         retention: float | None,
         clock: Clock,
     ) -> None:
         self._storage = storage
         self._emitter = emitter
+        self._pools = pools
+        self._log = log
         self._tell = tell
         self._on_recovered = on_recovered
         self._retention = retention
@@ -71,6 +76,8 @@ class UpkeepRoom:
             self._tell(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""), *self._emitter.hints)
         if duties.forget_events:
             await self._forget_events()
+        if duties.report_pools:
+            await self._report_pools()
         if self._retention is not None:
             await self._retire(self._retention)
 
@@ -80,6 +87,12 @@ class UpkeepRoom:
     async def _forget_events(self) -> None:
         while await self._storage.forget_events(limit=_BATCH) == _BATCH:
             pass
+
+    async def _report_pools(self) -> None:
+        """Those that are served here; the others are those of other apps, or of nobody."""
+        pools = self._pools()
+        if pools and await self._storage.report_pools(pools, note=self._emitter.pool_note):
+            self._tell(*self._emitter.hints)
 
     async def _retire(self, retention: float) -> None:
         """Some pages of the records, going on where the last step ended; after the last page a pause."""
@@ -102,7 +115,8 @@ class UpkeepRoom:
         while True:
             recovered = await self._storage.recover(limit=_BATCH, note=self._emitter.note)
             for execution in recovered:
-                _log.warning(
+                self._log.write(
+                    logging.ERROR if execution.status is Status.FAILED else logging.WARNING, execution,
                     "execution %s was recovered from executor %s: now %s",
                     execution.id, execution.executor_id, execution.status,
                 )  # fmt: skip

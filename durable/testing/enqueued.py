@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from durable.callbacks import CallbackInput
 from durable.definition import Definition, SequenceSpec
 from durable.durations import aware, seconds
-from durable.errors import ConfigurationError, DurableError
+from durable.errors import ConfigurationError
 from durable.execution import Execution, Kind, Status
 from durable.registry import Registry
 from durable.task import Task
@@ -145,10 +146,13 @@ def _arguments(registry: Registry, record: Execution) -> dict[str, Any] | None:
     if definition.kind is Kind.SLEEPING:
         return {"sleeping_id": record.sleeping_id}
     try:
+        if record.kind is Kind.CALLBACK:
+            (name,) = _parameters(definition).parameters
+            return {name: definition.completion(CallbackInput.load(record.input))}
         args, kwargs = definition.signature.load(record.input)
         bound = _parameters(definition).bind(*args, **kwargs)
-    except (DurableError, TypeError):
-        return None  # stored by another version of the function; its raw input is shown
+    except Exception:  # annotations are the user's code, and another version of it may have stored the input
+        return None
     bound.apply_defaults()
     return _flat(bound)
 

@@ -11,8 +11,10 @@ from typing import Any, Final, Unpack
 from durable.app import Durable
 from durable.durations import Duration, aware, seconds
 from durable.errors import ConfigurationError
+from durable.events import RECORDER, EventName, LifecycleEvent, expanded_names
 from durable.execution import DEFAULT_QUEUE
 from durable.executor import Executor
+from durable.jobs.keyed import Keyed
 from durable.settings import ExecutorOptions
 from durable.storage import ExecutionFilter, Lane
 from durable.task import Task
@@ -27,6 +29,8 @@ _SETTINGS: Final[ExecutorOptions] = {"lease": "1h", "grace": 0}
 # lease: virtual time never ends one under a handler, so real time should not either, not even at a breakpoint.
 # grace: a test that ends while a handler runs has no use for it.
 _MOST_LISTED: Final = 1_000_000
+_RECORDER_LEASE: Final = 1.0
+"""Nobody else asks for what is kept for the kit."""
 
 
 class KitClock:
@@ -97,6 +101,21 @@ class Kit:
                 return call
         raise AssertionError(complaint(expectation, calls))
 
+    def events(self, *names: str, task: Task[..., Any] | Keyed[Any] | str | None = None) -> list[LifecycleEvent]:
+        """What has happened to executions and jobs by now, in the order in which it was stored, with payloads.
+
+        `names` are names of events, or `"job.*"` for all that begin so; none means every one. `task` is a task or job,
+        or the name of one. An event is there once what it tells of is committed: `drain` before looking. Raises
+        ConfigurationError for a name that no event has.
+        """
+        wanted = expanded_names(names) if names else frozenset(EventName)
+        of = task if task is None or isinstance(task, str) else task.name
+        taken = self._lane.run(
+            self.app.storage.take_notices(RECORDER, holder=RECORDER, limit=_MOST_LISTED, lease=_RECORDER_LEASE)
+        )
+        found = [self.app.live.emitter.event(notice) for notice in taken.notices if notice.name in wanted]
+        return [event for event in found if of is None or event.task == of]
+
     def _calls(self) -> list[EnqueuedCall]:
         records = self._lane.run(self.app.storage.search(ExecutionFilter(), limit=_MOST_LISTED))
         return calls_of(self.app, records[::-1])
@@ -125,12 +144,14 @@ async def app_under_test(
         virtual.move_to(aware(at, "at"))
     options: ExecutorOptions = {**_SETTINGS, "queues": _queues_of(app), **settings}
     with app.override(storage=virtual.storage, random=Random(seed)):  # noqa: S311 - jitter
-        async with app, app.executor(**options) as executor:
-            lane = virtual.storage.lane()
-            try:
-                yield Kit(app, executor, Driver(executor, virtual, patience=limit), lane)
-            finally:
-                lane.close()
+        async with app:
+            with app.live.emitter.recording():
+                async with app.executor(**options) as executor:
+                    lane = virtual.storage.lane()
+                    try:
+                        yield Kit(app, executor, Driver(executor, virtual, patience=limit), lane)
+                    finally:
+                        lane.close()
 
 
 def _queues_of(app: Durable) -> list[str]:

@@ -168,6 +168,7 @@ class Maker:
             interval=None,
             anchor=Anchor.COMPLETION,
             retry_interval=60.0,
+            is_sequential=True,
         )
         return timer._replace(**fields)
 

@@ -116,8 +116,11 @@ where e.id = %(id)s::uuid
 returning e.id;
 
 -- name: end_job
--- End a job whose row is held: a tombstone with its state. Locks what it writes.
--- Index: the primary key.
+-- End a job whose row is held: a tombstone with its state, and without timers. Locks what it writes.
+-- Index: the primary key, timers_due.
+with dropped as (
+    delete from /*schema*/timers as t where t.job_id = %(id)s::uuid
+)
 update /*schema*/jobs as j
 set status = %(status)s::text, reason = %(reason)s::text, epoch = j.epoch + 1, turn_id = null, turn_cause = null,
     turn_slot = null, turn_began_at = null, is_triggered = false, scheduled_at = null, pending_count = 0, pending_first_at = null,
@@ -369,6 +372,12 @@ emptied as (
     where i.status = 'terminated' and e.job_id = any(array[i.job_id])
     returning e.number
 ),
+dropped as (
+    delete from /*schema*/timers as t
+    using input as i
+    where i.status = 'terminated' and t.job_id = any(array[i.job_id])
+    returning t.id
+),
 marked as (
     update /*schema*/inbox as e
     set status = case i.events when 'consumed' then 'consumed' when 'dead' then 'dead' else 'pending' end,
@@ -387,8 +396,9 @@ returned as materialized (
     group by m.job_id
 ),
 planned as materialized (
-    select i.job_id, i.status = 'terminated' as is_end,
-        case when i.status = 'active' and j.status = 'paused' then 'paused'
+    select i.job_id, i.status = 'terminated' or (j.kind = 'timer' and f.due_at is null) as is_end,
+        case when j.kind = 'timer' and f.due_at is null then 'terminated'
+            when i.status = 'active' and j.status = 'paused' then 'paused'
             when i.status = 'failed' and j.is_triggered then 'active'
             else i.status end as status,
         case
@@ -467,7 +477,9 @@ due as materialized (
         ) as t
 )
 select array(select distinct d.queue from due as d where d.due_at <= (select now from at)),
-    (select count(*) from written);
+    (select count(*) from written),
+    (select extract(epoch from min(d.due_at) - (select now from at))::double precision
+        from due as d where d.due_at > (select now from at));
 
 -- name: append_events
 -- See the function. Index: jobs_key, the primary keys, inbox_event.
@@ -483,16 +495,21 @@ from /*schema*/append_events(
 ) as a
 order by a.nth;
 
+-- fragment: dead_count
+-- How many events of the job `j` are kept as dead. Index: inbox_dead.
+(select count(*) from /*schema*/inbox as i where i.job_id = j.id and i.status = 'dead')
+
 -- name: get_jobs
--- Jobs by key, with their live turns. Index: jobs_key, the primary key of executions.
-select /*include job_columns*/, e.status, e.due_at, e.attempts, e.error
+-- Jobs by key, with their live turns. Index: jobs_key, the primary key of executions, inbox_dead.
+select /*include job_columns*/, e.status, e.due_at, e.attempts, e.error, /*include dead_count*/
 from unnest(%(kind)s::text[], %(name)s::text[], %(key)s::text[]) as k (kind, name, key)
     join /*schema*/jobs as j on j.kind = any(array[k.kind]) and j.name = any(array[k.name]) and j.key = any(array[k.key])
     left join /*schema*/executions as e on e.id = any(array[j.turn_id]);
 
 -- name: list_jobs
--- A page of jobs by kind, name and key. Index: jobs_key; jobs_unusual where only unusual statuses are asked for.
-select p.*, e.status, e.due_at, e.attempts, e.error
+-- A page of jobs by kind, name and key. Index: jobs_key; jobs_unusual where only unusual statuses are asked for; the
+-- primary key of executions, inbox_dead.
+select /*include job_columns*/, e.status, e.due_at, e.attempts, e.error, /*include dead_count*/
 from (
     select /*include job_columns*/
     from /*schema*/jobs as j
@@ -509,9 +526,9 @@ from (
         and j.kind <= coalesce(%(kind)s::text, 'task')
     order by j.kind, j.name, j.key
     limit %(limit)s::bigint
-) as p
-    left join /*schema*/executions as e on e.id = any(array[p.turn_id])
-order by p.kind, p.name, p.key;
+) as j
+    left join /*schema*/executions as e on e.id = any(array[j.turn_id])
+order by j.kind, j.name, j.key;
 
 -- name: count_jobs
 -- How many jobs a list would show. Index: jobs_key.

@@ -1,19 +1,28 @@
 -- name: ensure_pools
--- Store pools that are not there; a stored one keeps what it was configured to. A rate begins with all its tokens.
+-- Store pools that are not there; a stored one keeps what it was configured to. A rate begins with all its tokens, and
+-- the first report is that of the minute after this.
 -- Locks nothing, but waits for a transaction that is inserting the same name. Index: the primary key of pools.
-insert into /*schema*/pools (
-    name, max_parallelism, max_per_key, keep_order, rate_tokens, rate_period, is_paused, tokens, tokens_at, updated_at
+with stored as (
+    insert into /*schema*/pools (
+        name, max_parallelism, max_per_key, keep_order, rate_tokens, rate_period, is_paused, tokens, tokens_at, updated_at
+    )
+    select i.name, i.max_parallelism, i.max_per_key, i.keep_order, i.rate_tokens, i.rate_period, i.is_paused,
+        coalesce(i.rate_tokens, 0), at.now, at.now
+    from unnest(
+        %(name)s::text[], %(max_parallelism)s::integer[], %(max_per_key)s::integer[], %(keep_order)s::boolean[],
+        %(rate_tokens)s::integer[], %(rate_period)s::double precision[], %(is_paused)s::boolean[]
+    ) as i (name, max_parallelism, max_per_key, keep_order, rate_tokens, rate_period, is_paused)
+        cross join (select /*schema*/clock_now() as now) as at
+    order by i.name
+    on conflict do nothing
+    returning name, updated_at
 )
-select i.name, i.max_parallelism, i.max_per_key, i.keep_order, i.rate_tokens, i.rate_period, i.is_paused,
-    coalesce(i.rate_tokens, 0), at.now, at.now
-from unnest(
-    %(name)s::text[], %(max_parallelism)s::integer[], %(max_per_key)s::integer[], %(keep_order)s::boolean[],
-    %(rate_tokens)s::integer[], %(rate_period)s::double precision[], %(is_paused)s::boolean[]
-) as i (name, max_parallelism, max_per_key, keep_order, rate_tokens, rate_period, is_paused)
-    cross join (select /*schema*/clock_now() as now) as at
-order by i.name
+insert into /*schema*/pool_reports (pool, reported_at)
+select s.name, s.updated_at
+from stored as s
+order by s.name
 on conflict do nothing
-returning name;
+returning pool;
 
 -- name: configure_pool
 -- Change the named fields of a pool for everybody. A new rate goes on with the tokens that are left, at most its own.

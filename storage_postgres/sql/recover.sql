@@ -1,8 +1,8 @@
 -- name: duties
 -- Whether each kind of upkeep has something to do: one probe of each index, which the order keeps. As `exists` it may
 -- become a scan of the table, when the planner remembers a time when all of it was late.
--- Index: executions_lease, executions_wait, executions_close, executions_closing, inbox_consumed, the primary key of
--- wakeups.
+-- Index: executions_lease, executions_wait, executions_close, executions_closing, inbox_consumed, pool_reports_at, the
+-- primary key of wakeups.
 with at as materialized (select /*schema*/clock_now() as now)
 select
     (select e.id from /*schema*/executions as e
@@ -20,7 +20,10 @@ select
         order by e.close_lease_expires_at limit 1) is not null,
     (select e.number from /*schema*/inbox as e
         where e.status = 'consumed' and e.expires_at <= (select now from at)
-        order by e.expires_at limit 1) is not null;
+        order by e.expires_at limit 1) is not null,
+    (select r.pool from /*schema*/pool_reports as r
+        where r.reported_at < (select date_trunc('minute', now, 'UTC') from at)
+        order by r.reported_at limit 1) is not null;
 
 -- name: next_due
 -- The earliest moment at which time alone gives something to do: one probe of each index, and of each level and queue
@@ -139,10 +142,12 @@ taken as (
         )
             and not exists (select 1 from late as child where child.parent_id = late.id)
     ))
-    returning e.id, e.status, e.queue, e.executor_id, e.parent_id
+    returning e.id, e.task_name, e.queue, e.executor_id, e.parent_id, e.status as own_status,
+        -- As the trigger `cancel_requested` makes it, right after.
+        case when e.status = 'ready' and e.cancel_requested is not null then 'cancelled' else e.status end as status
 ),
 ended as (
-    select t.parent_id from taken as t where t.status <> 'ready'
+    select t.parent_id from taken as t where t.own_status <> 'ready'
 ),
 /*include tell_parents*/
-select t.id, t.status, t.queue, t.executor_id from taken as t;
+select t.id, t.task_name, t.status, t.queue, t.executor_id from taken as t;

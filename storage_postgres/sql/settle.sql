@@ -62,11 +62,11 @@ settled as (
     where e.id = any(array[i.id])
         and e.fence = any(array[i.fence])
         and (select count(*) from held) >= 0
-    returning e.id, e.parent_id, e.queue, e.status, e.finished_at is not null as is_end, e.due_at <= at.now as is_due
+    returning e.id, e.parent_id, e.queue, e.status, i.is_end, e.due_at <= at.now as is_due, e.cancel_requested
 )
 
 -- name: settle
--- The ends of turns that start no children, with the parents of those that ended told. Locks see `settle_turns`.
+-- The ends of turns after which nothing goes on and no children start, with the parents told. Locks see `settle_turns`.
 -- Index: the primary key.
 with /*include settle_turns*/,
 ended as (
@@ -80,9 +80,38 @@ woken as (
 )
 /*include settle_result*/;
 
+-- name: settle_bare
+-- Ends that only bring the result of an execution without a parent: most of them. As `settle` otherwise: under the fence
+-- alone, and locked in the order of locks, because roots stand at one depth and the ids in order. Index: the primary key.
+with settled as (
+    update /*schema*/executions as e
+    set status = 'completed',
+        fence = e.fence + 1,
+        settled_fence = e.fence,
+        deliveries = 0,
+        output = i.output,
+        run_output = null,
+        error = null,
+        reason = null,
+        lease_expires_at = null,
+        finished_at = at.now,
+        close_status = case when e.active_children_count = 0 then 'closed' else 'ready' end,
+        closed_at = case when e.active_children_count = 0 then at.now end,
+        updated_at = at.now
+    from unnest(%(id)s::uuid[], %(fence)s::bigint[], %(output)s::text[]) as i (id, fence, output)
+        cross join (select /*schema*/clock_now() as now offset 0) as at
+    where e.id = i.id
+        and e.id = any(%(id)s::uuid[])
+        and e.fence = any(array[i.fence])
+    returning e.id
+)
+select (select count(*) from settled),
+    case when (select count(*) from settled) < cardinality(%(id)s::uuid[])
+        then array(select s.id::text from settled as s) end;
+
 -- name: settle_and_spawn
--- As `settle`; then insert and count the children of accepted turns. It is a statement of its own because the columns
--- of the children are most of it, and few turns have any. Locks and index as `settle`. Index: the primary key.
+-- As `settle`, also for turns that go on; then insert and count the children of accepted turns. It is a statement of its
+-- own because the columns of the children are most of it, and few turns have any. Locks and index as `settle`. Index: the primary key.
 with /*include settle_turns*/,
 /*include spawn_children*/,
 ended as (
@@ -90,7 +119,8 @@ ended as (
 ),
 /*include tell_parents*/,
 /*include spawned_woken*/
-/*include settle_result*/;
+/*include settle_result*/,
+    /*include has_cancelled*/;
 
 -- name: settle_and_note
 -- As `settle_and_spawn`; then store the notices of accepted turns. Only where somebody has subscribed to them.
@@ -113,7 +143,8 @@ ended as (
 ),
 /*include tell_parents*/,
 /*include spawned_woken*/
-/*include settle_result*/;
+/*include settle_result*/,
+    /*include has_cancelled*/;
 
 -- fragment: spawn_children
 -- Insert the children of accepted turns. Locks nothing. Index: the primary key, and the unique ones.
@@ -168,6 +199,10 @@ select (select count(*) from settled),
     case when (select count(*) from settled) < cardinality(%(id)s::uuid[])
         then array(select s.id::text from settled as s) end,
     array(select w.queue from woken as w);
+
+-- fragment: has_cancelled
+-- Whether the trigger `cancel_requested` cancels some right after, instead of letting them go on.
+exists (select 1 from settled as s where not s.is_end and s.cancel_requested is not null)
 
 -- name: settled
 -- Which turns were accepted under the fence given. Index: the primary key.

@@ -1,25 +1,26 @@
 -- fragment: timer_columns
 -- The columns of a timer in the order of durable.timer.StoredTimer.
 t.id, t.job_id, t.owner, t.name, t.task_name, t.input, t.queue, t.priority, t.timeout, t.due_at, t.interval_seconds,
-t.anchor, t.retry_interval, t.attempt, t.error, t.created_at, t.updated_at
+t.anchor, t.retry_interval, t.attempt, t.error, t.created_at, t.updated_at,
+t.is_sequential
 
 -- name: set_timer
--- See the function. Waits for the row of the owner's job and locks it. Index: jobs_key, the primary keys, timers_name,
--- timers_due.
+-- See the function. Waits for the owner and for the row of the job, and locks them. Index: jobs_key, the primary keys,
+-- inbox_event, timers_name, timers_due.
 select /*include timer_columns*/, s.ready_queue
 from /*schema*/set_timer(
-    %(id)s::uuid, %(job_id)s::uuid, %(kind)s::text, %(job_name)s::text, %(owner)s::text, %(name)s::text,
-    %(task_name)s::text, %(input)s::text, %(queue)s::text, %(priority)s::smallint, %(timeout)s::double precision,
+    %(id)s::uuid, %(job_id)s::uuid, %(kind)s::text, %(job_name)s::text, %(key)s::text, %(owner)s::text,
+    %(name)s::text, %(task_name)s::text, %(input)s::text, %(queue)s::text, %(priority)s::smallint, %(timeout)s::double precision,
     %(delay)s::double precision, %(run_at)s::timestamptz, %(interval)s::double precision, %(anchor)s::text,
-    %(retry_interval)s::double precision, %(turn_id)s::uuid, %(turn_name)s::text, %(turn_version)s::integer,
+    %(retry_interval)s::double precision, %(is_sequential)s::boolean, %(remember)s::double precision,
+    %(turn_id)s::uuid, %(turn_name)s::text, %(turn_version)s::integer,
     %(turn_attempts)s::integer, %(turn_timeout)s::double precision
 ) as s cross join lateral (select (s.timer).*) as t;
 
 -- name: cancel_timers
--- See the function. Waits for the row of the owner's job and locks it. Index: the primary key, jobs_key, timers_due.
-select /*schema*/cancel_timers(
-    %(kind)s::text, %(job_name)s::text, %(id)s::uuid, %(owner)s::text, %(name)s::text
-);
+-- See the function. Waits for the owner and for the rows of the jobs, and locks them. Index: the primary keys,
+-- timers_owner, timers_name, timers_due.
+select /*schema*/cancel_timers(%(id)s::uuid, %(owner)s::text, %(name)s::text);
 
 -- name: get_timer
 -- One timer.
@@ -29,13 +30,10 @@ from /*schema*/timers as t
 where t.id = %(id)s::uuid;
 
 -- name: list_timers
--- A page of an owner's timers in order of time. Index: jobs_key, timers_due, timers_name.
+-- A page of an owner's timers in order of time. Index: timers_owner, timers_name.
 select /*include timer_columns*/
-from /*schema*/jobs as j
-    join /*schema*/timers as t on t.job_id = j.id
-where j.kind = %(kind)s::text
-    and j.name = %(job_name)s::text
-    and j.key = %(owner)s::text
+from /*schema*/timers as t
+where t.owner = %(owner)s::text
     and (%(name)s::text is null or t.name = %(name)s::text)
     and (%(after_id)s::uuid is null or (t.due_at, t.id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))
 order by t.due_at, t.id

@@ -17,7 +17,7 @@ FIGURES = {
         "commits_per_execution",
     },
     "reference": {"seconds", "executions_per_s", "records_per_s"},
-    "latency": {f"{prefix}p{part}_ms" for prefix in ("", "other_", "tree_") for part in (50, 95, 99)},
+    "latency": {f"{prefix}p{part}_ms" for prefix in ("", "late_", "other_", "tree_") for part in (50, 95, 99)},
     "enqueue": {"rate_per_s", "limit_per_s", "ratio"},
     "bulk": {"rate_per_s", "limit_per_s", "ratio"},
     "pool": {f"{name}_rate_per_s" for name in ("queue", "pool", "tight_pool", "keyed_pool", "few_keys_pool")}

@@ -19,7 +19,7 @@ from durable.errors import ConfigurationError, DurableError, EmbeddedError, Sche
 from storage_postgres.statements import render
 from tests.cli.stage import Stage
 
-READERS = ["list", "counts", "doctor", "migrate", "show 0", "explain 0", "cancel 0", "retry 0"]
+READERS = ["list", "counts", "pools", "doctor", "migrate", "show 0", "explain 0", "cancel 0", "retry 0"]
 
 
 @pytest.fixture

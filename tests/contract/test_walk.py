@@ -6,10 +6,12 @@ import pytest
 
 from durable.execution import FINISHED, Status
 from durable.job import JobStatus, TurnCause
+from durable.pool_rows import PoolTally
 from durable.testing import VirtualClock
 from durable.testing.contract import ContractSubject
 from durable.testing.contract.jobs_walk import JobWalk
 from durable.testing.contract.parity import SEEDS, STEPS
+from durable.testing.contract.pool_walk import PoolWalk
 from durable.testing.contract.timer_walk import TimerWalk
 from durable.testing.contract.walk import Walk
 from tests.support.memory_subject import MemorySubject
@@ -68,4 +70,15 @@ async def test_the_walks_of_timers_together_meet_what_can_happen() -> None:
         for _ in range(STEPS):
             await walk.step()
         met |= walk.met
-    assert met == {"started", "nothing", "failed", "cancelled"}
+    assert met == {"started", "nothing", "failed", "cancelled", "ended"}
+
+
+async def test_the_walks_in_pools_together_count_everything_there_is_to_count() -> None:
+    met: list[float] = [0] * (len(PoolTally._fields) - 2)
+    for seed in SEEDS:
+        subject: ContractSubject = MemorySubject()
+        walk = PoolWalk(subject, VirtualClock(await subject.now()), seed)
+        for _ in range(STEPS):
+            await walk.step()
+        met = [max(pair) for pair in zip(met, walk.met[2:], strict=True)]
+    assert min(met) > 0

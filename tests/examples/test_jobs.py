@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from durable import Durable
-from examples import health_checker, mail_pool, order_state_machine, token_refresher, webhook_batcher
+from examples import health_checker, mail_pool, order_state_machine, reminders, token_refresher, webhook_batcher
 from storage_postgres import PostgresStorage
 
 R = TypeVar("R")
@@ -67,6 +67,15 @@ async def test_a_server_that_goes_down_and_comes_back_is_one_alert_each(storage:
         runs = [(is_up, len(list(checks))) for is_up, checks in groupby(database.history)]
         assert [is_up for is_up, _ in runs] == [True, False, True]
         assert runs[1][1] >= 2
+
+
+async def test_reminders_come_once_each_and_those_that_were_replaced_or_cancelled_do_not(
+    storage: PostgresStorage,
+) -> None:
+    for mails in await twice(reminders.app, storage, reminders.main):
+        assert sorted(mails["ada"]) == ["the lamp is here", "welcome", "your table is at seven"]
+        assert len(mails["bob"]) >= 2
+        assert set(mails["bob"]) == {"your weekly report"}
 
 
 async def test_mails_keep_the_rate_and_their_order_for_each_recipient(storage: PostgresStorage) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from durable import Again, ConfigurationError, Done, Durable, ExecutionCancelled, ExecutionFailed, Retry, Status
 
-from .place import PATIENCE, Place, running, soon, until
+from .place import PATIENCE, Place, PostgresPlace, running, soon, until
 
 
 class Gate:
@@ -86,6 +86,34 @@ async def test_pool_14_a_failure_without_attempts_left_has_failed(app: Durable) 
         gate.go_on.set()
         with pytest.raises(ExecutionFailed, match="no"):
             await handle.result(PATIENCE)
+
+
+async def test_who_waits_for_one_that_is_cancelled_instead_of_retried_hears_of_it_at_once(place: Place) -> None:
+    app = place.app(poll_interval="10m")
+    gate = Gate(app)
+    gate.fails = True
+    async with running(app):
+        handle = await gate.task.enqueue()
+        await soon(gate.is_running.wait())
+        waiting = asyncio.create_task(handle.result(PATIENCE))
+        await handle.cancel(reason="enough", running="finish")
+        gate.go_on.set()
+        with pytest.raises(ExecutionCancelled, match="enough"):
+            await waiting
+
+
+async def test_who_waits_for_it_in_another_process_hears_of_it_as_well(postgres: PostgresPlace) -> None:
+    app, other = postgres.app(), postgres.app(poll_interval="10m")
+    gate, waited_for = Gate(app), Gate(other)
+    gate.fails = True
+    async with running(app), other:
+        handle = await gate.task.enqueue()
+        await soon(gate.is_running.wait())
+        waiting = asyncio.create_task(other.handle(waited_for.task, handle.execution_id).result(PATIENCE))
+        await handle.cancel(reason="enough", running="finish")
+        gate.go_on.set()
+        with pytest.raises(ExecutionCancelled, match="enough"):
+            await waiting
 
 
 async def test_pool_15_one_in_backoff_is_cancelled(app: Durable) -> None:

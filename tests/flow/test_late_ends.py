@@ -7,6 +7,7 @@ import pytest
 from durable import Durable, TaskContext
 from durable.attempts import Attempt, Holdings
 from durable.execution import Claimed, Settled, Settlement
+from durable.execution_log import ExecutionLog
 from durable.rooms.settle import SettleRoom
 from durable.transitions import complete
 
@@ -43,7 +44,13 @@ async def test_they_are_told_apart(app: Durable, order: tuple[int, int]) -> None
         handle = await work.enqueue()
         turns = await claimed_twice(app)
         ends = [complete(turns[0], '"late"'), complete(turns[1], '"of the holder"')]
-        room = SettleRoom(storage=app.storage, holdings=Holdings(), on_settled=on_settled, on_freed=lambda _: None)
+        room = SettleRoom(
+            storage=app.storage,
+            holdings=Holdings(),
+            on_settled=on_settled,
+            log=ExecutionLog(app.log_level_of),
+            on_freed=lambda _: None,
+        )
         for index in order:
             room.put(Attempt(turns[index], 0.0, 0.0), ends[index])
         writing = asyncio.ensure_future(room.run())

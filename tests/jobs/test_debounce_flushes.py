@@ -126,6 +126,18 @@ async def test_deb_16_a_retry_flushes_the_same_batch_for_the_same_reason(app: Du
         assert (await batcher.status("k")).last_error is None
 
 
+async def test_a_batch_that_waits_for_another_try_is_no_idle_job(app: Durable, storage: VirtualStorage) -> None:
+    batcher, _ = failing(app, 1, ValueError("no"), retry=TWICE)
+    async with app_under_test(app, storage=storage) as kit:
+        await batcher.add("k", 1)
+        await kit.clock.advance("10s")
+        status = await batcher.status("k")
+        assert (status.status, status.event_count, status.attempt) == (ShownStatus.DEBOUNCING, 0, 1)
+        assert [line.status for line in await app.jobs.list(status="active")] == [ShownStatus.DEBOUNCING]
+        await kit.clock.advance("1m")
+        assert (await batcher.status("k")).status is ShownStatus.IDLE
+
+
 async def test_deb_17_an_exhausted_batch_is_kept_apart_and_can_be_redriven(
     app: Durable, storage: VirtualStorage
 ) -> None:
@@ -135,7 +147,9 @@ async def test_deb_17_an_exhausted_batch_is_kept_apart_and_can_be_redriven(
         await kit.clock.advance("70s")
         assert [flush.attempt for flush in flushes] == [1, 2]
         status = await batcher.status("k")
-        assert (status.event_count, status.attempt, status.next_run_at) == (0, 0, None)
+        assert (status.status, status.event_count, status.attempt, status.next_run_at) == (ShownStatus.IDLE, 0, 0, None)
+        assert status.dead_letters == 1
+        assert [(line.status, line.dead_letters) for line in await app.jobs.list()] == [(ShownStatus.IDLE, 1)]
         assert status.last_error is not None
         assert (await batcher.flush("k")).requested is False
 
@@ -147,6 +161,7 @@ async def test_deb_17_an_exhausted_batch_is_kept_apart_and_can_be_redriven(
         assert (await batcher.redrive("k")).redriven
         await kit.drain()
         assert (flushes[3].events, flushes[3].attempt) == ([1], 1)
+        assert (await batcher.status("k")).dead_letters == 0
         assert (await batcher.redrive("k")).redriven is False
         await kit.clock.advance("1h")
         assert len(flushes) == 4

@@ -333,7 +333,9 @@ async def test_tm_16_get_and_list_show_attempt_next_time_and_last_error(app: Dur
     async with app_under_test(app, storage=storage) as kit:
         start = kit.clock.now()
         timer = await app.timers.every("1m", notes.child("a"), owner="o", name="n", retry_interval="10s")
-        assert timer == Timer(timer.id, "o", "n", "note", start + timedelta(minutes=1), 60.0, 10.0, 0, None, start)
+        assert timer == Timer(
+            timer.id, "o", "n", "note", start + timedelta(minutes=1), 60.0, 10.0, 0, None, start, True
+        )
         await kit.clock.advance("70s")
         shown = await app.timers.get(timer.id)
         assert shown is not None

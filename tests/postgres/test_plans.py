@@ -61,6 +61,7 @@ select e.task_name, e.sleeping_id, e.created_at from /*schema*/executions as e w
 """
 MAKE: Final = Maker(series=7, task_name="task")
 ERROR: Final = '{"type": "lost", "message": ""}'
+LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 AHEAD: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -96,6 +97,10 @@ def ends(pairs: Sequence[tuple[str, int]]) -> list[Settlement]:
     return [
         Settlement(id_, fence, Status.COMPLETED, Phase.RUN, 1, 0, 0, 0.0, "1", None, None, None) for id_, fence in pairs
     ]
+
+
+def bare(settlements: Sequence[Settlement]) -> list[Settlement]:
+    return [item._replace(is_bare=True) for item in settlements]
 
 
 def noted(settlements: Sequence[Settlement]) -> list[Settlement]:
@@ -145,6 +150,7 @@ BY_ID: Final[Mapping[str, tuple[int, Callable[[Crowd], Query]]]] = {
     "renew": (100, lambda crowd: first(verbs.renew(turns(crowd, 100), lease=15))),
     "heartbeat": (100, lambda crowd: first(verbs.heartbeat([(*pair, "1") for pair in turns(crowd, 100)]))),
     "settle": (150, lambda crowd: first(verbs.settle(ends(turns(crowd, 100))))),
+    "settle_bare": (100, lambda crowd: first(verbs.settle(bare(ends(turns(crowd, 100)))))),
     "settle_and_note": (150, lambda crowd: first(verbs.settle(noted(ends(turns(crowd, 100)))))),
     "settled": (100, lambda crowd: first(verbs.settled(turns(crowd, 100)))),
     "children": (1100, lambda crowd: first(verbs.children(crowd.ids("parents", 100) or some(crowd, 100)))),
@@ -162,6 +168,8 @@ BY_ID: Final[Mapping[str, tuple[int, Callable[[Crowd], Query]]]] = {
     "existing": (120, lambda crowd: first(verbs.existing(some(crowd, 120)))),
     "duties": (1, lambda _: first(verbs.duties())),
     "next_due": (2, lambda _: first(verbs.next_due(queues=["default", "other"], task_names=["task", "other"]))),
+    "next_start": (2, lambda _: first(verbs.next_start(
+        queues=["default", "other"], pools=["emails"], task_names=["task", "other"], after=LONG_AGO, within=3.0))),
     "get_sleeping": (1, lambda _: first(wake_verbs.get_sleeping("task", "sleeper 1"))),
     "enqueue": (50, lambda _: first(verbs.enqueue(MAKE.rows(50), all_or_nothing=False))),
     "existing_rows": (50, lambda _: second(verbs.enqueue(

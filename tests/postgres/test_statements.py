@@ -39,7 +39,8 @@ def test_casts_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_names_every_table_and_function_of_ours_with_its_schema(name: str) -> None:
     names = "executions|wakeups|executors|jobs|timers|inbox|outbox|deliveries|clock_now|is_payload|insert_turns"
-    names += "|events_due_at|set_timer|cancel_timers|history|messages|published|chunks|goes_on"
+    names += "|events_due_at|set_timer|cancel_timers|pools|pool_ends|pool_counts|pool_reports"
+    names += "|history|messages|published|chunks|goes_on"
     ours = rf"(?<!\*/)\b({names})\b(?= as |\(| \()"
     assert re.findall(ours, load()[name]) == []
 

@@ -28,6 +28,7 @@ from durable import (
     ParentResult,
     Pool,
     PoolConfig,
+    PoolReport,
     Rate,
     Registry,
     Retry,
@@ -38,6 +39,7 @@ from durable import (
     SyncPool,
     TaskContext,
     WakeResult,
+    WorkReport,
     constant,
     exponential,
 )
@@ -378,6 +380,10 @@ async def in_a_pool() -> None:
     assert_type(await add.enqueue(1, pool=emails), Handle[int])
     assert_type(await emails.configure(max_parallelism=5, rate=None), PoolConfig)
     assert_type(await emails.pause(), PoolConfig)
+    report = await emails.report(over="15m")
+    assert_type(report, PoolReport)
+    assert_type(report.tasks["add"], WorkReport)
+    assert_type(report.failure_rate, float)
     await send.enqueue(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     await send.enqueue("a", serial_key=7)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     await emails.configure(max_parallel=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -388,4 +394,5 @@ def in_a_pool_without_an_event_loop() -> None:
     with app.client() as client:
         assert_type(client.pool(emails), SyncPool)
         assert_type(client.pool(emails).configure(max_per_key=None), PoolConfig)
+        assert_type(client.pool(emails).report(), PoolReport)
         assert_type(client.enqueue(send, "a", serial_key="k"), SyncHandle[int])

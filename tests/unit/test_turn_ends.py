@@ -57,6 +57,8 @@ class TestBuilders:
         settlement = complete(turn, '"done"')
         assert_image(state, Event.COMPLETE, settlement)
         assert (settlement.output, settlement.run_output, settlement.error) == ('"done"', None, None)
+        assert settlement.is_bare is (settlement.workflow is None)
+        assert not complete(turn._replace(parent_id="parent"), '"done"').is_bare
 
     @pytest.mark.parametrize("timed_out", [False, True])
     def test_fail_for_good_is_what_the_machine_says(

@@ -36,12 +36,15 @@ from durable.testing.contract.jobs_trigger import JobTriggerContract
 from durable.testing.contract.jobs_turn_races import JobTurnRacesContract
 from durable.testing.contract.look import LookContract
 from durable.testing.contract.next_due import NextDueContract
+from durable.testing.contract.next_start import NextStartContract
 from durable.testing.contract.noted import NotedContract
 from durable.testing.contract.notices import NoticesContract
 from durable.testing.contract.operations import OperationContract
+from durable.testing.contract.parallel_timers import ParallelTimerContract
 from durable.testing.contract.parity import ParityContract
 from durable.testing.contract.pool_keys import PoolKeysContract
 from durable.testing.contract.pool_races import PoolRacesContract
+from durable.testing.contract.pool_reports import PoolReportsContract
 from durable.testing.contract.pools import PoolsContract
 from durable.testing.contract.recover import RecoverContract
 from durable.testing.contract.redrive import RedriveContract
@@ -70,6 +73,7 @@ class StorageContract(
     WakeContract,
     DutiesContract,
     NextDueContract,
+    NextStartContract,
     RecoverContract,
     CancelContract,
     FinishContract,
@@ -88,6 +92,7 @@ class StorageContract(
     JobLookContract,
     JobRetireContract,
     TimerContract,
+    ParallelTimerContract,
     WorkflowCheckpointContract,
     WorkflowSuspendContract,
     WorkflowMessagesContract,
@@ -100,6 +105,7 @@ class StorageContract(
     OperationContract,
     PoolsContract,
     PoolKeysContract,
+    PoolReportsContract,
     ClaimRacesContract,
     PoolRacesContract,
     TreeRacesContract,

@@ -66,7 +66,8 @@ class FinishContract(Case):
         }
         await scene.storage.cancel([turn.id], reason="enough", may_finish=True)
         await scene.subject.advance(1.0)
-        assert (await scene.storage.settle([ends[end]])).accepted == {turn.id}
+        settled = await scene.storage.settle([ends[end]])
+        assert (settled.accepted, settled.has_cancelled) == (frozenset({turn.id}), True)
         record, now = await scene.get(turn.id), await scene.subject.now()
         assert (record.status, record.reason, record.error) == (Status.CANCELLED, "enough", record.cancel_requested)
         assert (record.close_status, record.closed_at, record.finished_at) == (CloseStatus.CLOSED, now, now)
@@ -78,7 +79,8 @@ class FinishContract(Case):
         turn = await scene.turn()
         await scene.storage.cancel([turn.id], reason="enough", may_finish=True)
         await scene.subject.advance(LEASE)
-        await scene.storage.recover(limit=9)
+        (recovered,) = await scene.storage.recover(limit=9)
+        assert (recovered.id, recovered.status) == (turn.id, Status.CANCELLED)
         assert await scene.status_of(turn.id) is Status.CANCELLED
         assert await scene.claim() == []
 

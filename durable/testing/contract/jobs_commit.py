@@ -108,6 +108,7 @@ class JobCommitContract(JobCase):
         view = await jobs.view()
         assert (view.job.scheduled_at, view.turn_due_at) == (now + timedelta(seconds=30),) * 2
         assert (view.job.turn_id, view.turn_status, settled.ready_queues) == (next_turn.id, Status.READY, frozenset())
+        assert settled.soonest == 30.0
         assert (await jobs.get(next_turn.id)).priority == 2
         await jobs.assert_job_sound()
 
@@ -122,7 +123,7 @@ class JobCommitContract(JobCase):
         turn = await jobs.run()
         moment = await jobs.subject.now() - timedelta(hours=1)
         settled = await jobs.commit(turn, writes_schedule=True, schedule_at=moment)
-        assert settled.ready_queues == {"default"}
+        assert (settled.ready_queues, settled.soonest) == (frozenset({"default"}), None)
         view = await jobs.view()
         assert (view.job.scheduled_at, view.turn_due_at) == (moment, await jobs.subject.now())
         following = await jobs.run()

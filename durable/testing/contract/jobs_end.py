@@ -33,7 +33,7 @@ class JobEndContract(JobCase):
         now = await jobs.later(5.0)
         await jobs.storage.end_job(SUBJECT, reason=reason)
         view = await jobs.view()
-        assert view[1:] == (None, None, None, None)
+        assert view[1:] == (None, None, None, None, 0)
         assert view.job == Job(
             id=job.id, kind=SUBJECT.kind, name="name", key="key", epoch=2, status=JobStatus.TERMINATED, reason=reason,
             state='"kept"', state_version=2, turn_id=None, turn_cause=None, turn_slot=None,

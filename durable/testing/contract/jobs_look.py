@@ -46,17 +46,17 @@ class JobLookContract(JobCase):
 
     async def test_get_jobs_shows_what_the_live_turn_is_doing(self, jobs: JobScene) -> None:
         job = await jobs.start(delay=5.0)
-        assert await jobs.view() == (job, Status.READY, job.scheduled_at, 0, None)
+        assert await jobs.view() == (job, Status.READY, job.scheduled_at, 0, None, 0)
         await jobs.subject.advance(5.0)
         turn = await jobs.run()
-        assert await jobs.view() == (turn.job, Status.RUNNING, job.scheduled_at, 1, None)
+        assert await jobs.view() == (turn.job, Status.RUNNING, job.scheduled_at, 1, None, 0)
         await jobs.retry(turn, 3.0)
         retried_at = await jobs.subject.now() + timedelta(seconds=3)
-        assert await jobs.view() == (turn.job, Status.READY, retried_at, 1, ERROR)
+        assert await jobs.view() == (turn.job, Status.READY, retried_at, 1, ERROR, 0)
 
     async def test_get_jobs_shows_no_turn_where_there_is_none(self, jobs: JobScene) -> None:
         job = await jobs.idle()
-        assert await jobs.view() == (job, None, None, None, None)
+        assert await jobs.view() == (job, None, None, None, None, 0)
 
     async def test_get_jobs_shows_an_ended_job_until_its_key_is_used_again(self, jobs: JobScene) -> None:
         await jobs.start(state='"old"')

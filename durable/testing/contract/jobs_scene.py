@@ -14,6 +14,7 @@ from durable.job import (
     ENDED,
     Appended,
     Job,
+    JobFilter,
     JobKey,
     JobKind,
     JobStatus,
@@ -153,6 +154,10 @@ class JobScene(Scene):
 
     async def job(self, key: JobKey = SUBJECT) -> Job:
         return (await self.view(key)).job
+
+    async def dead_counts(self) -> dict[JobKey, int]:
+        """How many events each job keeps as dead, as a list shows it."""
+        return {view.job.job_key: view.dead_count for view in await self.storage.list_jobs(JobFilter(), limit=1_000)}
 
     async def waiting(self, key: JobKey = SUBJECT) -> list[int]:
         """The numbers of the events that no turn has consumed."""

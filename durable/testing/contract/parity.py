@@ -6,6 +6,7 @@ import pytest
 
 from durable.testing.clock import VirtualClock
 from durable.testing.contract.jobs_walk import JobWalk
+from durable.testing.contract.pool_walk import PoolWalk
 from durable.testing.contract.scene import Case
 from durable.testing.contract.subject import ContractSubject
 from durable.testing.contract.timer_walk import TimerWalk
@@ -37,5 +38,13 @@ class ParityContract(Case):
         self, subject: ContractSubject, seed: int
     ) -> None:
         walk = TimerWalk(subject, VirtualClock(await subject.now()), seed)
+        for _ in range(STEPS):
+            await walk.step()
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    async def test_a_random_walk_in_pools_leaves_the_tallies_that_memory_has(
+        self, subject: ContractSubject, seed: int
+    ) -> None:
+        walk = PoolWalk(subject, VirtualClock(await subject.now()), seed)
         for _ in range(STEPS):
             await walk.step()

@@ -22,7 +22,9 @@ class RecoverContract(Case):
     async def test_recover_takes_a_lease_that_ends_exactly_now(self, scene: Scene) -> None:
         turn = await scene.turn()
         await scene.subject.advance(LEASE)
-        assert await scene.storage.recover(limit=9) == [Recovered(turn.id, Status.READY, "default", EXECUTOR)]
+        assert await scene.storage.recover(limit=9) == [
+            Recovered(turn.id, turn.task_name, Status.READY, "default", EXECUTOR)
+        ]
 
     async def test_recover_gives_the_attempt_back_but_not_the_delivery(self, scene: Scene) -> None:
         turn = await scene.turn()

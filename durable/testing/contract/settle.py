@@ -29,7 +29,7 @@ class SettleContract(Case):
         expected = {
             name: value
             for name, value in settlement._asdict().items()
-            if name not in ("id", "fence", "delay", "children", "job", "notices", "workflow")
+            if name not in ("id", "fence", "delay", "children", "job", "notices", "workflow", "is_bare")
         }
         assert {name: getattr(record, name) for name in expected} == expected
         assert (record.fence, record.settled_fence) == (turn.fence + 1, turn.fence)
@@ -50,6 +50,20 @@ class SettleContract(Case):
         assert (record.waiting_for_children_at == now) is (record.status is Status.WAITING_FOR_CHILDREN)
         assert (record.waiting_for_finalize_at == now) is (record.status is Status.WAITING_FOR_FINALIZE)
         assert record.updated_at == now
+
+    async def test_settle_clears_what_earlier_turns_have_left(self, scene: Scene) -> None:
+        """Of the ends of one batch, one has failed before, one has gone on with other arguments, one is the first."""
+        failed, gone_on, fresh = await scene.turns(3)
+        await scene.storage.settle([fail(failed, ERROR, retry_delay=0.0), repeat(gone_on, 0.0, '"next"')])
+        turns = [*await scene.claim(limit=2), fresh]
+        settled = await scene.storage.settle([complete(turn, f'"{turn.id}"') for turn in turns])
+        assert settled == Settled(frozenset(turn.id for turn in turns), frozenset())
+        for turn in turns:
+            record = await scene.get(turn.id)
+            assert (record.output, record.run_output, record.error) == (f'"{turn.id}"', None, None)
+            assert (record.status, record.attempts, record.iteration) == (
+                Status.COMPLETED, turn.attempts, turn.iteration,
+            )  # fmt: skip
 
     # --- fences ----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from durable.testing.clock import VirtualClock
 from durable.testing.contract.jobs_walk import ALL, JobWalk, by_turn, plain
 from durable.testing.contract.scene import ERROR
 from durable.testing.contract.subject import ContractSubject
-from durable.timer import TIMERS, Anchor, StoredTimer, TimerEnd, TimerFilter
+from durable.timer import TIMERS, Anchor, NewTimer, StoredTimer, TimerEnd, TimerFilter
 
 __all__ = ["TimerWalk"]
 
@@ -28,11 +28,12 @@ class TimerWalk(JobWalk):
     def __init__(self, subject: ContractSubject, model_clock: VirtualClock, seed: int) -> None:
         super().__init__(subject, model_clock, seed)
         self.met: set[str] = set()
+        self._set: list[NewTimer] = []
 
     async def step(self) -> None:
         await super().step()
         for owner in OWNERS:
-            keys = [JobKey(JobKind.TIMER, TIMERS, owner)]
+            keys = [JobKey(JobKind.TIMER, new.job_name, new.job_key) for new in self._set[-20:] if new.owner == owner]
             await self._compare("jobs", partial(_jobs, keys=keys), plain)
             timers = await self._listed(owner)
             self.met |= {"failed" for timer in timers if timer.error is not None}
@@ -40,7 +41,7 @@ class TimerWalk(JobWalk):
     def _verbs(self) -> Mapping[Callable[[], Awaitable[None]], int]:
         return {
             self.advance: 6, self.set: 6, self.begin: 9, self.claim: 2, self.take: 2, self.settle: 9,
-            self.cancel_one: 2, self.cancel_some: 1, self.recover: 1,
+            self.cancel_one: 2, self.cancel_some: 1, self.recover: 1, self.set_again: 2, self.end: 1,
         }  # fmt: skip
 
     async def _listed(self, owner: str) -> list[StoredTimer]:
@@ -59,9 +60,24 @@ class TimerWalk(JobWalk):
             run_at=pick([None, None, now]),
             interval=pick([None, 0.75, 2.0]),
             anchor=pick(list(Anchor)),
+            is_sequential=pick([True, True, False]),
         )
+        self._set.append(new)
+        await self._store(new)
+
+    async def set_again(self) -> None:
+        """What a caller does whose answer was lost."""
+        if self._set:
+            await self._store(self._random.choice(self._set[-8:]))
+
+    async def _store(self, new: NewTimer) -> None:
         turn = self._make.new_turn(max_attempts=ALL)
         await self._compare("set_timer", lambda storage: storage.set_timer(new, turn=turn), tuple)
+
+    async def end(self) -> None:
+        key = JobKey(JobKind.TIMER, TIMERS, self._random.choice(OWNERS))
+        ended = await self._compare("end_job", lambda storage: storage.end_job(key, reason=None), plain)
+        self.met |= {"ended"} if ended is not None else set()
 
     async def claim(self) -> None:
         def call(storage: Storage) -> Operation[list[Claimed]]:

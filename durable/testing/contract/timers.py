@@ -67,6 +67,13 @@ class TimerScene(JobScene):
         assert view.job.scheduled_at == timers[0].due_at
         assert (view.turn_status, view.turn_due_at) == (Status.READY, max(timers[0].due_at, await self.subject.now()))
 
+    async def assert_ended(self, key: JobKey) -> None:
+        """Nothing is left of it but a tombstone."""
+        await self.assert_job_sound(key)
+        job = await self.job(key)
+        assert (job.status, job.turn_id, job.scheduled_at) == (JobStatus.TERMINATED, None, None)
+        assert job.ended_at is not None
+
 
 class TimerContract(JobCase):
     @pytest.fixture
@@ -83,6 +90,7 @@ class TimerContract(JobCase):
             id=new.id, job_id=new.job_id, owner=OWNER, name="slot", task_name=new.task_name, input=new.input,
             queue=new.queue, priority=0, timeout=3.0, due_at=now + timedelta(seconds=5), interval=2.5,
             anchor=Anchor.SCHEDULE, retry_interval=60.0, attempt=0, error=None, created_at=now, updated_at=now,
+            is_sequential=True,
         )  # fmt: skip
         assert done == TimerSet(stored, None)
         assert await timers.timer(new.id) == stored

@@ -1,0 +1,66 @@
+-- What pools have done, for their reports. An end adds a row to `pool_ends`, and nobody updates one, so no two ends ever
+-- wait for each other; once a minute upkeep sums them up in `pool_counts`.
+
+create table /*schema*/pool_ends (
+    pool text not null,
+    task_name text not null,
+    at timestamptz not null,
+    status text not null,
+    was_running boolean not null,
+    is_retry boolean not null,
+    start_lag double precision
+) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
+create index pool_ends_at on /*schema*/pool_ends (pool, at);
+
+create table /*schema*/pool_counts (
+    pool text not null,
+    task_name text not null,
+    at timestamptz not null,
+    completed bigint not null,
+    failed bigint not null,
+    cancelled bigint not null,
+    attempts bigint not null,
+    failures bigint not null,
+    retries bigint not null,
+    starts bigint not null,
+    start_lag double precision not null,
+    longest_start_lag double precision not null
+);
+create index pool_counts_at on /*schema*/pool_counts (pool, at);
+
+-- When each pool was last summed up and told of. Apart from `pools`, whose rows claims hold.
+create table /*schema*/pool_reports (
+    pool text primary key,
+    reported_at timestamptz not null
+);
+create index pool_reports_at on /*schema*/pool_reports (reported_at);
+insert into /*schema*/pool_reports (pool, reported_at) select p.name, /*schema*/clock_now() from /*schema*/pools as p;
+
+-- The status after it, whether an attempt ended with it, and for a first attempt the seconds from due to started. What is
+-- made of these is said where they are read, because this runs for every end: the less it does, the better. An attempt
+-- that was given back, by a release or from an executor that died, has not ended.
+create function /*schema*/count_pooled() returns trigger
+language plpgsql
+as $$
+begin
+    insert into /*schema*/pool_ends (pool, task_name, at, status, was_running, is_retry, start_lag)
+    values (
+        new.queue, new.task_name, new.updated_at, new.status, old.status = 'running',
+        old.status = 'running' and new.status = 'ready' and new.attempts = old.attempts,
+        case when old.status = 'running' and old.phase = 'run' and old.attempts = 1 and old.iteration = 0
+            then greatest(extract(epoch from old.started_at - old.due_at), 0) end
+    );
+    return null;
+end
+$$;
+
+-- Executions outside pools pay for the test of the condition alone.
+create trigger count_pooled after update of status on /*schema*/executions for each row
+    when (
+        new.is_pooled
+        and old.finished_at is null
+        and (new.finished_at is not null
+            or old.status = 'running' and new.status <> 'running' and not (
+                new.status = 'ready' and new.attempts < old.attempts
+                and new.iteration = old.iteration and new.phase = old.phase)))
+    execute function /*schema*/count_pooled();
