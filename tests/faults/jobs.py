@@ -101,7 +101,7 @@ def run_jobs(options: JobsOptions, database: Database, folder: Path, progress: P
     with Processes(worker, folder, reader) as processes:
         run = _Run(options, database, processes, reader, Random(options.seed), progress)
         with processes.other("tests.faults.jobs_client", settings.to_json()) as client:
-            processes.wait_ready(*[processes.spawn() for _ in range(WORKERS)])
+            processes.wait_ready(*[processes.spawn() for _ in range(WORKERS)], look=run.look)
             _await_client(run, client, lambda: client.pid in run.ready, "call every instance once")
             progress.say(f"every instance was called once, {run.turns} turns so far")
             _load(run, client)

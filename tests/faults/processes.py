@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -117,11 +117,17 @@ class Processes:
         finally:
             process.kill()
 
-    def wait_ready(self, *processes: Process) -> None:
-        """Return when all of them claim; raises RuntimeError with what they said if one does not."""
+    def wait_ready(self, *processes: Process, look: Callable[[], None] | None = None) -> None:
+        """Return when all of them claim; raises RuntimeError with what they said if one does not.
+
+        `look` reads what is new in the ledgers, and gives it to `note_ready`; None: nobody else wants to know of it.
+        """
 
         def are_ready() -> bool:
-            self.note_ready(self._reader.read())
+            if look is None:
+                self.note_ready(self._reader.read())
+            else:
+                look()
             return all(process.executor_id for process in processes)
 
         if not wait_until(are_ready, limit=STARTS_WITHIN):
