@@ -15,7 +15,7 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import bulk, drain, enqueue, instances, jobs, latency, pool, reference, steps
+from benchmarks import bulk, drain, enqueue, fanout, instances, jobs, latency, pool, reference, steps, waiting
 from benchmarks.common import Bench, Figures, Workload, environment, serve
 from benchmarks.tables import median_of, table_of
 from durable.errors import DurableError
@@ -32,6 +32,8 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
         jobs.WORKLOAD,
         instances.WORKLOAD,
         steps.WORKLOAD,
+        fanout.WORKLOAD,
+        waiting.WORKLOAD,
     )
 }
 
