@@ -15,7 +15,7 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import bulk, drain, enqueue, instances, jobs, latency, pool, reference
+from benchmarks import bulk, drain, enqueue, fanout, instances, jobs, latency, pool, reference, steps, waiting
 from benchmarks.common import Bench, Figures, Workload, environment, serve
 from benchmarks.tables import median_of, table_of
 from durable.errors import DurableError
@@ -31,6 +31,9 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
         pool.WORKLOAD,
         jobs.WORKLOAD,
         instances.WORKLOAD,
+        steps.WORKLOAD,
+        fanout.WORKLOAD,
+        waiting.WORKLOAD,
     )
 }
 

@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from durable import Durable, ExecutorSettings
 from storage_postgres.embedded import start
 
-__all__ = ["Bench", "Counters", "Figures", "Workload", "environment", "quantile", "serve"]
+__all__ = ["Bench", "Countdown", "Counters", "Figures", "Workload", "environment", "quantile", "serve"]
 
 Figures = dict[str, float]
 """What one run found, by name; the unit ends the name."""
@@ -41,6 +41,26 @@ class Workload:
     unit: str
     main: tuple[str, ...]
     """The figures that answer the question; the others explain them."""
+
+
+class Countdown:
+    """Counts what is left to be done, and says when nothing is."""
+
+    def __init__(self, count: int = 0) -> None:
+        self._count = count
+        self._none = asyncio.Event()
+
+    def begin(self, count: int) -> None:
+        self._count = count
+        self._none.clear()
+
+    def one(self) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def none(self) -> None:
+        await self._none.wait()
 
 
 class Counters(NamedTuple):

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from psycopg import sql
 
-from benchmarks.common import Bench, Figures, Workload
+from benchmarks.common import Bench, Countdown, Figures, Workload
 from benchmarks.limits import drain_limit
 from durable import Durable, Task
 
 __all__ = ["WORKLOAD"]
 
 
-class _Left:
-    """Counts handlers down, and says when the last has begun."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._none = asyncio.Event()
-
-    def one(self) -> None:
-        self._count -= 1
-        if not self._count:
-            self._none.set()
-
-    async def none(self) -> None:
-        await self._none.wait()
-
-
-def _declare(app: Durable, left: _Left) -> Task[[int], int]:
+def _declare(app: Durable, left: Countdown) -> Task[[int], int]:
     @app.task
     async def noop(number: int) -> int:
         left.one()
@@ -44,7 +27,7 @@ async def _run(bench: Bench, count: int) -> Figures:
         bench.phase("the bare loop")
         limit = await drain_limit(bench.dsn, limit_schema, count)
     with bench.schema() as schema:
-        left = _Left(count)
+        left = Countdown(count)
         app = bench.app(schema)
         noop = _declare(app, left)
         bench.phase("enqueueing")
@@ -68,7 +51,7 @@ async def _run(bench: Bench, count: int) -> Figures:
     }
 
 
-async def _drain(app: Durable, left: _Left, bench: Bench) -> tuple[float, float]:
+async def _drain(app: Durable, left: Countdown, bench: Bench) -> tuple[float, float]:
     """Wall and CPU seconds of this process from the executor's start to the last end that is stored."""
     async with app:
         began, busy = time.perf_counter(), time.process_time()

@@ -14,7 +14,7 @@ from typing import Any
 
 from psycopg import sql
 
-from benchmarks.common import Bench, Figures, Workload
+from benchmarks.common import Bench, Countdown, Figures, Workload
 from benchmarks.instances import fill
 from benchmarks.limits import enqueue_limit
 from durable import Durable
@@ -30,33 +30,13 @@ _FEW = 1_000
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-class _Left:
-    """Counts handled events down, and says when the last has been."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._none = asyncio.Event()
-
-    def begin(self, count: int) -> None:
-        self._count = count
-        self._none.clear()
-
-    def one(self) -> None:
-        self._count -= 1
-        if not self._count:
-            self._none.set()
-
-    async def none(self) -> None:
-        await self._none.wait()
-
-
 @dataclass(frozen=True, slots=True)
 class _Jobs:
     order: Task[int, int]
     batch: Debounce[int, int]
 
 
-def _declare(app: Durable, left: _Left) -> _Jobs:
+def _declare(app: Durable, left: Countdown) -> _Jobs:
     order = app.task_job("order", state=int, event=int)
 
     @order.on_event
@@ -87,7 +67,7 @@ async def _accepted(bench: Bench, count: int) -> Figures:
     figures: Figures = {}
     with bench.schema() as schema:
         app = bench.app(schema)
-        jobs = _declare(app, _Left())
+        jobs = _declare(app, Countdown())
         async with app:
             for name, call in (("send", jobs.order.send), ("add", jobs.batch.add)):
                 bench.phase(name)
@@ -102,7 +82,7 @@ async def _accepted(bench: Bench, count: int) -> Figures:
 async def _handled(bench: Bench, count: int) -> Figures:
     """Events that wait, one turn each, worked off by one executor."""
     with bench.schema() as schema:
-        left = _Left()
+        left = Countdown()
         app = bench.app(schema)
         jobs = _declare(app, left)
         bench.phase("sending")

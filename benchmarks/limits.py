@@ -14,10 +14,10 @@ from psycopg import sql
 from storage_postgres.arrays import plain, texts
 from storage_postgres.statements import render
 
-__all__ = ["bulk_limit", "drain_limit", "enqueue_limit"]
+__all__ = ["OPTIONS", "bulk_limit", "drain_limit", "enqueue_limit"]
 
 _BATCH = 200
-_OPTIONS = "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+OPTIONS = "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
 """Those of the library's own connections."""
 
 _MAKE: LiteralString = """
@@ -83,7 +83,7 @@ async def _minimal_table(dsn: str, schema: str, connections: int = 1) -> AsyncGe
     async with AsyncExitStack() as stack:
         opened = [
             await stack.enter_async_context(
-                await psycopg.AsyncConnection.connect(dsn, autocommit=True, options=_OPTIONS)
+                await psycopg.AsyncConnection.connect(dsn, autocommit=True, options=OPTIONS)
             )
             for _ in range(connections)
         ]

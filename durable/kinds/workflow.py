@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any
@@ -103,14 +102,16 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         services.cache.keep(claimed.id, claimed.fence, replay)
         return Suspended(rest)
     replay.close()
-    return _end(turn, replay, replay.ended, rest)
+    return _end(turn, replay, replay.ended, rest, is_bare=not (workflow.has_had_children or any(rest[:6])))
 
 
-def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension) -> Outcome:
+def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare: bool) -> Outcome:
+    """A bare end is written as that of a task: it writes nothing beside, and no child can end with it."""
     if isinstance(ended.error, ContinueAsNew):
         # What was waiting when this run began has a number of its own, below those that came since.
         return Suspended(rest._replace(continued=ended.error.stored_input, kept_messages=replay.unmet_messages))
-    turn.attempt.close = lambda settlement: settlement._replace(workflow=rest)
+    if not is_bare:
+        turn.attempt.close = lambda settlement: settlement._replace(workflow=rest)
     if ended.error is None:
         return Completed(turn.definition.dump_result(ended.value))
     if isinstance(ended.error, asyncio.CancelledError) and replay.stop_kind is not None:
@@ -122,7 +123,7 @@ def _call(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Awaitable[Any
     args = (*first, *command.args)
     if command.wants_context:
         args = (turn.step_context(), *args)
-    if inspect.iscoroutinefunction(command.function):
+    if command.is_async:
         awaitable: Awaitable[Any] = command.function(*args, **command.kwargs)
         return awaitable
     return turn.in_thread(command.function, *args, **command.kwargs)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from random import Random
 from typing import Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
@@ -78,6 +79,17 @@ class Asks:
     timeout: float | None = None
 
 
+class _Chance:
+    """A source of random numbers, made when it is first asked for: most bodies never do, and it takes a while."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
+
+    @cached_property
+    def random(self) -> Random:
+        return Random(self._seed)  # noqa: S311 - for a body's own use, not for secrets
+
+
 class WorkflowContext:
     """Given to a workflow's body as its first argument. Valid while the body runs."""
 
@@ -92,8 +104,7 @@ class WorkflowContext:
         self._compensations: list[Compensation] = []
         self._asks = Asks()
         # Of an iteration: one that continues as new must not meet its own numbers again.
-        self.random = Random(f"{claimed.id}/{claimed.iteration}")  # noqa: S311 - for a body's own use, not for secrets
-        """A source of random numbers that gives the same ones in every replay."""
+        self._chance = _Chance(f"{claimed.id}/{claimed.iteration}")
 
     @property
     def _codec(self) -> Codec:
@@ -131,6 +142,11 @@ class WorkflowContext:
     def now(self) -> datetime:
         """The moment of the last thing that happened to the workflow, by the storage's clock; the same in a replay."""
         return self._replay.now
+
+    @property
+    def random(self) -> Random:
+        """A source of random numbers that gives the same ones in every replay."""
+        return self._chance.random
 
     def uuid(self) -> UUID:
         """A random UUID; the same in a replay."""
@@ -227,6 +243,7 @@ class WorkflowContext:
             asks.timeout or plan.timeout,
             plan.wants_context,
             is_transaction,
+            plan.is_async,
         )
         return self._replay.issue(name, command)
 

@@ -47,7 +47,7 @@ class EntryKind(StrEnum):
     """So many pieces of output were streamed up to here."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # a frozen one takes four times as long to make
 class RunStep:
     """Call a function, and store what it returns."""
 
@@ -63,6 +63,7 @@ class RunStep:
     """Seconds for one attempt."""
     wants_context: bool = False
     is_transaction: bool = False
+    is_async: bool = True
 
 
 @dataclass(frozen=True, slots=True)

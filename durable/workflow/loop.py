@@ -8,7 +8,7 @@ from asyncio import events, tasks
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from durable.errors import ConfigurationError
@@ -20,6 +20,24 @@ _MOST_CALLS: Final = 1_000_000
 """Callbacks in a row after which a body is taken for one that spins, such as `while True: await asyncio.sleep(0)`."""
 
 
+class _Call:
+    """What asyncio needs of a handle: an `asyncio.Handle` takes several times as long to make and to run."""
+
+    __slots__ = ("args", "callback", "context", "is_cancelled")
+
+    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    def cancelled(self) -> bool:
+        return self.is_cancelled
+
+
 class WorkflowLoop:
     """Callbacks run in the order in which they became ready, so the same inputs always give the same order.
 
@@ -28,7 +46,7 @@ class WorkflowLoop:
     """
 
     def __init__(self) -> None:
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready: deque[_Call] = deque()
         self.tasks: set[asyncio.Task[Any]] = set()
         self.error: BaseException | None = None
         """The first error of a callback that belongs to no task."""
@@ -57,9 +75,14 @@ class WorkflowLoop:
         ready = self._ready
         calls = 0
         while ready:
-            handle = ready.popleft()
-            if not handle.cancelled():
-                handle._run()
+            call = ready.popleft()
+            if not call.is_cancelled:
+                try:
+                    call.context.run(call.callback, *call.args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self.error = self.error or error
             calls += 1
             if calls > _MOST_CALLS:
                 raise ConfigurationError("the workflow's body runs on without waiting for anything")
@@ -82,9 +105,9 @@ class WorkflowLoop:
     # --- what asyncio asks of a loop ------------------------------------------------------------------------
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self._loop, context)
-        self._ready.append(handle)
-        return handle
+        call = _Call(callback, args, context or copy_context())
+        self._ready.append(call)
+        return cast("asyncio.Handle", call)
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self._loop)

@@ -235,6 +235,8 @@ class Replay:
 
     def take_fresh(self) -> list[Pending]:
         """Commands that nobody has been given yet, and that are not answered."""
+        if not self._fresh:
+            return []
         fresh, self._fresh = [p for p in self._fresh if p.is_open and not p.is_taken], []
         for pending in fresh:
             pending.is_taken = True
@@ -242,16 +244,20 @@ class Replay:
 
     def take_released(self) -> list[Pending]:
         """Commands that somebody was given, and whose answer nobody waits for any more."""
+        if not self._released:
+            return []
         released, self._released = [p for p in self._released if p.is_taken], []
         return released
 
     @property
-    def open(self) -> Iterator[Pending]:
+    def open(self) -> list[Pending]:
         """What the body waits for, in the order in which it asked."""
-        return iter(tuple(p for p in self._pending.values() if p.is_open))
+        return [pending for pending in self._pending.values() if not pending.future.done()]
 
     def messages_met(self) -> Iterator[tuple[Pending, int]]:
         """Waits that have a message by now, each with its number; the first who waited gets the first that came."""
+        if not self._inbox.waiting:
+            return
         taken: dict[str, int] = defaultdict(int)
         for pending in self.open:
             if not isinstance(pending.command, WaitMessage):
@@ -269,6 +275,8 @@ class Replay:
 
     def stop_requested(self) -> Message | None:
         """The request to stop that the body has not been told of."""
+        if not self._inbox.waiting:
+            return None
         box = self._inbox.waiting.get(_box(MessageKind.CANCEL, ""))
         return box[0] if box and self.stop_kind is None else None
 

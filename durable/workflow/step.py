@@ -79,6 +79,7 @@ class StepPlan:
     retry: Retry
     timeout: float | None
     wants_context: bool
+    is_async: bool
 
 
 class StepPlans:
@@ -106,7 +107,7 @@ class StepPlans:
             options = definition.options
             return StepPlan(
                 definition.name, definition.function, definition.result, options.retry, options.timeout,
-                definition.wants_context,
+                definition.wants_context, definition.is_async,
             )  # fmt: skip
         retry, timeout = NO_RETRY, None
         name = getattr(function, "__name__", "")
@@ -117,7 +118,8 @@ class StepPlans:
         if not name or name == "<lambda>":
             raise ConfigurationError("a step needs a name that stays the same: use def, or with_options(name=…)")
         shape = self._codec().value(annotated_return(function), f"result of step {name!r}")
-        return StepPlan(name, function, shape, retry, timeout, _wants_context(function))
+        is_async = inspect.iscoroutinefunction(function)
+        return StepPlan(name, function, shape, retry, timeout, _wants_context(function), is_async)
 
 
 def _wants_context(function: Callable[..., Any]) -> bool:

@@ -61,6 +61,7 @@ class StepRuns:
         self._finished: list[Finished] = []
         self._open: list[_Open] = []
         self._writing: list[_Open] = []
+        self._error: BaseException | None = None
         self.on_end: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -68,15 +69,20 @@ class StepRuns:
 
     @property
     def has_finished(self) -> bool:
-        return bool(self._finished or self._open)
+        return bool(self._finished or self._open or self._error)
 
     def start(self, pending: Pending) -> None:
         if pending.key in self._running:
             return
         pending.due_at = None
-        task = asyncio.create_task(self._attempt(pending), name=f"durable-step-{pending.key}")
+        command = pending.command
+        assert isinstance(command, RunStep)
+        in_transaction = command.is_transaction and self._services.has_transactions
+        attempt = self._in_transaction(pending, command) if in_transaction else self._attempt(pending, command)
+        task = asyncio.create_task(attempt, name=f"durable-step-{pending.key}")
         self._running[pending.key] = task
-        task.add_done_callback(lambda done: self._end(pending.key, done))
+        if in_transaction:
+            task.add_done_callback(lambda done: self._end(pending.key, done))
 
     def stop(self, key: str) -> None:
         """Nobody waits for it any more; what it still does is forgotten."""
@@ -93,7 +99,12 @@ class StepRuns:
             await asyncio.wait(tasks)
 
     def take_finished(self) -> list[Finished]:
-        """What has ended. At most one of them is in a transaction, which waits for `write`."""
+        """What has ended. At most one of them is in a transaction, which waits for `write`.
+
+        Raises the error of a transaction that could not begin, or of which nobody knows whether it was committed.
+        """
+        if self._error is not None:
+            raise self._error
         finished, self._finished = self._finished, []
         if self._open and not self._writing:
             self._writing = [self._open.pop(0)]
@@ -119,34 +130,40 @@ class StepRuns:
         return standing
 
     def _end(self, key: str, task: asyncio.Task[Finished | None]) -> None:
+        """Of a step in a transaction, also where that could not begin or was not committed."""
+        error = None if task.cancelled() else task.exception()
         if self._running.get(key) is not task:
-            if not task.cancelled():
-                task.exception()  # looked at, so that nobody is told of it
             return
         del self._running[key]
-        if not task.cancelled() and (finished := task.result()) is not None:
+        if error is not None:
+            self._error = error
+        elif not task.cancelled() and (finished := task.result()) is not None:
             self._finished.append(finished)
         self.on_end()
 
-    async def _attempt(self, pending: Pending) -> Finished | None:
-        command = pending.command
-        assert isinstance(command, RunStep)
-        if command.is_transaction and self._services.has_transactions:
-            return await self._in_transaction(pending, command)
+    async def _attempt(self, pending: Pending, command: RunStep) -> Finished | None:
         first = (None,) if command.is_transaction else ()
-        return await self._judged(pending, command, first)
+        finished = await self._judged(pending, command, first)
+        if self._running.get(pending.key) is asyncio.current_task():
+            del self._running[pending.key]
+            self._finished.append(finished)
+            self.on_end()
+        return finished
 
     async def _judged(self, pending: Pending, command: RunStep, first: tuple[Any, ...]) -> Finished:
         attempt = pending.attempts + 1
-        limit = asyncio.timeout(command.timeout)
+        limit = None if command.timeout is None else asyncio.timeout(command.timeout)
         try:
-            async with limit:
+            if limit is None:
                 value = await self._call(command, first)
+            else:
+                async with limit:
+                    value = await self._call(command, first)
             return Finished(pending.key, attempt, command.dump(value), None)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_stopped():
                 raise
-            is_timeout = isinstance(error, TimeoutError) and limit.expired()
+            is_timeout = isinstance(error, TimeoutError) and limit is not None and limit.expired()
             return self._failed(pending, command, _TIMED_OUT if is_timeout else error)
 
     def _failed(self, pending: Pending, command: RunStep, error: BaseException | ErrorInfo) -> Finished:

@@ -81,6 +81,10 @@ class WorkflowTurn:
         steps.on_end = self._stirred.set
         attempt.news = self._stirred.set
 
+    @property
+    def has_had_children(self) -> bool:
+        return self._placed > 0
+
     async def run(self) -> Suspension:
         """Go on until the body has ended or everything in it waits; gives what the end of the turn has to write."""
         if self._replay.is_new_code:
@@ -171,23 +175,34 @@ class WorkflowTurn:
 
     async def _collect(self) -> None:
         """Number what has happened since: ends of steps, a request to stop, messages, timers, ends of children."""
-        for finished in self._steps.take_finished():
-            self._add_finished(finished)
+        try:
+            for finished in self._steps.take_finished():
+                self._add_finished(finished)
+        except Exception as error:
+            self._begin_again(error)
+            raise
         if self._message_count > self._replay.seen_messages:
             await self._read_messages()
         self._collect_stop()
         for pending, number in self._replay.messages_met():
             self._add(EntryKind.SIGNAL, pending.key, detail={"number": number, "at": self._moment()})
+        self._collect_due()
+        if self._watched:
+            self._collect_watched()
+
+    def _collect_due(self) -> None:
+        timed = [pending for pending in self._replay.open if pending.due_at is not None]
+        if not timed:
+            return
         met = {entry.key for entry in self._new}
         now = self._now()
-        for pending in self._replay.open:
+        for pending in timed:
             if pending.due_at is None or pending.due_at > now or pending.key in met:
                 continue
             if isinstance(pending.command, RunStep):
                 self._steps.start(pending)
             else:
                 self._add(EntryKind.SLEPT, pending.key, detail={"at": max(self._moment(), pending.due_at.isoformat())})
-        self._collect_watched()
 
     def _add_finished(self, finished: Finished) -> None:
         detail = None if finished.delay is None else {"attempt": finished.attempt, "delay": finished.delay}
@@ -255,9 +270,8 @@ class WorkflowTurn:
         """Write the new entries if one of them must be written, then give them to the body in their order."""
         new, self._new = self._new, []
         self._unwritten += new
-        at = self._now()
-        if any(entry.kind in _MUST_BE_WRITTEN for entry in new):
-            at = (await self._write()).at
+        must_be_written = any(entry.kind in _MUST_BE_WRITTEN for entry in new)
+        at = (await self._write()).at if must_be_written else self._now()
         for entry in new:
             self._replay.deliver(Entry(*entry, at))
 
@@ -266,9 +280,7 @@ class WorkflowTurn:
         try:
             standing = await self._steps.write(checkpoint) or await self._services.write(checkpoint)
         except Exception as error:
-            # Whether a step's transaction was committed only the storage knows: begin again from what it has.
-            _log.warning("workflow %s goes on from its history: a commit failed with %s", self._claimed.id, error)
-            self._attempt.stop_reason = self._attempt.stop_reason or "shutdown"
+            self._begin_again(error)
             raise
         if standing is None:
             self._attempt.is_lost = True
@@ -277,6 +289,11 @@ class WorkflowTurn:
         self._known = standing.at, self._clock.monotonic()
         self._message_count = max(standing.message_count, self._replay.seen_messages)
         return standing
+
+    def _begin_again(self, error: Exception) -> None:
+        """Whether a step's transaction was committed only the storage knows: give the turn back, for a new replay."""
+        _log.warning("workflow %s goes on from its history: a transaction failed with %s", self._claimed.id, error)
+        self._attempt.stop_reason = self._attempt.stop_reason or "shutdown"
 
     def _checkpoint(self) -> Checkpoint:
         values, chunks = self._take_outbox()
@@ -336,22 +353,30 @@ class WorkflowTurn:
         """Until a step ends, a timer fires, or there is news for this workflow."""
         if self._outbox or any(entry.kind in _SHOULD_BE_WRITTEN for entry in self._unwritten):
             await self._write()
+        if self._active_children:
+            self._watch_children()
+        self._stirred.clear()
+        if self._steps.has_finished:
+            return
+        delay = self._delay()
+        if delay is None:
+            await self._stirred.wait()
+        else:
+            try:
+                async with asyncio.timeout(delay):
+                    await self._stirred.wait()
+            except TimeoutError:
+                return
+        if not self._steps.has_finished and not any(future.done() for future in self._watched.values()):
+            # Somebody has sent a message, or has ended the workflow by force: the row knows.
+            await self._write()
+
+    def _watch_children(self) -> None:
         for pending in self._replay.open:
             if pending.child_id is not None and pending.child_id not in self._watched:
                 future = self._services.watch(pending.child_id)
                 future.add_done_callback(lambda _: self._stirred.set())
                 self._watched[pending.child_id] = future
-        self._stirred.clear()
-        if self._steps.has_finished:
-            return
-        try:
-            async with asyncio.timeout(self._delay()):
-                await self._stirred.wait()
-        except TimeoutError:
-            return
-        if not self._steps.has_finished and not any(future.done() for future in self._watched.values()):
-            # Somebody has sent a message, or has ended the workflow by force: the row knows.
-            await self._write()
 
     def _moment(self) -> str:
         """What the body takes for now when it goes on: what the storage told last, unless that is long ago.

@@ -30,9 +30,17 @@ FIGURES = {
     },
     "instances": {f"{call}_{figure}" for call in ("status", "claim", "list") for figure in ("few_ms", "many_ms",
                                                                                          "ratio")},
+    "steps": {
+        "steps_per_s", "workflows_per_s", "limit_per_s", "ratio", "cpu_us_per_step", "wal_bytes_per_step",
+        "commits_per_step",
+    },
+    "fanout": {"seconds", "children_per_s", "cpu_us_per_child", "wal_bytes_per_child"},
+    "waiting": {
+        "wake_p50_ms", "wake_p99_ms", "executor_rss_mb", "few_wake_p50_ms", "few_executor_rss_mb", "rss_ratio",
+    },
 }  # fmt: skip
 COUNTS = {"drain": 60, "reference": 2, "latency": 3, "enqueue": 5, "bulk": 60, "jobs": 40, "instances": 100,
-          "pool": 60}  # fmt: skip
+          "pool": 60, "steps": 10, "fanout": 20, "waiting": 40}  # fmt: skip
 
 
 @pytest.fixture

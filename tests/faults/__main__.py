@@ -1,4 +1,4 @@
-"""The command line of the fault runs: `kill`, `freeze` and `jobs`. Exits with 1 when a promise was broken."""
+"""The command line of the fault runs: kill, freeze, jobs, workflows. Exits with 1 when a promise was broken."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from tests.faults.jobs import JobsOptions, run_jobs
 from tests.faults.kill import KillOptions, run_kill
 from tests.faults.progress import Progress
 from tests.faults.server import database
+from tests.faults.workflows import WorkflowsOptions, run_workflows
 
 __all__ = ["main"]
 
-COMMANDS = ("kill", "freeze", "jobs")
+COMMANDS = ("kill", "freeze", "jobs", "workflows")
 _ADDED = ("lost", "seconds", "problems", "problem_count")
 LIMIT = 480.0
 """Seconds for the load; with the start of the server, a minute of rest at the end and the checks below ten minutes."""
@@ -43,7 +44,7 @@ def _run(fault: str, options: argparse.Namespace, seed: int, progress: Progress)
     folder = Path(tempfile.mkdtemp(prefix="durable-ledgers-"))
     with database(options.dsn, f"faults_{fault}_{seed}") as opened:
         if fault == "kill":
-            kill = KillOptions(options.executions, options.kills, seed, options.lease, options.limit)
+            kill = KillOptions(options.executions, options.kills or 20, seed, options.lease, options.limit)
             report = run_kill(kill, opened, folder, progress)
         elif fault == "jobs":
             jobs = JobsOptions(
@@ -56,6 +57,11 @@ def _run(fault: str, options: argparse.Namespace, seed: int, progress: Progress)
                 options.limit,
             )
             report = run_jobs(jobs, opened, folder, progress)
+        elif fault == "workflows":
+            workflows = WorkflowsOptions(
+                options.workflows, options.kills or 60, options.freezes, seed, options.lease, options.limit
+            )
+            report = run_workflows(workflows, opened, folder, progress)
         else:
             freeze = FreezeOptions(options.reclaims, seed, options.lease, options.limit)
             report = run_freeze(freeze, opened, folder, progress)
@@ -74,14 +80,19 @@ def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("faults", nargs="*", metavar="fault", help="kill, freeze, jobs; all when none is named")
+    parser.add_argument(
+        "faults", nargs="*", metavar="fault", help="kill, freeze, jobs, workflows; all when none is named"
+    )
     parser.add_argument("--executions", type=int, default=5000, help="kill: root executions to enqueue (default 5000)")
-    parser.add_argument("--kills", type=int, default=20, help="kill: kills that each interrupt a handler (default 20)")
+    parser.add_argument("--kills", type=int, help="kill: kills that each interrupt a handler (default 20); "
+                        "workflows: that each interrupt a turn (default 60)")  # fmt: skip
     parser.add_argument("--reclaims", type=int, default=60, help="freeze: executions to be taken over (default 60)")
     parser.add_argument("--instances", type=int, default=1000, help="jobs: instances of all kinds (default 1000)")
     parser.add_argument("--seconds", type=float, default=60.0, help="jobs: of load with a kill each (default 60)")
     parser.add_argument("--least-kills", type=int, default=50, help="jobs: fewer are a failure (default 50)")
     parser.add_argument("--rate", type=float, default=100.0, help="jobs: calls per second (default 100)")
+    parser.add_argument("--workflows", type=int, default=2000, help="workflows: to be enqueued (default 2000)")
+    parser.add_argument("--freezes", type=int, default=20, help="workflows: beyond a lease each (default 20)")
     parser.add_argument("--lease", type=float, default=2.0, help="seconds (default 2)")
     parser.add_argument("--seed", type=int, help="repeats a run's choices; drawn and printed when not given")
     parser.add_argument("--dsn", help="a server to use; without it a temporary one with durable settings is started")

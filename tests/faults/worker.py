@@ -21,6 +21,8 @@ from tests.faults.app import Gates, fence_of, kill_tasks, zombie_tasks
 from tests.faults.jobs_app import LockProbe, Mended, keyed_jobs
 from tests.faults.ledger import Ledger
 from tests.faults.recording import RecordingStorage
+from tests.faults.workflows_app import sagas
+from tests.faults.workflows_audit import EFFECT
 
 __all__ = ["SuspendedClock", "WorkerSettings"]
 
@@ -39,6 +41,8 @@ class WorkerSettings:
     """The worker's local clock does not count the time in which the process was frozen."""
     has_jobs: bool = False
     """The worker runs the turns of keyed jobs, too."""
+    has_workflows: bool = False
+    """The worker runs workflows, too."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -101,6 +105,8 @@ async def serve(settings: WorkerSettings) -> None:
         zombie_tasks(app, ledger, gates)
         if settings.has_jobs:
             keyed_jobs(app, ledger, LockProbe(settings.dsn), Mended(Path(settings.folder)))
+        if settings.has_workflows:
+            sagas(app, ledger, render(EFFECT, settings.schema).as_bytes(None))
         async with app.executor(
             lease=settings.lease, concurrency=settings.concurrency, poll_interval="250ms",
             upkeep_interval=settings.lease / 4, grace=0,

@@ -1,0 +1,89 @@
+"""Steps: how fast one executor runs workflows of five no-op steps, each stored before the next, beside a bare loop."""
+
+from __future__ import annotations
+
+import time
+
+from psycopg import sql
+
+from benchmarks.common import Bench, Countdown, Figures, Workload
+from benchmarks.workflow_limits import steps_limit
+from durable import Durable, Workflow, WorkflowContext
+
+__all__ = ["WORKLOAD"]
+
+_STEPS = 5
+
+
+def _declare(app: Durable, left: Countdown) -> Workflow[[int], int]:
+    async def noop(number: int) -> int:
+        return number + 1
+
+    @app.workflow
+    async def five(ctx: WorkflowContext, number: int) -> int:
+        for _ in range(_STEPS):
+            number = await ctx.step(noop, number)
+        left.one()
+        return number
+
+    return five
+
+
+async def _run(bench: Bench, count: int) -> Figures:
+    with bench.schema() as limit_schema:
+        bench.phase("the bare loop")
+        limit = await steps_limit(bench.dsn, limit_schema, count, _STEPS)
+    with bench.schema() as schema:
+        left = Countdown(count)
+        app = bench.app(schema)
+        five = _declare(app, left)
+        bench.phase("enqueueing")
+        async with app:
+            await five.enqueue_many(range(count))
+        await bench.left()
+        bench.phase("running")
+        before = bench.counters()
+        took, busy = await _drain(app, left, bench)
+        await bench.left()
+        after = bench.counters()
+        _check(bench, schema, count)
+    steps = count * _STEPS
+    return {
+        "steps_per_s": steps / took,
+        "workflows_per_s": count / took,
+        "limit_per_s": limit,
+        "ratio": steps / took / limit,
+        "cpu_us_per_step": busy / steps * 1e6,
+        "wal_bytes_per_step": (after.wal_bytes - before.wal_bytes) / steps,
+        "commits_per_step": (after.commits - before.commits) / steps,
+    }
+
+
+async def _drain(app: Durable, left: Countdown, bench: Bench) -> tuple[float, float]:
+    """Wall and CPU seconds of this process from the executor's start to the last end that is stored."""
+    async with app:
+        began, busy = time.perf_counter(), time.process_time()
+        async with app.executor(**bench.executor_settings):
+            await left.none()
+        return time.perf_counter() - began, time.process_time() - busy
+
+
+def _check(bench: Bench, schema: str, count: int) -> None:
+    """Every workflow has its result, and every step a row of its own."""
+    query = sql.SQL("select count(distinct output) from {} where status = 'completed'")
+    (workflows,) = bench.one(query.format(sql.Identifier(schema, "executions")))
+    (steps,) = bench.one(
+        sql.SQL("select count(*) from {} where kind = 'step'").format(sql.Identifier(schema, "history"))
+    )
+    if (workflows, steps) != (count, count * _STEPS):
+        raise AssertionError(f"{workflows} workflows and {steps} steps are stored; the rate means nothing")
+
+
+WORKLOAD = Workload(
+    name="steps",
+    question="workflows of 5 no-op steps, each stored before the next begins, one executor: how many per second?",
+    run=_run,
+    count=1_000,
+    unit="workflows",
+    main=("steps_per_s", "workflows_per_s", "limit_per_s", "ratio"),
+)
