@@ -69,6 +69,9 @@ class CheckpointRoom:
         (future,) = self._waiters.futures([execution_id])
         return future
 
+    def is_transient(self, error: BaseException) -> bool:
+        return self._storage.is_transient(error)
+
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         return self._storage.transaction()
 
