@@ -146,19 +146,22 @@ class Durable(Registry):
             storage.close_blocking()
 
     @contextmanager
-    def override(self, *, storage: Storage, random: Random | None = None) -> Generator[None]:
-        """Use another storage, which is never migrated, and source of jitter while the block lasts; for tests.
+    def override(
+        self, *, storage: Storage, random: Random | None = None, ids: IdSource | None = None
+    ) -> Generator[None]:
+        """Use another storage, which is never migrated, source of jitter and of ids while the block lasts; for tests.
 
         Afterwards all is as before. Raises ConfigurationError where the app is open, because it would go on as it is.
         """
         if self._live is not None:
             raise ConfigurationError("the app is open; override its storage before `async with app:`")
-        before = self._storage, self._migrate, self._random
+        before = self._storage, self._migrate, self._random, self._ids
         self._storage, self._migrate, self._random = storage, False, random or self._random
+        self._ids = ids or self._ids
         try:
             yield
         finally:
-            self._storage, self._migrate, self._random = before
+            self._storage, self._migrate, self._random, self._ids = before
 
     @property
     def storage(self) -> Storage:
