@@ -73,7 +73,7 @@ class Durable(Registry):
         self._dsn = dsn if dsn is not None else os.environ.get("DURABLE_DSN") or EMBEDDED
         self._schema = schema
         self._storage = storage
-        self._migrate = (storage is None and self._dsn.startswith(EMBEDDED)) if migrate is None else migrate
+        self._migrate: bool = (storage is None and self._dsn.startswith(EMBEDDED)) if migrate is None else migrate
         self._poll_interval = seconds(poll_interval, "poll_interval", minimum=0.01, maximum=600.0)
         self._clock = clock or SystemClock()
         self._random = random or Random()  # noqa: S311 - jitter
@@ -146,19 +146,22 @@ class Durable(Registry):
             storage.close_blocking()
 
     @contextmanager
-    def override(self, *, storage: Storage, random: Random | None = None) -> Generator[None]:
-        """Use another storage, which is never migrated, and source of jitter while the block lasts; for tests.
+    def override(
+        self, *, storage: Storage, random: Random | None = None, ids: IdSource | None = None
+    ) -> Generator[None]:
+        """Use another storage, which is never migrated, source of jitter and of ids while the block lasts; for tests.
 
         Afterwards all is as before. Raises ConfigurationError where the app is open, because it would go on as it is.
         """
         if self._live is not None:
             raise ConfigurationError("the app is open; override its storage before `async with app:`")
-        before = self._storage, self._migrate, self._random
+        before = self._storage, self._migrate, self._random, self._ids
         self._storage, self._migrate, self._random = storage, False, random or self._random
+        self._ids = ids or self._ids
         try:
             yield
         finally:
-            self._storage, self._migrate, self._random = before
+            self._storage, self._migrate, self._random, self._ids = before
 
     @property
     def storage(self) -> Storage:

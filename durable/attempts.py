@@ -47,11 +47,12 @@ class Attempt:
         "deadline",
         "exhausted",
         "has_begun",
+        "has_news",
         "instance_id",
         "is_lost",
         "is_over",
         "joined",
-        "news",
+        "on_news",
         "renewed_at",
         "started_at",
         "stop_reason",
@@ -72,8 +73,10 @@ class Attempt:
         """Seconds since the first attempt, for max_duration, where the execution's age is another; None: it is that."""
         self.about: object | None = None
         """What its kind has found out about the turn, for the events that tell of its end, failed or not."""
-        self.news: Callable[[], None] | None = None
-        """Told, instead of being stopped, when somebody marked the execution for its executor; None: it is stopped."""
+        self.has_news = False
+        """Somebody marked the execution for its executor, and its kind has yet to look why."""
+        self.on_news: Callable[[], None] = lambda: None
+        """Called when there is news."""
         self.instance_id: str | None = None
         """The readable id of the job that it is a turn of, once its turn was taken; None for all else."""
         self.exhausted: str | None = None
@@ -95,6 +98,11 @@ class Attempt:
     @property
     def key(self) -> tuple[str, int]:
         return self.claimed.id, self.claimed.fence
+
+    def tell_news(self) -> None:
+        """Of a kind that is told, instead of being stopped; also before its handler has begun."""
+        self.has_news = True
+        self.on_news()
 
     def stop(self, reason: str) -> None:
         """Cancel the handler's coroutine and set the signal that its thread may look at. Event loop only."""

@@ -323,6 +323,9 @@ class Executor:
 
     def _on_settled(self, settlements: list[Settlement], settled: Settled, refused: int) -> None:
         self._telemetry.settled(settlements, refused)
+        for item in settlements:
+            if item.is_suspension:
+                self._checkpoint.cache.confirm(item.id, item.fence)
         self._claim.ends_written()
         if self._live.emitter.is_on and any(item.notices for item in settlements):
             self._deliver.ring()
@@ -359,9 +362,9 @@ class Executor:
         self._stop_attempt(attempt, "lost")
 
     def _on_cancelled(self, attempt: Attempt) -> None:
-        if attempt.news is not None:
-            attempt.news()
-        elif attempt.claimed.kind is not Kind.WORKFLOW:
+        if attempt.claimed.kind is Kind.WORKFLOW:
+            attempt.tell_news()
+        else:
             self._stop_attempt(attempt, "cancelled")
 
     def _stop_attempt(self, attempt: Attempt, reason: str) -> None:

@@ -54,7 +54,7 @@ async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
     args, kwargs = definition.signature.load(claimed.input if claimed.run_output is None else claimed.run_output)
 
     def body(replay: Replay) -> Coroutine[Any, Any, Any]:
-        context = WorkflowContext(replay, claimed, definition, services.plans, replay.outbox)
+        context = WorkflowContext(replay, claimed, definition, services.plans)
         return run_body(definition.function, spec.finalize, context, args, kwargs)
 
     replay = Replay(
@@ -68,8 +68,7 @@ async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
         # The first claim ever has nothing to read.
         if claimed.fence > 1 or claimed.message_count:
             history = await services.read(claimed.id, 0, 0)
-            replay.start(history.entries, history.messages)
-            replay.seen_messages = max(replay.seen_messages, claimed.message_count)
+            replay.start(history.entries, history.messages, known=claimed.message_count)
         else:
             replay.start()
     except BaseException:
@@ -80,8 +79,13 @@ async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
 
 async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outcome:
     claimed, codec = turn.claimed, turn.definition.codec
-    steps = StepRuns(services, codec, call=lambda command, first: _call(turn, command, first), random=services.random)
-    deadline = None if claimed.timeout is None else claimed.created_at + timedelta(seconds=claimed.timeout)
+    steps = StepRuns(
+        services,
+        codec,
+        call=lambda command, first: _call(turn, command, first),
+        random=services.random,
+        clock=turn.services.clock,
+    )
     workflow = WorkflowTurn(
         turn.attempt,
         replay,
@@ -90,7 +94,6 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         clock=turn.services.clock,
         ids=turn.services.ids,
         claimed_at=_claimed_at(claimed),
-        deadline=deadline,
     )
     try:
         rest = await workflow.run()

@@ -67,6 +67,9 @@ class CheckpointRoom:
     def watch(self, execution_id: str) -> asyncio.Future[FinishedExecution]:
         return self._watch(execution_id)
 
+    def is_transient(self, error: BaseException) -> bool:
+        return self._storage.is_transient(error)
+
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         return self._storage.transaction()
 

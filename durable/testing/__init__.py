@@ -2,12 +2,15 @@
 
 from durable.errors import StillRunning
 from durable.testing.clock import VirtualClock
+from durable.testing.crash import CrashReport, CrashScene, crash_everywhere
 from durable.testing.enqueued import EnqueuedCall
 from durable.testing.kit import Kit, KitClock, app_under_test
 from durable.testing.make import Maker
 from durable.testing.virtual import VirtualMemory, VirtualStorage, virtual_storage
 
 __all__ = [
+    "CrashReport",
+    "CrashScene",
     "EnqueuedCall",
     "Kit",
     "KitClock",
@@ -17,5 +20,6 @@ __all__ = [
     "VirtualMemory",
     "VirtualStorage",
     "app_under_test",
+    "crash_everywhere",
     "virtual_storage",
 ]

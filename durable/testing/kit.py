@@ -22,7 +22,7 @@ from durable.testing.drive import Driver
 from durable.testing.enqueued import EnqueuedCall, Expectation, calls_of, complaint
 from durable.testing.virtual import VirtualMemory, VirtualStorage
 
-__all__ = ["Kit", "KitClock", "app_under_test"]
+__all__ = ["Kit", "KitClock", "app_under_test", "queues_of"]
 
 _PATIENCE: Final = 10.0
 _SETTINGS: Final[ExecutorOptions] = {"lease": "1h", "grace": 0}
@@ -142,7 +142,7 @@ async def app_under_test(
     limit = seconds(patience, "patience", minimum=0.01)
     if at is not None:
         virtual.move_to(aware(at, "at"))
-    options: ExecutorOptions = {**_SETTINGS, "queues": _queues_of(app), **settings}
+    options: ExecutorOptions = {**_SETTINGS, "queues": queues_of(app), **settings}
     with app.override(storage=virtual.storage, random=Random(seed)):  # noqa: S311 - jitter
         async with app:
             with app.live.emitter.recording():
@@ -154,6 +154,6 @@ async def app_under_test(
                         lane.close()
 
 
-def _queues_of(app: Durable) -> list[str]:
+def queues_of(app: Durable) -> list[str]:
     """Those that enqueue uses by itself, in the order of the definitions; never none."""
     return list(dict.fromkeys(app[name].options.queue for name in app)) or [DEFAULT_QUEUE]

@@ -23,9 +23,10 @@ async def run_body(
     """What the body returns. `finalize` runs in any case but one: a workflow that continues as new has not ended."""
     try:
         result = await function(context, *args, **kwargs)
-    except ContinueAsNew:
-        raise
+    except (ContinueAsNew, GeneratorExit):
+        raise  # nothing has ended: it goes on as new, or is put out of memory
     except BaseException as error:
+        context.unwind()
         for failed in await context.roll_back():
             error.add_note(f"undoing failed as well: {failed}")
             if not context.is_replaying:
@@ -33,6 +34,7 @@ async def run_body(
         if finalize is not None:
             await finalize(context)
         raise
+    context.unwind()
     if finalize is not None:
         await finalize(context)
     return result

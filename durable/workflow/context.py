@@ -23,7 +23,6 @@ from durable.options import checked_text
 from durable.retry import Retry
 from durable.task import Task
 from durable.workflow.entries import Group, RunStep, Send, Sleep, StartChild, WaitMessage
-from durable.workflow.outbox import Outbox
 from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlan, StepPlans
 
@@ -93,14 +92,11 @@ class _Chance:
 class WorkflowContext:
     """Given to a workflow's body as its first argument. Valid while the body runs."""
 
-    def __init__(
-        self, replay: Replay, claimed: Claimed, definition: Definition, plans: StepPlans, outbox: Outbox
-    ) -> None:
+    def __init__(self, replay: Replay, claimed: Claimed, definition: Definition, plans: StepPlans) -> None:
         self._replay = replay
         self._claimed = claimed
         self._definition = definition
         self._plans = plans
-        self._outbox = outbox
         self._compensations: list[Compensation] = []
         self._asks = Asks()
         # Of an iteration: one that continues as new must not meet its own numbers again.
@@ -210,6 +206,10 @@ class WorkflowContext:
         """
         self._compensations.append(Compensation(self._plans[function], args, kwargs))
 
+    def unwind(self) -> None:
+        """From now on nothing stops what runs; the body has ended."""
+        self._replay.is_unwinding = True
+
     async def roll_back(self) -> list[BaseException]:
         """Run what is registered, and forget it; gives the errors of what failed."""
         failed: list[BaseException] = []
@@ -263,6 +263,7 @@ class WorkflowContext:
         limit = seconds(duration, "duration")
         waiting = asyncio.current_task()
         assert waiting is not None
+        cancelled_before = waiting.cancelling()
         timer = self._replay.issue(self._asks.name or "timeout", Sleep(limit, None))
         is_over = False
 
@@ -276,10 +277,13 @@ class WorkflowContext:
         try:
             yield
         except asyncio.CancelledError:
-            if is_over and waiting.uncancel() == 0:
+            # Beside this timeout others may have cancelled the task: then it is theirs.
+            if is_over and waiting.cancelling() - 1 <= cancelled_before:
                 raise TimeoutError(f"the block took longer than {limit:g} s") from None
             raise
         finally:
+            if is_over:
+                waiting.uncancel()
             timer.remove_done_callback(stop)
             timer.cancel()
 
@@ -315,14 +319,11 @@ class WorkflowContext:
     def publish(self, key: str, value: Any) -> None:
         """Let `handle.value(key)` give this value from the next checkpoint on."""
         checked = _checked_name(key, "key")
-        if not self._replay.is_replaying:
-            self._outbox.values[checked] = self._codec.value(Any).dump(value, f"published value {checked!r}")
+        self._replay.say_value(checked, self._codec.value(Any).dump(value, f"published value {checked!r}"))
 
     def emit(self, chunk: Any) -> None:
         """Add a piece to what `handle.stream()` gives, with the next checkpoint."""
-        self._replay.chunk_count += 1
-        if self._replay.chunk_count > self._replay.stored_chunk_count and not self._replay.is_replaying:
-            self._outbox.chunks.append(self._codec.value(Any).dump(chunk, "chunk"))
+        self._replay.say_chunk(self._codec.value(Any).dump(chunk, "chunk"))
 
     # --- children -------------------------------------------------------------------------------------------
 

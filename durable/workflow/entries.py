@@ -44,7 +44,7 @@ class EntryKind(StrEnum):
     CANCEL = "cancel"
     """The body was told to stop: by a request, or because its time was over."""
     CHUNKS = "chunks"
-    """So many pieces of output were streamed up to here."""
+    """So many pieces of output were streamed up to here, and values published."""
 
 
 @dataclass(slots=True, eq=False)  # a frozen one takes four times as long to make

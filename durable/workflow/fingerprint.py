@@ -6,6 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 __all__ = ["fingerprint"]
@@ -13,8 +14,7 @@ __all__ = ["fingerprint"]
 
 @lru_cache(maxsize=1024)
 def fingerprint(function: Callable[..., Any], version: int) -> str:
-    """Of the module in which a body stands, because its helpers do so mostly as well; of its bytecode where no source
-    is to be had.
+    """Of a body, and of the module in which it stands, because its helpers mostly do so as well.
 
     Only the same fingerprint is proof: under it, a body that goes another way than its history has no excuse.
     """
@@ -22,6 +22,19 @@ def fingerprint(function: Callable[..., Any], version: int) -> str:
     try:
         text = inspect.getsource(inspect.getmodule(target) or target)
     except (OSError, TypeError):
-        code = getattr(target, "__code__", None)
-        text = repr(target) if code is None else f"{code.co_code!r}{code.co_consts!r}{code.co_names!r}"
-    return hashlib.sha256(f"{version}\n{target.__qualname__}\n{text}".encode()).hexdigest()[:16]
+        text = ""
+    code = getattr(target, "__code__", None)
+    compiled = repr(target) if code is None else _digest(code)
+    return hashlib.sha256(f"{version}\n{target.__qualname__}\n{compiled}\n{text}".encode()).hexdigest()[:16]
+
+
+def _digest(code: CodeType) -> str:
+    """What a function does, the functions inside it included; where its source stands does not matter."""
+    return f"{code.co_code!r}{[_constant(each) for each in code.co_consts]}{code.co_names}{code.co_freevars}"
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, CodeType):
+        return _digest(value)
+    # A set shows its elements in another order in every process.
+    return "set" if isinstance(value, frozenset) else repr(value)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from asyncio import events, tasks
 from collections import deque
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
+from itertools import count
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from durable.errors import ConfigurationError
@@ -16,6 +18,8 @@ from durable.errors import ConfigurationError
 __all__ = ["WorkflowLoop"]
 
 T = TypeVar("T")
+_log = logging.getLogger("durable")
+_unregister: Final[Callable[[asyncio.Task[Any]], None]] = vars(tasks)["_unregister_task"]
 _MOST_CALLS: Final = 1_000_000
 """Callbacks in a row after which a body is taken for one that spins, such as `while True: await asyncio.sleep(0)`."""
 
@@ -38,6 +42,18 @@ class _Call:
         return self.is_cancelled
 
 
+class _Task(asyncio.Task[T]):
+    """A task that sets iterate over in the order of creation: TaskGroup cancels what is in a set, and asyncio.wait
+    gives sets, whose order would else be that of addresses in memory, another one in every process."""
+
+    def __init__(self, coro: Coroutine[Any, Any, T], number: int, **options: Any) -> None:
+        self._number = number
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class WorkflowLoop:
     """Callbacks run in the order in which they became ready, so the same inputs always give the same order.
 
@@ -47,6 +63,7 @@ class WorkflowLoop:
 
     def __init__(self) -> None:
         self._ready: deque[_Call] = deque()
+        self._numbers = count(1)
         self.tasks: set[asyncio.Task[Any]] = set()
         self.error: BaseException | None = None
         """The first error of a callback that belongs to no task."""
@@ -56,6 +73,12 @@ class WorkflowLoop:
 
         Raises ConfigurationError for a body that never stops to wait for something.
         """
+        with self._entered():
+            self._run()
+
+    @contextmanager
+    def _entered(self) -> Generator[None]:
+        """Be the running loop of this thread for a while."""
         outer = events._get_running_loop()
         task = None if outer is None else tasks.current_task(outer)
         hooks = sys.get_asyncgen_hooks()
@@ -64,7 +87,7 @@ class WorkflowLoop:
         events._set_running_loop(self._loop)
         sys.set_asyncgen_hooks(None, None)
         try:
-            self._run()
+            yield
         finally:
             sys.set_asyncgen_hooks(*hooks)
             events._set_running_loop(outer)
@@ -79,9 +102,9 @@ class WorkflowLoop:
             if not call.is_cancelled:
                 try:
                     call.context.run(call.callback, *call.args)
-                except (SystemExit, KeyboardInterrupt):
-                    raise
                 except BaseException as error:
+                    # asyncio lets SystemExit and KeyboardInterrupt out of a task beside storing them; like every other
+                    # they end the workflow, not the executor.
                     self.error = self.error or error
             calls += 1
             if calls > _MOST_CALLS:
@@ -89,17 +112,17 @@ class WorkflowLoop:
 
     def close(self) -> None:
         """Forget the tasks that have not ended. Their `finally` blocks run as far as they do not await."""
-        self._ready.clear()
-        for task in self.tasks:
-            if task.done():
-                continue
-            vars_of: Any = task
-            vars_of._log_destroy_pending = False
-            coroutine = task.get_coro()
-            # A body that awaits while it is closed raises: nothing of it counts any more.
-            with suppress(BaseException):
-                coroutine.close()
-        self.tasks.clear()
+        with self._entered():
+            while self.tasks:
+                task = self.tasks.pop()
+                if task.done():
+                    continue
+                vars_of: Any = task
+                vars_of._log_destroy_pending = False
+                # A body that awaits while it is closed raises: nothing of it counts any more. What it starts while it
+                # is closed is closed as well.
+                with suppress(BaseException):
+                    task.get_coro().close()
         self._ready.clear()
 
     # --- what asyncio asks of a loop ------------------------------------------------------------------------
@@ -115,13 +138,19 @@ class WorkflowLoop:
     def create_task(
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[T]:
-        task: asyncio.Task[T] = asyncio.Task(coro, loop=self._loop, name=name, context=context)
+        task = _Task(coro, next(self._numbers), loop=self._loop, name=name, context=context)
+        # asyncio keeps all tasks of a process in one set, where those of one number would meet in one place.
+        _unregister(task)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if "handle" not in context:
+            # Said when the garbage is collected, at any time: that a task failed and nobody looked, for one.
+            _log.warning("in a workflow's body: %s", context["message"], exc_info=cast("Any", error))
+            return
         self.error = self.error or (error if isinstance(error, BaseException) else RuntimeError(context["message"]))
 
     def get_debug(self) -> bool:

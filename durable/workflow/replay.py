@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from durable.errors import ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
 from durable.execution import FinishedExecution, Status
 from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.inbox import Inbox
 from durable.workflow.loop import WorkflowLoop
 from durable.workflow.outbox import Outbox
-from durable.workflow_rows import Entry, Message, MessageKind
+from durable.workflow_rows import Entry, Message
 
 __all__ = ["MOST_ENTRIES", "Ended", "Pending", "Replay"]
 
@@ -35,8 +36,8 @@ _ANSWERS: Final[dict[type[Any], frozenset[EntryKind]]] = {
     Mark: frozenset({EntryKind.MARK}),
     Send: frozenset({EntryKind.MARK}),
 }
-
-
+_SILENT: Final = frozenset({EntryKind.CODE, EntryKind.CHUNKS})
+"""What the body does not hear of."""
 _NOUNS: Final[dict[type[Any], str]] = {
     RunStep: "step",
     Sleep: "sleep",
@@ -61,7 +62,7 @@ class Pending:
     due_at: datetime | None = None
     """When its timer fires, or its next attempt begins; None: it has none, or none yet."""
     first_at: datetime | None = None
-    """When its first attempt failed."""
+    """Of a step: when its first attempt began."""
     child_id: str | None = None
     is_taken: bool = False
     """Somebody carries it out already."""
@@ -79,15 +80,6 @@ class Ended:
     error: BaseException | None = None
 
 
-@dataclass(slots=True)
-class _Inbox:
-    """Messages that no wait has met, by name, in order."""
-
-    waiting: dict[str, deque[Message]] = field(default_factory=lambda: defaultdict(deque))
-    by_number: dict[int, Message] = field(default_factory=dict[int, Message])
-    met: set[int] = field(default_factory=set[int])
-
-
 class Replay:
     """One workflow in memory. `body` is called at once and must not run before the loop does."""
 
@@ -100,26 +92,37 @@ class Replay:
         load_error: Callable[[str], ErrorInfo],
         outbox: Outbox,
     ) -> None:
+        self.started_at = started_at
+        """When the body first began, in this iteration."""
         self.now = started_at
         """The moment of the last entry that was delivered: what the body takes for now."""
         self.seq = 0
         """Of the last entry that was delivered."""
-        self.seen_messages = 0
-        """The number of the last message that was given here."""
         self.ended: Ended | None = None
         self.is_replaying = False
         """Entries of the history are still to be delivered: what the body does now it has done before."""
         self.stop_kind: str | None = None
         """Why the body was told to stop: cancelled or timed_out; None: it was not."""
         self.stop_reason = ""
+        self.is_unwinding = False
+        """The body has ended, and what undoes or finalizes it runs: nothing stops that, and no limit of the history."""
         self.chunk_count = 0
         """Pieces that the body has streamed."""
         self.stored_chunk_count = 0
         """Of those, the ones that are stored."""
+        self.value_count = 0
+        """How often the body has published a value."""
+        self.stored_value_count = 0
+        """How often of that it is stored."""
         self.outbox = outbox
+        self.inbox = Inbox()
         self._load_error = load_error
         self.code = code
         self._codes: list[str] = []
+        self._is_same_code = True
+        """No other code than this has written the history."""
+        self._reached = 0
+        """Of the last entry that was delivered, those apart whose place differs between the first time and a replay."""
         self._loop = WorkflowLoop()
         self._pending: dict[str, Pending] = {}
         self._occurrences: dict[str, int] = defaultdict(int)
@@ -128,9 +131,10 @@ class Replay:
         self._marks: set[str] = set()
         """Keys of the marks of the whole history, also of what is still to be delivered."""
         self._patches: dict[str, bool] = {}
-        self._inbox = _Inbox()
+        self._mismatch: StepMismatch | None = None
         self._fresh: list[Pending] = []
         self._released: list[Pending] = []
+        self._abandoned: list[str] = []
         self._main = self._loop.create_task(body(self))
 
     # --- the body's side ------------------------------------------------------------------------------------
@@ -142,12 +146,16 @@ class Replay:
 
     def issue(self, name: str, command: Command) -> asyncio.Future[Any]:
         """What will answer the command; it is answered already if the history was here before."""
-        if self.seq >= MOST_ENTRIES and self.stop_kind is None:
+        if self._reached >= MOST_ENTRIES and self.stop_kind is None and not self.is_unwinding:
             raise HistoryTooLong(MOST_ENTRIES)
         pending = Pending(self.key(name), command, self._loop.create_future())
         self._pending[pending.key] = pending
-        for entry in self._unmet.pop(pending.key, ()):
-            self._answer(pending, entry)
+        try:
+            for entry in self._unmet.pop(pending.key, ()):
+                self._answer(pending, entry)
+        except StepMismatch as error:
+            # Not raised in the body, which could catch it, or undo its work because of it: who runs it hears of it.
+            self._mismatch = self._mismatch or error
         if pending.is_open:
             self._fresh.append(pending)
             pending.future.add_done_callback(lambda _: self._settle(pending))
@@ -157,7 +165,8 @@ class Replay:
         """True if the body is to run the new code: it met the patch before, or has not come beyond it yet."""
         if patch_id not in self._patches:
             name = f"patch:{patch_id}"
-            is_met = f"{name}#1" in self._marks or not self.is_replaying
+            # A history that only this code has written has met the patch in each of its replays.
+            is_met = f"{name}#1" in self._marks or not self.is_replaying or self._is_same_code
             self._patches[patch_id] = is_met
             if is_met:
                 self.issue(name, Mark())
@@ -168,27 +177,47 @@ class Replay:
         self._pending.pop(pending.key, None)
         if pending.future.cancelled():
             self._released.append(pending)
+            if pending.child_id is not None:
+                self._abandoned.append(pending.child_id)
+
+    def say_value(self, key: str, value: str) -> None:
+        """Publish, but for what is stored by an earlier run over the same history."""
+        self.value_count += 1
+        if self.value_count > self.stored_value_count:
+            self.outbox.values[key] = value
+
+    def say_chunk(self, chunk: str) -> None:
+        """Stream a piece, but for what is stored by an earlier run over the same history."""
+        self.chunk_count += 1
+        if self.chunk_count > self.stored_chunk_count:
+            self.outbox.chunks.append(chunk)
 
     # --- the driver's side ----------------------------------------------------------------------------------
 
-    def start(self, entries: Iterable[Entry] = (), messages: Iterable[Message] = ()) -> None:
-        """Run the body for the first time, through all of its history. Raises StepMismatch where the two differ."""
+    def start(self, entries: Iterable[Entry] = (), messages: Iterable[Message] = (), *, known: int = 0) -> None:
+        """Run the body for the first time, through all of its history. Raises StepMismatch where the two differ.
+
+        `known` is how many messages were ever sent to it, as far as is known.
+        """
         stored = list(entries)
-        self.take_messages(messages)
+        self.inbox.take(messages, known=known)
         self._marks = {entry.key for entry in stored if entry.kind == EntryKind.MARK}
+        self._is_same_code = all(entry.key == self.code for entry in stored if entry.kind == EntryKind.CODE)
+        for entry in stored:
+            if entry.kind == EntryKind.CHUNKS:
+                self._count_output(entry)
         if stored and stored[0].kind == EntryKind.CODE:
-            self.now = _moment(stored[0])  # the body may ask for the time before it asks for anything else
+            # The body may ask for the time before it asks for anything else.
+            self.now = self.started_at = _moment(stored[0])
+        last = max((place for place, entry in enumerate(stored) if entry.kind not in _SILENT), default=-1)
         self.is_replaying = bool(stored)
         self._run()
-        for left, entry in zip(range(len(stored) - 1, -1, -1), stored, strict=True):
-            self.is_replaying = left > 0
+        for place, entry in enumerate(stored):
+            self.is_replaying = place < last
             self.deliver(entry)
-        if self._unmet and self._is_same_code and (self._fresh or self.ended is not None):
+        self.is_replaying = False
+        if self._unmet and self._is_same_code:
             self._refuse(next(iter(self._unmet.values()))[0])
-
-    @property
-    def _is_same_code(self) -> bool:
-        return set(self._codes) == {self.code}
 
     @property
     def is_new_code(self) -> bool:
@@ -196,18 +225,24 @@ class Replay:
         return not self._codes or self._codes[-1] != self.code
 
     def _refuse(self, unmet: Entry) -> None:
-        found = next((f"{_noun(p.command)} {p.key!r}" for p in self._fresh), "the end of the workflow")
+        found = next((f"{_noun(pending.command)} {pending.key!r}" for pending in self.open), "nothing")
+        if self.ended is not None:
+            found = "the end of the workflow"
         raise StepMismatch(f"{unmet.kind} {unmet.key!r}", found)
 
     def deliver(self, entry: Entry) -> None:
         """Give the body the next entry of its history, and let it run as far as it can."""
         self.seq = max(self.seq, entry.seq)
+        if entry.kind != EntryKind.CHUNKS:
+            self._reached = entry.seq
         match entry.kind:
             case EntryKind.CODE:
                 self._codes.append(entry.key)
                 self._pass(_moment(entry))
             case EntryKind.CHUNKS:
-                self.stored_chunk_count = int(entry.key)
+                self._count_output(entry)
+            case EntryKind.CANCEL if self.is_unwinding or self.ended is not None:
+                self._pass(_moment(entry))  # too late to stop anything
             case EntryKind.CANCEL:
                 self.stop_kind, self.stop_reason = entry.key, json.loads(entry.detail or "{}")["reason"]
                 self._pass(_moment(entry))
@@ -218,20 +253,11 @@ class Replay:
                 if pending is not None:
                     self._answer(pending, entry)
                 elif self._was_issued(entry.key):
-                    return  # the body had given it up when its answer came
+                    self._miss(entry)
+                    return
                 else:
                     self._unmet.setdefault(entry.key, []).append(entry)
                 self._run()
-
-    def take_messages(self, messages: Iterable[Message]) -> None:
-        """Keep messages until the body waits for them; those it was given before are passed over."""
-        for message in messages:
-            if message.number <= self.seen_messages:
-                continue
-            self.seen_messages = message.number
-            self._inbox.by_number[message.number] = message
-            if message.number not in self._inbox.met:
-                self._inbox.waiting[_box(message.kind, message.name)].append(message)
 
     def take_fresh(self) -> list[Pending]:
         """Commands that nobody has been given yet, and that are not answered."""
@@ -249,6 +275,11 @@ class Replay:
         released, self._released = [p for p in self._released if p.is_taken], []
         return released
 
+    def take_abandoned(self) -> list[str]:
+        """The ids of children that the body has let go of, in a replay those of all times."""
+        abandoned, self._abandoned = self._abandoned, []
+        return abandoned
+
     @property
     def open(self) -> list[Pending]:
         """What the body waits for, in the order in which it asked."""
@@ -256,29 +287,27 @@ class Replay:
 
     def messages_met(self) -> Iterator[tuple[Pending, int]]:
         """Waits that have a message by now, each with its number; the first who waited gets the first that came."""
-        if not self._inbox.waiting:
+        if self.inbox.is_empty:
             return
         taken: dict[str, int] = defaultdict(int)
         for pending in self.open:
             if not isinstance(pending.command, WaitMessage):
                 continue
-            box = self._inbox.waiting.get(pending.command.name, ())
+            box = self.inbox.of(pending.command.name)
             index = taken[pending.command.name]
-            if index < len(box):
+            # What came after its timeout is for the next who waits, also if nobody ran when the time was over.
+            if index < len(box) and (pending.due_at is None or box[index].at < pending.due_at):
                 taken[pending.command.name] += 1
                 yield pending, box[index].number
 
     @property
     def unmet_messages(self) -> tuple[int, ...]:
         """The numbers of messages that no wait has met."""
-        return tuple(number for number in self._inbox.by_number if number not in self._inbox.met)
+        return self.inbox.unmet
 
-    def stop_requested(self) -> Message | None:
-        """The request to stop that the body has not been told of."""
-        if not self._inbox.waiting:
-            return None
-        box = self._inbox.waiting.get(_box(MessageKind.CANCEL, ""))
-        return box[0] if box and self.stop_kind is None else None
+    @property
+    def can_be_stopped(self) -> bool:
+        return self.stop_kind is None and self.ended is None and not self.is_unwinding
 
     def close(self) -> None:
         """Let go of the body without running it any further."""
@@ -290,6 +319,8 @@ class Replay:
         if self.ended is not None:
             return
         self._loop.run_ready()
+        if self._mismatch is not None:
+            raise self._mismatch
         if self._loop.error is not None:
             error, self._loop.error = self._loop.error, None
             self._main.cancel()
@@ -304,6 +335,15 @@ class Replay:
     def _was_issued(self, key: str) -> bool:
         name, _, occurrence = key.rpartition("#")
         return int(occurrence) <= self._occurrences.get(name, 0)
+
+    def _miss(self, entry: Entry) -> None:
+        """The body had given it up when its answer came."""
+        if entry.kind == EntryKind.CHILD:
+            self._abandoned.append(json.loads(entry.detail or "{}")["id"])
+
+    def _count_output(self, entry: Entry) -> None:
+        self.stored_chunk_count = int(entry.key)
+        self.stored_value_count = int(json.loads(entry.detail or "{}")["values"])
 
     def _answer(self, pending: Pending, entry: Entry) -> None:
         command = pending.command
@@ -359,15 +399,11 @@ class Replay:
         self._pass(entry.at)
         pending.attempts = int(detail["attempt"])
         pending.error = self._load_error(entry.error or "")
-        pending.first_at = pending.first_at or entry.at
+        pending.first_at = datetime.fromisoformat(detail["first_at"])
         pending.due_at = entry.at + timedelta(seconds=float(detail["delay"]))
 
     def _meet(self, pending: Pending, number: int) -> None:
-        message = self._inbox.by_number[number]
-        self._inbox.met.add(number)
-        box = self._inbox.waiting[_box(message.kind, message.name)]
-        if message in box:
-            box.remove(message)
+        message = self.inbox.meet(number)
         command = pending.command
         assert isinstance(command, WaitMessage)
         _resolve(pending.future, lambda: command.load(message.payload))
@@ -400,17 +436,6 @@ def _resolve(future: asyncio.Future[Any], give: Callable[[], Any]) -> None:
         future.set_result(give())
     except Exception as error:
         future.set_exception(error)
-
-
-def _box(kind: MessageKind, name: str) -> str:
-    """Where it waits: requests to stop in one place, whatever they are called; no signal's name begins with NUL."""
-    match kind:
-        case MessageKind.SIGNAL:
-            return name
-        case MessageKind.CANCEL:
-            return "\x00cancel"
-        case MessageKind.UPDATE:
-            return f"\x00update:{name}"
 
 
 def _noun(command: Command) -> str:

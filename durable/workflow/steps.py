@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
 
+from durable.clock import Clock
 from durable.codec import Codec
-from durable.errors import ErrorInfo, NonRetryable
+from durable.errors import DurableError, ErrorInfo, NonRetryable
 from durable.workflow.entries import RunStep
 from durable.workflow.replay import Pending
 from durable.workflow.services import WorkflowServices
 from durable.workflow_rows import Checkpoint, Standing
 
-__all__ = ["Finished", "StepRuns"]
+__all__ = ["Finished", "NotCommitted", "StepRuns"]
 
+_log = logging.getLogger("durable")
+_DEAF_AFTER: Final = 5.0
+"""Seconds that stopped steps have to end, before the turn ends without them."""
 _TIMED_OUT = ErrorInfo("timed_out", "the attempt took longer than its timeout", is_retryable=True)
 
 
@@ -29,6 +36,17 @@ class Finished:
     error: str | None
     delay: float | None = None
     """Seconds until the next attempt; None: there is none."""
+    elapsed: float = 0.0
+    """Seconds since the first attempt began."""
+
+
+class NotCommitted(Exception):
+    """The transaction of a step was refused, and nothing of it is stored."""
+
+    def __init__(self, finished: Finished) -> None:
+        self.finished = finished
+        """The attempt as it has ended now."""
+        super().__init__(finished.key)
 
 
 @dataclass(slots=True)
@@ -37,6 +55,8 @@ class _Open:
 
     connection: Any
     finished: Finished
+    failed: Callable[[Exception], Finished]
+    """The same attempt, failed with an error."""
     standing: asyncio.Future[Standing | None]
     committed: asyncio.Task[Any]
 
@@ -51,17 +71,21 @@ class StepRuns:
         *,
         call: Callable[[RunStep, tuple[Any, ...]], Awaitable[Any]],
         random: Callable[[], float],
+        clock: Clock,
     ) -> None:
         """`call` runs a function with arguments before its own: on the event loop, or a sync one in a thread."""
         self._services = services
         self._codec = codec
         self._call = call
         self._random = random
+        self._clock = clock
         self._running: dict[str, asyncio.Task[Finished | None]] = {}
         self._finished: list[Finished] = []
         self._open: list[_Open] = []
         self._writing: list[_Open] = []
-        self._error: BaseException | None = None
+        self._committing: asyncio.Task[Any] | None = None
+        self._broken: BaseException | None = None
+        """Why a transaction could not be had, or not be ended."""
         self.on_end: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -69,23 +93,27 @@ class StepRuns:
 
     @property
     def has_finished(self) -> bool:
-        return bool(self._finished or self._open or self._error)
+        return bool(self._finished or self._open or self._broken)
 
-    def start(self, pending: Pending) -> None:
+    def start(self, pending: Pending, *, age: timedelta) -> None:
+        """Begin an attempt; `age` is how long ago its first one began."""
         if pending.key in self._running:
             return
         pending.due_at = None
+        began = self._clock.monotonic() - age.total_seconds()
         command = pending.command
         assert isinstance(command, RunStep)
         in_transaction = command.is_transaction and self._services.has_transactions
-        attempt = self._in_transaction(pending, command) if in_transaction else self._attempt(pending, command)
-        task = asyncio.create_task(attempt, name=f"durable-step-{pending.key}")
+        attempt = self._in_transaction if in_transaction else self._attempt
+        task = asyncio.create_task(attempt(pending, command, began), name=f"durable-step-{pending.key}")
         self._running[pending.key] = task
         if in_transaction:
             task.add_done_callback(lambda done: self._end(pending.key, done))
 
     def stop(self, key: str) -> None:
         """Nobody waits for it any more; what it still does is forgotten."""
+        # Its connection is about to be given back: nothing may be written on it.
+        self._open = [step for step in self._open if step.finished.key != key]
         task = self._running.pop(key, None)
         if task is not None:
             task.cancel()
@@ -95,16 +123,16 @@ class StepRuns:
         self._running.clear()
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if not tasks:
+            return
+        _, deaf = await asyncio.wait(tasks, timeout=_DEAF_AFTER)
+        for task in deaf:
+            _log.warning("%s ignores its cancellation; its workflow goes on without it", task.get_name())
 
     def take_finished(self) -> list[Finished]:
-        """What has ended. At most one of them is in a transaction, which waits for `write`.
-
-        Raises the error of a transaction that could not begin, or of which nobody knows whether it was committed.
-        """
-        if self._error is not None:
-            raise self._error
+        """What has ended. At most one of them is in a transaction, which waits for `write`. Raises what broke one."""
+        if self._broken is not None:
+            raise self._broken
         finished, self._finished = self._finished, []
         if self._open and not self._writing:
             self._writing = [self._open.pop(0)]
@@ -120,14 +148,25 @@ class StepRuns:
         (step,) = self._writing
         self._writing = []
         standing = None
+        self._committing = step.committed
         try:
             standing = await self._services.write_on(checkpoint, step.connection)
+        except Exception as error:
+            raise self._refused(step, error) from error
         finally:
             step.standing.set_result(standing)
         if standing is not None:
             await asyncio.wait([step.committed])
-            step.committed.result()
+            failure = None if step.committed.cancelled() else step.committed.exception()
+            if isinstance(failure, Exception):
+                raise self._refused(step, failure) from failure
         return standing
+
+    def _refused(self, step: _Open, error: Exception) -> Exception:
+        """A fault of the storage, or one of the step: constraints may be looked at by the commit alone."""
+        if isinstance(error, DurableError) or self._services.is_transient(error):
+            return error
+        return NotCommitted(step.failed(error))
 
     def _end(self, key: str, task: asyncio.Task[Finished | None]) -> None:
         """Of a step in a transaction, also where that could not begin or was not committed."""
@@ -135,22 +174,23 @@ class StepRuns:
         if self._running.get(key) is not task:
             return
         del self._running[key]
-        if error is not None:
-            self._error = error
-        elif not task.cancelled() and (finished := task.result()) is not None:
+        if error is not None and self._committing is not task:
+            self._broken = self._broken or error
+        elif error is None and not task.cancelled() and (finished := task.result()) is not None:
             self._finished.append(finished)
         self.on_end()
 
-    async def _attempt(self, pending: Pending, command: RunStep) -> Finished | None:
+    async def _attempt(self, pending: Pending, command: RunStep, began: float) -> Finished | None:
         first = (None,) if command.is_transaction else ()
-        finished = await self._judged(pending, command, first)
+        finished = await self._judged(pending, command, began, first)
+        # By itself, because a callback of its task would take as long as all of the above.
         if self._running.get(pending.key) is asyncio.current_task():
             del self._running[pending.key]
             self._finished.append(finished)
             self.on_end()
         return finished
 
-    async def _judged(self, pending: Pending, command: RunStep, first: tuple[Any, ...]) -> Finished:
+    async def _judged(self, pending: Pending, command: RunStep, began: float, first: tuple[Any, ...]) -> Finished:
         attempt = pending.attempts + 1
         limit = None if command.timeout is None else asyncio.timeout(command.timeout)
         try:
@@ -164,37 +204,43 @@ class StepRuns:
             if isinstance(error, asyncio.CancelledError) and _is_stopped():
                 raise
             is_timeout = isinstance(error, TimeoutError) and limit is not None and limit.expired()
-            return self._failed(pending, command, _TIMED_OUT if is_timeout else error)
+            return self._failed(pending, command, began, _TIMED_OUT if is_timeout else error)
 
-    def _failed(self, pending: Pending, command: RunStep, error: BaseException | ErrorInfo) -> Finished:
+    def _failed(self, pending: Pending, command: RunStep, began: float, error: BaseException | ErrorInfo) -> Finished:
         attempt = pending.attempts + 1
+        elapsed = self._clock.monotonic() - began
         delay = None
         if attempt < command.retry.max_attempts and not isinstance(error, (NonRetryable, KeyboardInterrupt)):
-            delay, _ = command.retry.judge(attempts=attempt, error=error, elapsed=0.0, random=self._random())
+            delay, _ = command.retry.judge(attempts=attempt, error=error, elapsed=elapsed, random=self._random())
         stored = self._codec.dump_error(error, is_retryable=delay is not None)
-        return Finished(pending.key, attempt, None, stored, delay)
+        return Finished(pending.key, attempt, None, stored, delay, elapsed)
 
-    async def _in_transaction(self, pending: Pending, command: RunStep) -> Finished | None:
-        """Run the function, then wait for the checkpoint, which the turn writes on this connection; None: it did."""
+    async def _in_transaction(self, pending: Pending, command: RunStep, began: float) -> Finished | None:
+        """Run the function, then wait for the checkpoint, which the turn writes on this connection.
+
+        None: the turn knows what has become of it.
+        """
         current = asyncio.current_task()
         assert current is not None
         try:
             async with self._services.transaction() as connection:
-                finished = await self._judged(pending, command, (connection,))
-                if finished.error is not None:
+                finished = await self._judged(pending, command, began, (connection,))
+                if finished.error is not None or self._running.get(pending.key) is not current:
+                    # It failed, or was stopped and did not listen: nobody will write its checkpoint.
                     raise _RolledBack(finished)
                 standing: asyncio.Future[Standing | None] = asyncio.get_running_loop().create_future()
-                self._open.append(_Open(connection, finished, standing, current))
+                failed = partial(self._failed, pending, command, began)
+                self._open.append(_Open(connection, finished, failed, standing, current))
                 self.on_end()
                 if await standing is None:
-                    raise _RolledBack(finished)
-        except _RolledBack as failed:
-            return failed.finished
+                    raise _RolledBack(None)
+        except _RolledBack as rolled_back:
+            return rolled_back.finished
         return None
 
 
 class _RolledBack(Exception):
-    def __init__(self, finished: Finished) -> None:
+    def __init__(self, finished: Finished | None) -> None:
         self.finished = finished
         super().__init__()
 

@@ -6,19 +6,21 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from durable.attempts import Attempt
 from durable.child import place
 from durable.clock import Clock
-from durable.errors import ErrorInfo, LeaseLost
-from durable.execution import Claimed, NewExecution
+from durable.errors import DurableError, ErrorInfo, IdempotencyConflict, LeaseLost, SleepingIdConflict
+from durable.execution import Claimed, FinishedExecution, NewExecution, Status
 from durable.ids import IdSource
+from durable.stored_errors import store_error
 from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, StartChild, WaitMessage
 from durable.workflow.replay import Pending, Replay
 from durable.workflow.services import WorkflowServices
-from durable.workflow.steps import Finished, StepRuns
+from durable.workflow.steps import Finished, NotCommitted, StepRuns
 from durable.workflow_rows import Checkpoint, Entry, MessageKind, NewEntry, NewMessage, Standing, Suspension
 
 __all__ = ["WorkflowStuck", "WorkflowTurn"]
@@ -53,7 +55,6 @@ class WorkflowTurn:
         clock: Clock,
         ids: IdSource,
         claimed_at: datetime,
-        deadline: datetime | None,
     ) -> None:
         self._attempt = attempt
         self._claimed: Claimed = attempt.claimed
@@ -64,7 +65,8 @@ class WorkflowTurn:
         self._clock = clock
         self._ids = ids
         self._known = claimed_at, clock.monotonic()
-        self._deadline = deadline
+        limit = attempt.claimed.timeout
+        self._deadline = None if limit is None else replay.started_at + timedelta(seconds=limit)
         self._message_count = attempt.claimed.message_count
         self._active_children = attempt.claimed.active_children_count
         self._placed = attempt.claimed.children_count
@@ -76,10 +78,14 @@ class WorkflowTurn:
         self._children: list[NewExecution] = []
         self._messages: list[NewMessage] = []
         self._cancels: list[str] = []
+        self._refused: list[tuple[str, DurableError]] = []
+        """Children that cannot be, by id."""
+        self._corrected: dict[int, NewEntry] = {}
+        """Entries that were written as something else than they were numbered as, by seq."""
         self._watched: dict[str, asyncio.Future[Any]] = {}
         self._stirred = asyncio.Event()
         steps.on_end = self._stirred.set
-        attempt.news = self._stirred.set
+        attempt.on_news = self._stirred.set
 
     @property
     def has_had_children(self) -> bool:
@@ -87,37 +93,57 @@ class WorkflowTurn:
 
     async def run(self) -> Suspension:
         """Go on until the body has ended or everything in it waits; gives what the end of the turn has to write."""
-        if self._replay.is_new_code:
-            self._add(EntryKind.CODE, self._replay.code, detail={"at": self._moment()})
-        self._begin(self._replay.open)
-        if self._active_children < self._open_children():
-            await self._look_for_ends()
         try:
-            while True:
-                self._begin(self._replay.take_fresh())
-                self._let_go(self._replay.take_released())
-                if not self._new:
-                    await self._collect()
-                if self._new:
-                    await self._deliver()
-                elif self._replay.ended is not None or not len(self._steps):
-                    return self._rest()
-                else:
-                    await self._wait()
+            return await self._go_on()
+        except Exception as error:
+            if self._services.is_transient(error):
+                # Whether a step's transaction was committed only the storage knows: begin again from what it has.
+                _log.warning("workflow %s goes on from its history: the storage failed: %s", self._claimed.id, error)
+                self._attempt.stop_reason = self._attempt.stop_reason or "shutdown"
+            raise
         finally:
             for future in self._watched.values():
                 future.cancel()
-            self._attempt.news = None
+            self._attempt.on_news = lambda: None
+
+    async def _go_on(self) -> Suspension:
+        if self._replay.is_new_code:
+            # The body has begun with that moment, and so will every replay.
+            at = self._moment() if self._replay.seq else self._replay.now
+            self._add(EntryKind.CODE, self._replay.code, detail={"at": _latest(at)})
+        self._begin(self._replay.open)
+        if self._active_children < self._placed and self._open_children():
+            await self._look_for_ends()
+        while True:
+            # Before it looks: what comes from now on is news to whoever waits afterwards.
+            self._stirred.clear()
+            self._begin(self._replay.take_fresh())
+            self._let_go()
+            if not self._new and self._replay.ended is None:
+                await self._collect()
+            if self._new:
+                await self._deliver()
+            elif self._is_over():
+                if not self._has_risky_children():
+                    return self._rest()
+                await self._write()
+            else:
+                await self._wait()
+
+    def _is_over(self) -> bool:
+        return self._replay.ended is not None or not (len(self._steps) or self._steps.has_finished)
 
     # --- what the body asks for -----------------------------------------------------------------------------
 
     def _begin(self, pendings: Iterable[Pending]) -> None:
         for pending in pendings:
             pending.is_taken = True
+            if self._replay.ended is not None and not isinstance(pending.command, (Mark, Send)):
+                continue  # a task that the body did not wait for: nobody will hear of it
             match pending.command:
                 case RunStep():
                     if pending.due_at is None or pending.due_at <= self._now():
-                        self._steps.start(pending)
+                        self._start_step(pending)
                 case Sleep() | WaitMessage():
                     self._begin_timer(pending)
                 case StartChild():
@@ -129,6 +155,10 @@ class WorkflowTurn:
                     self._add(EntryKind.MARK, pending.key)
                 case Mark():
                     self._add(EntryKind.MARK, pending.key)
+
+    def _start_step(self, pending: Pending) -> None:
+        now = self._now()
+        self._steps.start(pending, age=now - (pending.first_at or now))
 
     def _begin_timer(self, pending: Pending) -> None:
         if pending.due_at is not None:
@@ -161,11 +191,13 @@ class WorkflowTurn:
         self._children.append(child)
         self._add(EntryKind.CHILD, pending.key, detail={"id": child.id, "task": child.task_name})
 
-    def _let_go(self, pendings: Iterable[Pending]) -> None:
-        for pending in pendings:
+    def _let_go(self) -> None:
+        for pending in self._replay.take_released():
             self._steps.stop(pending.key)
-            if pending.child_id is not None:
-                self._cancels.append(pending.child_id)
+        abandoned = self._replay.take_abandoned()
+        # In a replay they are those of all times, cancelled long ago, unless the turn that let go of one crashed.
+        if self._active_children > self._open_children():
+            self._cancels += abandoned
 
     def _id(self, pending: Pending) -> str:
         """The id of a message that a repeated checkpoint does not send again."""
@@ -175,20 +207,22 @@ class WorkflowTurn:
 
     async def _collect(self) -> None:
         """Number what has happened since: ends of steps, a request to stop, messages, timers, ends of children."""
-        try:
-            for finished in self._steps.take_finished():
-                self._add_finished(finished)
-        except Exception as error:
-            self._begin_again(error)
-            raise
-        if self._message_count > self._replay.seen_messages:
+        if self._attempt.has_news:
+            # Somebody has sent a message, or has ended the workflow by force: the row knows.
+            self._attempt.has_news = False
+            await self._write()
+        if self._message_count > self._replay.inbox.seen:
             await self._read_messages()
+        # From here on nothing is waited for: what ends meanwhile ends after this.
+        for finished in self._steps.take_finished():
+            self._add_finished(finished)
         self._collect_stop()
         for pending, number in self._replay.messages_met():
-            self._add(EntryKind.SIGNAL, pending.key, detail={"number": number, "at": self._moment()})
+            self._add(EntryKind.SIGNAL, pending.key, detail={"number": number, "at": _latest(self._moment())})
         self._collect_due()
         if self._watched:
             self._collect_watched()
+        self._collect_refused()
 
     def _collect_due(self) -> None:
         timed = [pending for pending in self._replay.open if pending.due_at is not None]
@@ -200,39 +234,54 @@ class WorkflowTurn:
             if pending.due_at is None or pending.due_at > now or pending.key in met:
                 continue
             if isinstance(pending.command, RunStep):
-                self._steps.start(pending)
+                self._start_step(pending)
             else:
-                self._add(EntryKind.SLEPT, pending.key, detail={"at": max(self._moment(), pending.due_at.isoformat())})
+                self._add(EntryKind.SLEPT, pending.key, detail={"at": _latest(self._moment(), pending.due_at)})
 
     def _add_finished(self, finished: Finished) -> None:
-        detail = None if finished.delay is None else {"attempt": finished.attempt, "delay": finished.delay}
-        kind = EntryKind.STEP if finished.delay is None else EntryKind.ATTEMPT
-        self._add(kind, finished.key, finished.output, finished.error, detail)
+        self._seq += 1
+        self._new.append(self._entry_of(self._seq, finished))
+
+    def _entry_of(self, seq: int, finished: Finished) -> NewEntry:
+        if finished.delay is None:
+            return NewEntry(seq, str(EntryKind.STEP), finished.key, finished.output, finished.error, None)
+        first_at = self._now() - timedelta(seconds=finished.elapsed)
+        detail = {"attempt": finished.attempt, "delay": finished.delay, "first_at": first_at.isoformat()}
+        return NewEntry(seq, str(EntryKind.ATTEMPT), finished.key, None, finished.error, json.dumps(detail))
 
     def _collect_stop(self) -> None:
-        if self._replay.stop_kind is not None or self._replay.ended is not None:
+        if not self._replay.can_be_stopped:
             return
-        asked = self._replay.stop_requested()
+        asked = self._replay.inbox.stop_request()
         if asked is not None:
             reason = json.loads(asked.payload).get("reason", "")
-            self._add(EntryKind.CANCEL, "cancelled", detail={"reason": reason, "at": self._moment()})
+            self._add(EntryKind.CANCEL, "cancelled", detail={"reason": reason, "at": _latest(self._moment())})
         elif self._deadline is not None and self._now() >= self._deadline:
-            detail = {"reason": "it took longer than its timeout", "at": self._moment()}
+            detail = {"reason": "it took longer than its timeout", "at": _latest(self._moment())}
             self._add(EntryKind.CANCEL, "timed_out", detail=detail)
 
     async def _read_messages(self) -> None:
-        history = await self._services.read(self._claimed.id, self._seq, self._replay.seen_messages)
-        self._replay.take_messages(history.messages)
-        # Those that an earlier run has met, before it continued as new, are counted and gone.
-        self._replay.seen_messages = max(self._replay.seen_messages, self._message_count)
-        self._message_count = self._replay.seen_messages
+        known, inbox = self._message_count, self._replay.inbox
+        history = await self._services.read(self._claimed.id, self._seq, inbox.seen)
+        inbox.take(history.messages, known=known)
 
     def _collect_watched(self) -> None:
         for pending in self._replay.open:
             future = self._watched.get(pending.child_id or "")
             if future is not None and future.done() and not future.cancelled() and future.exception() is None:
                 del self._watched[pending.child_id or ""]
+                # It was active when this turn counted, and so need not be awaited once more.
+                self._active_children -= 1
                 self._add_end(pending, future.result())
+
+    def _collect_refused(self) -> None:
+        refused, self._refused = self._refused, []
+        by_id = {pending.child_id: pending for pending in self._replay.open if pending.child_id is not None}
+        for child_id, error in refused:
+            self._active_children -= 1
+            stored = store_error(ErrorInfo(type(error).__name__, str(error), is_retryable=False))
+            if child_id in by_id:
+                self._add_end(by_id[child_id], FinishedExecution(child_id, Status.FAILED, None, stored))
 
     async def _look_for_ends(self) -> None:
         """Of the children that the row counts as ended."""
@@ -241,7 +290,7 @@ class WorkflowTurn:
             self._add_end(by_id[end.id], end)
 
     def _add_end(self, pending: Pending, end: Any) -> None:
-        detail = {"status": str(end.status), "at": self._moment()}
+        detail = {"status": str(end.status), "at": _latest(self._moment())}
         self._add(EntryKind.CHILD_END, pending.key, end.output, end.error, detail)
 
     def _open_children(self) -> int:
@@ -258,42 +307,55 @@ class WorkflowTurn:
         detail: dict[str, Any] | None = None,
     ) -> None:
         self._seq += 1
-        if self._seq == _WARN_AT:
-            _log.warning(
-                "workflow %s has %d entries in its history; let it continue as new before it has 10,000",
-                self._claimed.id, self._seq,
-            )  # fmt: skip
         stored = None if detail is None else json.dumps(detail)
         self._new.append(NewEntry(self._seq, str(kind), key, output, error, stored))
 
     async def _deliver(self) -> None:
         """Write the new entries if one of them must be written, then give them to the body in their order."""
         new, self._new = self._new, []
+        if new[0].seq <= _WARN_AT <= new[-1].seq:
+            _log.warning(
+                "workflow %s has %d entries in its history; let it continue as new before it has 10,000",
+                self._claimed.id, _WARN_AT,
+            )  # fmt: skip
         self._unwritten += new
         must_be_written = any(entry.kind in _MUST_BE_WRITTEN for entry in new)
         at = (await self._write()).at if must_be_written else self._now()
         for entry in new:
-            self._replay.deliver(Entry(*entry, at))
+            self._replay.deliver(Entry(*self._corrected.pop(entry.seq, entry), at))
 
     async def _write(self) -> Standing:
-        checkpoint = self._checkpoint()
-        try:
-            standing = await self._steps.write(checkpoint) or await self._services.write(checkpoint)
-        except Exception as error:
-            self._begin_again(error)
-            raise
+        standing = await self._written(self._checkpoint())
         if standing is None:
             self._attempt.is_lost = True
             raise LeaseLost(self._claimed.id, self._claimed.fence)
         self._is_progress = False
         self._known = standing.at, self._clock.monotonic()
-        self._message_count = max(standing.message_count, self._replay.seen_messages)
+        self._message_count = standing.message_count
         return standing
 
-    def _begin_again(self, error: Exception) -> None:
-        """Whether a step's transaction was committed only the storage knows: give the turn back, for a new replay."""
-        _log.warning("workflow %s goes on from its history: a transaction failed with %s", self._claimed.id, error)
-        self._attempt.stop_reason = self._attempt.stop_reason or "shutdown"
+    async def _written(self, checkpoint: Checkpoint) -> Standing | None:
+        """Write it, without what the storage refuses for good, of which the body is to hear."""
+        try:
+            return await self._steps.write(checkpoint) or await self._services.write(checkpoint)
+        except NotCommitted as refused:
+            finished = refused.finished
+            seq = next(each.seq for each in checkpoint.entries if (each.kind, each.key) == ("step", finished.key))
+            self._corrected = {seq: self._entry_of(seq, finished)}
+            entries = tuple(self._corrected.get(entry.seq, entry) for entry in checkpoint.entries)
+            return await self._written(checkpoint._replace(entries=entries))
+        except (IdempotencyConflict, SleepingIdConflict) as conflict:
+            taken = next((child for child in checkpoint.children if _is_of(conflict, child)), None)
+            if taken is None:
+                raise
+            self._refused.append((taken.id, conflict))
+            self._stirred.set()
+            left = tuple(child for child in checkpoint.children if child is not taken)
+            return await self._written(checkpoint._replace(children=left))
+
+    def _has_risky_children(self) -> bool:
+        """Some may be refused, of which the body is to hear; the end of a turn has no way to tell it."""
+        return any(child.idempotency_key is not None or child.sleeping_id is not None for child in self._children)
 
     def _checkpoint(self) -> Checkpoint:
         values, chunks = self._take_outbox()
@@ -313,10 +375,11 @@ class WorkflowTurn:
 
     def _take_outbox(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
         values, chunks = self._outbox.take()
-        if chunks:
+        if chunks or values:
             self._seq += 1
             count = self._replay.stored_chunk_count + len(chunks)
-            entry = NewEntry(self._seq, str(EntryKind.CHUNKS), str(count), None, None, None)
+            detail = json.dumps({"values": max(self._replay.value_count, self._replay.stored_value_count)})
+            entry = NewEntry(self._seq, str(EntryKind.CHUNKS), str(count), None, None, detail)
             self._unwritten.append(entry)
             self._replay.deliver(Entry(*entry, self._now()))
         return values, chunks
@@ -328,7 +391,7 @@ class WorkflowTurn:
         checkpoint = self._checkpoint()
         return Suspension(
             *checkpoint[2:8],
-            seen_messages=self._replay.seen_messages,
+            seen_messages=self._replay.inbox.seen,
             wake_at_children=self._wake_at_children(),
             delay=self._delay(),
         )
@@ -343,7 +406,7 @@ class WorkflowTurn:
 
     def _delay(self) -> float | None:
         moments = [pending.due_at for pending in self._replay.open if pending.due_at is not None]
-        if self._deadline is not None and self._replay.stop_kind is None:
+        if self._deadline is not None and self._replay.can_be_stopped:
             moments.append(self._deadline)
         return max(0.0, (min(moments) - self._now()).total_seconds()) if moments else None
 
@@ -355,21 +418,13 @@ class WorkflowTurn:
             await self._write()
         if self._active_children:
             self._watch_children()
-        self._stirred.clear()
-        if self._steps.has_finished:
-            return
         delay = self._delay()
         if delay is None:
             await self._stirred.wait()
-        else:
-            try:
-                async with asyncio.timeout(delay):
-                    await self._stirred.wait()
-            except TimeoutError:
-                return
-        if not self._steps.has_finished and not any(future.done() for future in self._watched.values()):
-            # Somebody has sent a message, or has ended the workflow by force: the row knows.
-            await self._write()
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._stirred.wait()
 
     def _watch_children(self) -> None:
         for pending in self._replay.open:
@@ -378,16 +433,26 @@ class WorkflowTurn:
                 future.add_done_callback(lambda _: self._stirred.set())
                 self._watched[pending.child_id] = future
 
-    def _moment(self) -> str:
+    def _moment(self) -> datetime:
         """What the body takes for now when it goes on: what the storage told last, unless that is long ago.
 
         So under virtual time, which stands while anything runs, a body sees that time and not some milliseconds more.
         """
         at, then = self._known
         passed = self._clock.monotonic() - then
-        return (at if passed < _SHORT else at + timedelta(seconds=passed)).isoformat()
+        return at if passed < _SHORT else at + timedelta(seconds=passed)
 
     def _now(self) -> datetime:
         """By the storage's clock: the last moment that it told, and what has passed here since."""
         at, then = self._known
         return at + timedelta(seconds=self._clock.monotonic() - then)
+
+
+def _latest(*moments: datetime) -> str:
+    return max(moments).isoformat()
+
+
+def _is_of(conflict: IdempotencyConflict | SleepingIdConflict, child: NewExecution) -> bool:
+    if isinstance(conflict, SleepingIdConflict):
+        return (child.task_name, child.sleeping_id) == (conflict.task, conflict.sleeping_id)
+    return (child.task_name, child.idempotency_key) == (conflict.task, conflict.key)

@@ -13,7 +13,7 @@ from durable.handle import Handle, HandleClient
 from durable.options import EnqueueOptions, checked_text
 from durable.script import Script, Tell, ask
 from durable.storage import Hint
-from durable.task import TaskFunction, Typed
+from durable.task import Home, TaskFunction, Typed
 from durable.workflow.context import WorkflowContext
 from durable.workflow_rows import MessageKind, NewMessage, Published, SendOutcome, Sent
 
@@ -97,6 +97,11 @@ def _published(execution_id: str, keys: list[str] | None) -> Script[list[Publish
 
 class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[object, object, R]], Generic[P, R]):
     """A registered workflow: P are the parameters of its body without the context, R is its result."""
+
+    @property
+    def app(self) -> Home:
+        """The app that it belongs to. Raises NotOpen, or what the registry says, while it belongs to none."""
+        return self._home()
 
     @property
     def _spec(self) -> WorkflowSpec:

@@ -1,0 +1,117 @@
+"""A storage whose executor dies right after one of its durable writes, whose answer it never sees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from durable.execution import Claimed
+from durable.storage import Storage
+
+__all__ = ["ExecutorKilled", "Life", "MortalStorage"]
+
+_WRITES: Final = frozenset({"checkpoint", "settle"})
+_OF_EXECUTORS: Final = _WRITES | {
+    "children",
+    "claim",
+    "claim_callback",
+    "claim_pooled",
+    "heartbeat",
+    "histories",
+    "recover",
+    "settled",
+    "take_turns",
+}
+"""What clients do not ask for: all of it fails once the executor is dead."""
+
+
+class ExecutorKilled(Exception):
+    """The executor is dead: nothing of it reaches the storage any more."""
+
+
+class Life:
+    """How many durable writes an executor has made, and after which of them it dies; None: it does not."""
+
+    def __init__(self, last_write: int | None) -> None:
+        self.writes: list[str] = []
+        self.claimed: list[Claimed] = []
+        self.died = asyncio.Event()
+        self.killed_after: str | None = None
+        """The write after which it died."""
+        self._last_write = last_write
+
+    def check(self) -> None:
+        if self.died.is_set():
+            raise ExecutorKilled
+
+    def wrote(self, what: str) -> None:
+        self.check()
+        self.writes.append(what)
+        if len(self.writes) == self._last_write:
+            self.killed_after = what
+            self.died.set()
+            raise ExecutorKilled
+
+    def revive(self) -> None:
+        """Another executor begins, which lives on."""
+        self.claimed = []
+        self._last_write = None
+        self.died = asyncio.Event()
+
+
+class MortalStorage:
+    """Another storage, as it looks to an executor that lives for so long."""
+
+    def __init__(self, storage: Storage, life: Life) -> None:
+        self._storage = storage
+        self._life = life
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._storage, name)
+        if name not in _OF_EXECUTORS:
+            return found
+        verb: Callable[..., Any] = found
+
+        def make(*args: Any, **kwargs: Any) -> _MortalOperation:
+            return _MortalOperation(verb(*args, **kwargs), name, self._life)
+
+        return make
+
+    @asynccontextmanager
+    async def transaction(self, connection: Any = None) -> AsyncGenerator[Any]:
+        self._life.check()
+        async with self._storage.transaction(connection) as opened:
+            yield opened
+        self._life.wrote("commit")
+
+
+class _MortalOperation:
+    def __init__(self, operation: Any, name: str, life: Life) -> None:
+        self._operation = operation
+        self._name = name
+        self._life = life
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._run(self._operation).__await__()
+
+    def run(self) -> Any:
+        return self._operation.run()
+
+    def run_on(self, connection: Any) -> Any:
+        return self._operation.run_on(connection)
+
+    def await_on(self, connection: Any) -> Awaitable[Any]:
+        return self._run(self._operation.await_on(connection))
+
+    async def _run(self, awaitable: Awaitable[Any]) -> Any:
+        self._life.check()
+        result = await awaitable
+        if self._name in _WRITES:
+            self._life.wrote(self._name)
+        elif self._name == "claim":
+            self._life.claimed += result
+        elif self._name == "claim_pooled":
+            self._life.claimed += result.claimed
+        return result

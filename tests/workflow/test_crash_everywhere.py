@@ -1,0 +1,130 @@
+"""crash_everywhere: what it runs through, and that it finds bodies that are not safe from a crash."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from durable import Durable, NonRetryable, Status, WorkflowContext
+from durable.testing import CrashScene, crash_everywhere, virtual_storage
+
+_seen: list[str] = []
+
+
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+async def undo(what: str) -> None:
+    """Would undo it."""
+
+
+async def refuse() -> None:
+    raise NonRetryable("no")
+
+
+async def test_a_workflow_of_everything_ends_the_same_wherever_it_is_killed(app: Durable) -> None:
+    @app.task
+    async def square(n: int) -> int:
+        return n * n
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> list[object]:
+        ctx.publish("state", "begun")
+        numbers = await ctx.gather(ctx.step(add, 1, 2), ctx.step(add, 3, 4), ctx.transaction(count_up))
+        ctx.publish("state", "waits")
+        name = await ctx.wait_signal("name", str, timeout="1d")
+        await ctx.gather(ctx.sleep("1h"), ctx.sleep("2h"))
+        squares = await ctx.gather(ctx.child(square, 3), ctx.child(square, 4))
+        ctx.emit(name)
+        return [numbers, name, squares, ctx.random.random(), str(ctx.uuid())]
+
+    async def script(scene: CrashScene[list[object]]) -> None:
+        await scene.drain()
+        await scene.handle.signal("name", "Ada")
+        await scene.advance("1h")
+
+    report = await crash_everywhere(flow, script=script)
+    assert (report.status, report.steps, report.undone) == (
+        Status.COMPLETED, ("add#1 (done)", "add#2 (done)", "count_up#1 (done)"), ()
+    )  # fmt: skip
+    assert report.result is not None
+    assert report.result[:3] == [[3, 7, 1], "Ada", [9, 16]]
+    assert report.crash_count >= 5
+
+
+async def count_up(connection: object) -> int:
+    return 1
+
+
+async def test_what_was_done_is_undone_wherever_it_is_killed(app: Durable) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        for what in ("flight", "hotel"):
+            await ctx.step(add, 1, 1)
+            ctx.on_rollback(undo, what)
+        await ctx.step(refuse)
+
+    report = await crash_everywhere(flow)
+    assert report.status is Status.FAILED
+    assert report.undone == ("rollback:undo#1 (done)", "rollback:undo#2 (done)")
+
+
+async def test_it_finds_a_body_that_remembers_outside_of_itself(app: Durable) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> int:
+        _seen.append("was here")
+        await ctx.step(add, 1, 1)
+        return len(_seen)
+
+    _seen.clear()
+    with pytest.raises(AssertionError, match=r"'flow', killed after durable write 1: result \d, without a crash 1"):
+        await crash_everywhere(flow)
+
+
+async def test_it_finds_a_body_that_throws_dice(app: Durable) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> float:
+        await ctx.step(add, 1, 1)
+        return random.random()
+
+    with pytest.raises(AssertionError, match=r"result 0\.\d+, without a crash 0\.\d+"):
+        await crash_everywhere(flow)
+
+
+async def test_it_finds_a_body_that_goes_another_way(app: Durable) -> None:
+    ways = iter(range(1000))
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        await ctx.with_options(name=f"step-{next(ways)}").step(add, 1, 1)
+        await ctx.step(add, 1, 1)
+
+    with pytest.raises(AssertionError, match="it went another way than its history"):
+        await crash_everywhere(flow)
+
+
+async def test_it_says_that_a_workflow_waits_for_a_signal_that_the_script_does_not_send(app: Durable) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        await ctx.wait_signal("go", str)
+
+    with pytest.raises(AssertionError, match="does a signal miss"):
+        await crash_everywhere(flow)
+
+
+async def test_on_postgres_the_commits_of_transactions_are_moments_of_death_as_well(
+    app: Durable, durable_postgres_dsn: str
+) -> None:
+    async def write(connection: object, n: int) -> int:
+        return n
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> int:
+        one, two = await ctx.gather(ctx.transaction(write, 1), ctx.transaction(write, 2))
+        return one + two
+
+    report = await crash_everywhere(flow, storage=lambda: virtual_storage(durable_postgres_dsn))
+    # Each of the two: its checkpoint, which is not committed yet, and the commit; and the end.
+    assert (report.result, report.crash_count) == (3, 5)
