@@ -57,7 +57,9 @@ from durable.settings import ExecutorSettings
 from durable.sync_client import Client
 from durable.task import SleepingTask, Task
 from durable.workflow.context import WorkflowContext
+from durable.workflow.said import Chunk, PublishedValues
 from durable.workflow.step import Step, step
+from durable.workflow.sync_handle import SyncWorkflowHandle
 from durable.workflow.workflow import Workflow, WorkflowHandle
 from durable.workflow_rows import SendOutcome
 
@@ -68,6 +70,7 @@ __all__ = [
     "Child",
     "ChildFailed",
     "ChildResult",
+    "Chunk",
     "Client",
     "Completion",
     "ConfigurationError",
@@ -105,6 +108,7 @@ __all__ = [
     "PermissionDenied",
     "Pool",
     "PoolConfig",
+    "PublishedValues",
     "Rate",
     "Registry",
     "ResultTimeout",
@@ -128,6 +132,7 @@ __all__ = [
     "StorageUnavailable",
     "SyncHandle",
     "SyncPool",
+    "SyncWorkflowHandle",
     "Task",
     "TaskContext",
     "TransitionRefused",

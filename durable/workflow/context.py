@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
-from typing import Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 
 from durable.child import Child
@@ -18,13 +18,14 @@ from durable.definition import Definition
 from durable.durations import Duration, aware, seconds
 from durable.errors import ChildFailed, ConfigurationError
 from durable.execution import Claimed, FinishedExecution, Status
-from durable.options import checked_text
 from durable.retry import Retry
 from durable.task import Task
 from durable.workflow.entries import Group, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.names import checked_name
 from durable.workflow.outbox import Outbox
 from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlan, StepPlans
+from durable.workflow.values import dump_value
 
 __all__ = ["ChildCall", "ContinueAsNew", "WorkflowContext"]
 
@@ -35,7 +36,6 @@ T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 T4 = TypeVar("T4")
-_LONGEST_NAME: Final = 200
 
 
 class ContinueAsNew(BaseException):
@@ -141,7 +141,7 @@ class WorkflowContext:
 
         Leave the call while any such workflow lives; its answer is stored, and the same in every replay.
         """
-        return self._replay.patched(_checked_name(patch_id, "patch_id"))
+        return self._replay.patched(checked_name(patch_id, "patch_id"))
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class WorkflowContext:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._asks = Asks(
-            None if name is None else _checked_name(name, "name"),
+            None if name is None else checked_name(name, "name"),
             retry,
             None if timeout is None else seconds(timeout, "timeout", minimum=0.001),
         )
@@ -277,7 +277,7 @@ class WorkflowContext:
 
         Raises TimeoutError after `timeout`, None waits for ever, and SerializationError for one that does not fit.
         """
-        checked = _checked_name(name, "name")
+        checked = checked_name(name, "name")
         read = self._codec.value(shape, f"signal {checked!r}")
         command = WaitMessage(
             checked,
@@ -293,23 +293,22 @@ class WorkflowContext:
 
     async def signal(self, execution_id: str, name: str, value: Any = None) -> None:
         """Send a signal to another workflow, once. One that has ended, or is none, does not get it."""
-        checked = _checked_name(name, "name")
-        payload = self._codec.value(Any).dump(value, f"signal {checked!r}")
+        checked = checked_name(name, "name")
+        payload = dump_value(self._codec, value, f"signal {checked!r}")
         await self._replay.issue(f"send:{checked}", Send(execution_id, checked, payload))
 
     # --- what others see ------------------------------------------------------------------------------------
 
     def publish(self, key: str, value: Any) -> None:
         """Let `handle.value(key)` give this value from the next checkpoint on."""
-        checked = _checked_name(key, "key")
-        if not self._replay.is_replaying:
-            self._outbox.values[checked] = self._codec.value(Any).dump(value, f"published value {checked!r}")
+        checked = checked_name(key, "key")
+        if self._replay.say():
+            self._outbox.values[checked] = dump_value(self._codec, value, f"published value {checked!r}")
 
     def emit(self, chunk: Any) -> None:
         """Add a piece to what `handle.stream()` gives, with the next checkpoint."""
-        self._replay.chunk_count += 1
-        if self._replay.chunk_count > self._replay.stored_chunk_count and not self._replay.is_replaying:
-            self._outbox.chunks.append(self._codec.value(Any).dump(chunk, "chunk"))
+        if self._replay.say():
+            self._outbox.chunks.append(dump_value(self._codec, chunk, "chunk"))
 
     # --- children -------------------------------------------------------------------------------------------
 
@@ -392,10 +391,3 @@ class WorkflowContext:
 
 async def _awaited(awaitable: Awaitable[T]) -> T:
     return await awaitable
-
-
-def _checked_name(name: Any, field: str) -> str:
-    checked = checked_text(name, field)
-    if "\x00" in checked or "#" in checked or len(checked) > _LONGEST_NAME:
-        raise ConfigurationError(f"{field} is {checked[:50]!r}; give 1 to {_LONGEST_NAME} characters without '#'")
-    return checked

@@ -112,10 +112,10 @@ class Replay:
         self.stop_kind: str | None = None
         """Why the body was told to stop: cancelled or timed_out; None: it was not."""
         self.stop_reason = ""
-        self.chunk_count = 0
-        """Pieces that the body has streamed."""
-        self.stored_chunk_count = 0
-        """Of those, the ones that are stored."""
+        self.said_count = 0
+        """How often the body has said something: published, streamed, answered."""
+        self.stored_count = 0
+        """Of that, what is stored."""
         self.outbox = outbox
         self._load_error = load_error
         self.code = code
@@ -163,6 +163,11 @@ class Replay:
                 self.issue(name, Mark())
         return self._patches[patch_id]
 
+    def say(self) -> bool:
+        """Count one thing that the body says; False: it is stored already, and not to go out again."""
+        self.said_count += 1
+        return self.said_count > self.stored_count
+
     def _settle(self, pending: Pending) -> None:
         """Its command is answered, or nobody waits for it any more."""
         self._pending.pop(pending.key, None)
@@ -176,6 +181,9 @@ class Replay:
         stored = list(entries)
         self.take_messages(messages)
         self._marks = {entry.key for entry in stored if entry.kind == EntryKind.MARK}
+        # Known before the body runs: an entry that stands after another may have been written before what the body
+        # said in between.
+        self.stored_count = max((int(entry.key) for entry in stored if entry.kind == EntryKind.SAID), default=0)
         if stored and stored[0].kind == EntryKind.CODE:
             self.now = _moment(stored[0])  # the body may ask for the time before it asks for anything else
         self.is_replaying = bool(stored)
@@ -206,8 +214,8 @@ class Replay:
             case EntryKind.CODE:
                 self._codes.append(entry.key)
                 self._pass(_moment(entry))
-            case EntryKind.CHUNKS:
-                self.stored_chunk_count = int(entry.key)
+            case EntryKind.SAID:
+                self.stored_count = max(self.stored_count, int(entry.key))
             case EntryKind.CANCEL:
                 self.stop_kind, self.stop_reason = entry.key, json.loads(entry.detail or "{}")["reason"]
                 self._pass(_moment(entry))

@@ -294,10 +294,9 @@ class WorkflowTurn:
 
     def _take_outbox(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
         values, chunks = self._outbox.take()
-        if chunks:
+        if self._replay.said_count > self._replay.stored_count:
             self._seq += 1
-            count = self._replay.stored_chunk_count + len(chunks)
-            entry = NewEntry(self._seq, str(EntryKind.CHUNKS), str(count), None, None, None)
+            entry = NewEntry(self._seq, str(EntryKind.SAID), str(self._replay.said_count), None, None, None)
             self._unwritten.append(entry)
             self._replay.deliver(Entry(*entry, self._now()))
         return values, chunks

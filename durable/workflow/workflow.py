@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from durable.codec import Codec
 from durable.definition import WorkflowSpec
-from durable.errors import ConfigurationError, ExecutionNotFound
+from durable.errors import ConfigurationError
 from durable.execution import FinishedExecution
 from durable.handle import Handle, HandleClient
-from durable.options import EnqueueOptions, checked_text
-from durable.script import Script, Tell, ask
-from durable.storage import Hint
+from durable.options import EnqueueOptions
+from durable.script import Script
 from durable.task import TaskFunction, Typed
+from durable.workflow import calls
 from durable.workflow.context import WorkflowContext
-from durable.workflow_rows import MessageKind, NewMessage, Published, SendOutcome, Sent
+from durable.workflow.names import checked_name
+from durable.workflow.said import PublishedValues
+from durable.workflow_rows import Published, SendOutcome
 
-__all__ = ["Workflow", "WorkflowClient", "WorkflowDecorator", "WorkflowHandle"]
+__all__ = ["TypedWorkflow", "Workflow", "WorkflowClient", "WorkflowDecorator", "WorkflowHandle"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,6 +27,7 @@ T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
+F_co = TypeVar("F_co", covariant=True)
 
 
 class WorkflowClient(HandleClient, Protocol):
@@ -61,42 +64,63 @@ class WorkflowHandle(Handle[R]):
         caller's transaction. `finished` is the outcome for a workflow that has ended. Raises ExecutionNotFound,
         SerializationError, and ConfigurationError for what is no name.
         """
-        checked_text(name, "name")
-        payload = self._codec.value(Any).dump(value, f"signal {name!r}")
-        if signal_id is not None:
-            checked_text(signal_id, "signal_id")
-        message = NewMessage(self.execution_id, MessageKind.SIGNAL, name, payload, signal_id)
-        sent = await self._play(_send(message), connection)
-        if sent.outcome is SendOutcome.NOT_FOUND:
-            raise ExecutionNotFound(self.execution_id)
-        return sent.outcome
+        return await self._play(calls.signal(self.execution_id, self._codec, name, value, signal_id), connection)
 
     @overload
     async def value(self, key: str) -> Any: ...
     @overload
     async def value(self, key: str, shape: type[T]) -> T | None: ...
     async def value(self, key: str, shape: Any = Any) -> Any:
-        """What the workflow has published under a key; None where it has not. Asks no executor."""
-        found = await self._play(_published(self.execution_id, [checked_text(key, "key")]))
-        return self._codec.value(shape).load(found[0].value, f"published value {key!r}") if found else None
+        """What the workflow has published under a key; None where it has not. Asks no executor.
+
+        Raises ExecutionNotFound, and SerializationError for what is not of that shape.
+        """
+        found = await self._play(calls.one_value(self.execution_id, key))
+        return None if found is None else self._read_value(found, shape)
+
+    async def values(self) -> PublishedValues:
+        """All that the workflow has published, by key."""
+        return await self._play(calls.all_values(self.execution_id, self._codec))
+
+    @overload
+    def watch(self, key: str) -> AsyncIterator[Any]: ...
+    @overload
+    def watch(self, key: str, shape: type[T]) -> AsyncIterator[T]: ...
+    def watch(self, key: str, shape: Any = Any) -> AsyncIterator[Any]:
+        """The value of a key as it is, and again whenever it has become another, until the workflow has ended.
+
+        Values that follow each other faster than they are read are left out, but never the last. Raises as `value`.
+        """
+        return self._watch(checked_name(key, "key"), shape)
+
+    async def _watch(self, key: str, shape: Any) -> AsyncIterator[Any]:
+        seen: Published | None = None
+        while True:
+            seen = await self._play(calls.next_value(self.execution_id, key, seen))
+            if seen is None:
+                return
+            yield self._read_value(seen, shape)
+
+    def _read_value(self, found: Published, shape: Any) -> Any:
+        return self._codec.value(shape).load(found.value, f"published value {found.key!r}")
 
 
-def _send(message: NewMessage) -> Script[Sent]:
-    (sent,) = yield from ask(lambda storage: storage.send_messages([message]))
-    hints = [] if sent.ready_queue is None else [Hint("ready", sent.ready_queue)]
-    if sent.is_running:
-        hints.append(Hint("cancelled", ""))
-    if hints:
-        yield Tell(tuple(hints))
-    return sent
+class TypedWorkflow(Protocol[F_co]):
+    """As Typed, of workflows alone."""
 
+    @property
+    def shape(self) -> F_co: ...
 
-def _published(execution_id: str, keys: list[str] | None) -> Script[list[Published]]:
-    return (yield from ask(lambda storage: storage.published_values(execution_id, keys)))
+    @property
+    def is_workflow(self) -> Literal[True]: ...
 
 
 class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[object, object, R]], Generic[P, R]):
     """A registered workflow: P are the parameters of its body without the context, R is its result."""
+
+    @property
+    def is_workflow(self) -> Literal[True]:
+        return True
 
     @property
     def _spec(self) -> WorkflowSpec:

@@ -1,0 +1,82 @@
+"""The handle of a workflow for code without an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar, overload
+
+from durable.codec import Codec
+from durable.execution import FinishedExecution
+from durable.handle import BlockingClient, SyncHandle
+from durable.script import Script
+from durable.workflow import calls
+from durable.workflow.names import checked_name
+from durable.workflow.said import PublishedValues
+from durable.workflow_rows import Published, SendOutcome
+
+__all__ = ["BlockingWorkflowClient", "SyncWorkflowHandle"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class BlockingWorkflowClient(BlockingClient, Protocol):
+    """What a handle of a workflow asks of a blocking client."""
+
+    def play(self, script: Script[T], connection: Any = None) -> T: ...
+
+
+class SyncWorkflowHandle(SyncHandle[R]):
+    """As WorkflowHandle, for code without an event loop. Every call blocks this thread."""
+
+    __slots__ = ("_codec", "_play")
+
+    def __init__(
+        self,
+        client: BlockingWorkflowClient,
+        execution_id: str,
+        task_name: str,
+        read: Callable[[FinishedExecution], R],
+        codec: Codec,
+    ) -> None:
+        super().__init__(client, execution_id, task_name, read)
+        self._play = client.play
+        self._codec = codec
+
+    def signal(
+        self, name: str, value: Any = None, *, signal_id: str | None = None, connection: Any = None
+    ) -> SendOutcome:
+        """See WorkflowHandle.signal."""
+        return self._play(calls.signal(self.execution_id, self._codec, name, value, signal_id), connection)
+
+    @overload
+    def value(self, key: str) -> Any: ...
+    @overload
+    def value(self, key: str, shape: type[T]) -> T | None: ...
+    def value(self, key: str, shape: Any = Any) -> Any:
+        """See WorkflowHandle.value."""
+        found = self._play(calls.one_value(self.execution_id, key))
+        return None if found is None else self._read_value(found, shape)
+
+    def values(self) -> PublishedValues:
+        """See WorkflowHandle.values."""
+        return self._play(calls.all_values(self.execution_id, self._codec))
+
+    @overload
+    def watch(self, key: str) -> Iterator[Any]: ...
+    @overload
+    def watch(self, key: str, shape: type[T]) -> Iterator[T]: ...
+    def watch(self, key: str, shape: Any = Any) -> Iterator[Any]:
+        """See WorkflowHandle.watch."""
+        return self._watch(checked_name(key, "key"), shape)
+
+    def _watch(self, key: str, shape: Any) -> Iterator[Any]:
+        seen: Published | None = None
+        while True:
+            seen = self._play(calls.next_value(self.execution_id, key, seen))
+            if seen is None:
+                return
+            yield self._read_value(seen, shape)
+
+    def _read_value(self, found: Published, shape: Any) -> Any:
+        return self._codec.value(shape).load(found.value, f"published value {found.key!r}")
