@@ -40,6 +40,9 @@ from durable.errors import (
     StorageUnavailable,
     TransitionRefused,
     UnknownTask,
+    UpdateFailed,
+    UpdateRefused,
+    UpdateTimeout,
 )
 from durable.events import EventName, Events, LifecycleEvent
 from durable.execution import CancelResult, Execution, Status, WakeResult
@@ -57,6 +60,7 @@ from durable.settings import ExecutorSettings
 from durable.sync_client import Client
 from durable.task import SleepingTask, Task
 from durable.workflow.context import WorkflowContext
+from durable.workflow.requests import Query, Update
 from durable.workflow.said import Chunk, PublishedValues
 from durable.workflow.step import Step, step
 from durable.workflow.sync_handle import SyncWorkflowHandle
@@ -109,6 +113,7 @@ __all__ = [
     "Pool",
     "PoolConfig",
     "PublishedValues",
+    "Query",
     "Rate",
     "Registry",
     "ResultTimeout",
@@ -137,6 +142,10 @@ __all__ = [
     "TaskContext",
     "TransitionRefused",
     "UnknownTask",
+    "Update",
+    "UpdateFailed",
+    "UpdateRefused",
+    "UpdateTimeout",
     "WakeResult",
     "Workflow",
     "WorkflowContext",

@@ -25,6 +25,7 @@ from durable.workflow.names import checked_name
 from durable.workflow.outbox import Outbox
 from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlan, StepPlans
+from durable.workflow.updates import Updates
 from durable.workflow.values import dump_value
 
 __all__ = ["ChildCall", "ContinueAsNew", "WorkflowContext"]
@@ -82,7 +83,13 @@ class WorkflowContext:
     """Given to a workflow's body as its first argument. Valid while the body runs."""
 
     def __init__(
-        self, replay: Replay, claimed: Claimed, definition: Definition, plans: StepPlans, outbox: Outbox
+        self,
+        replay: Replay,
+        claimed: Claimed,
+        definition: Definition,
+        plans: StepPlans,
+        outbox: Outbox,
+        updates: Updates,
     ) -> None:
         self._replay = replay
         self._claimed = claimed
@@ -90,6 +97,9 @@ class WorkflowContext:
         self._plans = plans
         self._outbox = outbox
         self._compensations: list[Compensation] = []
+        self.state: dict[str, Any] = {}
+        """For the body and its update handlers to share; kept in memory alone, and built anew by a replay."""
+        self.updates = updates
         self._asks = Asks()
         # Of an iteration: one that continues as new must not meet its own numbers again.
         self.random = Random(f"{claimed.id}/{claimed.iteration}")  # noqa: S311 - for a body's own use, not for secrets

@@ -21,6 +21,7 @@ from durable.execution import FinishedExecution, Status
 from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Send, Sleep, StartChild, WaitMessage
 from durable.workflow.loop import WorkflowLoop
 from durable.workflow.outbox import Outbox
+from durable.workflow.updates import Answer, Updates, answer_key
 from durable.workflow_rows import Entry, Message, MessageKind
 
 __all__ = ["MOST_ENTRIES", "Ended", "Pending", "Replay"]
@@ -99,6 +100,7 @@ class Replay:
         code: str,
         load_error: Callable[[str], ErrorInfo],
         outbox: Outbox,
+        updates: Updates | None = None,
     ) -> None:
         self.now = started_at
         """The moment of the last entry that was delivered: what the body takes for now."""
@@ -117,6 +119,8 @@ class Replay:
         self.stored_count = 0
         """Of that, what is stored."""
         self.outbox = outbox
+        self.updates = updates
+        """What it does with updates; None: it meets none."""
         self._load_error = load_error
         self.code = code
         self._codes: list[str] = []
@@ -221,6 +225,10 @@ class Replay:
                 self._pass(_moment(entry))
                 self._main.cancel(self.stop_reason)
                 self._run()
+            case EntryKind.UPDATE:
+                self._pass(_moment(entry))
+                self._meet_update(entry)
+                self._run()
             case _:
                 pending = self._pending.get(entry.key)
                 if pending is not None:
@@ -269,6 +277,15 @@ class Replay:
             if index < len(box):
                 taken[pending.command.name] += 1
                 yield pending, box[index].number
+
+    def next_update(self) -> Message | None:
+        """The request that is to be accepted or refused next; None: there is none, or it comes too late."""
+        box = self._inbox.waiting.get(_box(MessageKind.UPDATE, ""))
+        return box[0] if box and self.hears_updates else None
+
+    @property
+    def hears_updates(self) -> bool:
+        return self.ended is None and self.updates is not None and self.updates.is_open
 
     @property
     def unmet_messages(self) -> tuple[int, ...]:
@@ -362,12 +379,44 @@ class Replay:
         pending.first_at = pending.first_at or entry.at
         pending.due_at = entry.at + timedelta(seconds=float(detail["delay"]))
 
-    def _meet(self, pending: Pending, number: int) -> None:
-        message = self._inbox.by_number[number]
+    def _take(self, number: int) -> Message | None:
+        """The message of that number, which waits no more; None where it is not kept, as in the copy of a history."""
         self._inbox.met.add(number)
-        box = self._inbox.waiting[_box(message.kind, message.name)]
-        if message in box:
+        message = self._inbox.by_number.get(number)
+        if message is not None and message in (box := self._inbox.waiting[_box(message.kind, message.name)]):
             box.remove(message)
+        return message
+
+    def _meet_update(self, entry: Entry) -> None:
+        assert self.updates is not None
+        detail = json.loads(entry.detail or "{}")
+        self._take(int(detail["number"]))
+        key = answer_key(detail["id"])
+        if entry.error is not None:
+            self._publish(key, Answer(None, entry.error, True).to_text())
+            return
+        if not self.updates.knows(detail["name"]):
+            raise StepMismatch(f"update {entry.key!r}", "a workflow without such an update")
+        task = self._loop.create_task(self.updates.start(detail["name"], entry.output or "{}"))
+        self.updates.running[task] = detail["name"]
+        task.add_done_callback(lambda done: self._answer_update(key, done))
+
+    def _answer_update(self, key: str, task: asyncio.Task[str]) -> None:
+        assert self.updates is not None
+        answer = self.updates.answer(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, (StepMismatch, HistoryTooLong)):
+            self._loop.error = self._loop.error or error  # of the workflow, and not of who asked
+        else:
+            self._publish(key, answer.to_text())
+
+    def _publish(self, key: str, text: str) -> None:
+        if self.say():
+            self.outbox.values[key] = text
+
+    def _meet(self, pending: Pending, number: int) -> None:
+        message = self._take(number)
+        assert message is not None
         command = pending.command
         assert isinstance(command, WaitMessage)
         _resolve(pending.future, lambda: command.load(message.payload))
@@ -403,14 +452,15 @@ def _resolve(future: asyncio.Future[Any], give: Callable[[], Any]) -> None:
 
 
 def _box(kind: MessageKind, name: str) -> str:
-    """Where it waits: requests to stop in one place, whatever they are called; no signal's name begins with NUL."""
+    """Where it waits: requests to stop in one place, whatever they are called, and updates in another, so that they
+    are met in their order; no signal's name begins with NUL."""
     match kind:
         case MessageKind.SIGNAL:
             return name
         case MessageKind.CANCEL:
             return "\x00cancel"
         case MessageKind.UPDATE:
-            return f"\x00update:{name}"
+            return "\x00update"
 
 
 def _noun(command: Command) -> str:

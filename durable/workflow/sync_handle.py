@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from durable.codec import Codec
 from durable.execution import FinishedExecution
@@ -11,12 +11,17 @@ from durable.handle import BlockingClient, SyncHandle
 from durable.script import Script
 from durable.workflow import calls
 from durable.workflow.names import checked_name
+from durable.workflow.requests import Query, TypedUpdate, UpdateOptions
 from durable.workflow.said import PublishedValues
 from durable.workflow_rows import Published, SendOutcome
 
 __all__ = ["BlockingWorkflowClient", "SyncWorkflowHandle"]
 
+P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 T = TypeVar("T")
 
 
@@ -77,6 +82,29 @@ class SyncWorkflowHandle(SyncHandle[R]):
             if seen is None:
                 return
             yield self._read_value(seen, shape)
+
+    def query(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See WorkflowHandle.query."""
+        return self._play(calls.query(self.execution_id, self.task_name, query, self._codec, *args, **kwargs))
+
+    @overload
+    def update(self, update: TypedUpdate[Callable[[], T]], /, **options: Unpack[UpdateOptions]) -> T: ...
+    @overload
+    def update(self, update: TypedUpdate[Callable[[A], T]], a: A, /, **options: Unpack[UpdateOptions]) -> T: ...
+    @overload
+    def update(
+        self, update: TypedUpdate[Callable[[A, B], T]], a: A, b: B, /, **options: Unpack[UpdateOptions]
+    ) -> T: ...
+    @overload
+    def update(
+        self, update: TypedUpdate[Callable[[A, B, C], T]], a: A, b: B, c: C, /, **options: Unpack[UpdateOptions]
+    ) -> T: ...
+    @overload
+    def update(self, update: TypedUpdate[Callable[P, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def update(self, update: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """See WorkflowHandle.update."""
+        script = calls.update(self.execution_id, self.task_name, update, self._codec, args, kwargs)
+        return self._play(script)
 
     def _read_value(self, found: Published, shape: Any) -> Any:
         return self._codec.value(shape).load(found.value, f"published value {found.key!r}")

@@ -188,6 +188,20 @@ class WorkflowTurn:
             else:
                 self._add(EntryKind.SLEPT, pending.key, detail={"at": max(self._moment(), pending.due_at.isoformat())})
         self._collect_watched()
+        if not self._new:
+            self._collect_update()
+
+    def _collect_update(self) -> None:
+        """One at a time and alone: its validator sees what came of all that was before."""
+        message, updates = self._replay.next_update(), self._replay.updates
+        if message is None or updates is None:
+            return
+        refused = updates.judge(message)
+        id_ = message.message_id or f"update:{message.number}"
+        detail = {"number": message.number, "id": id_, "name": message.name, "at": self._moment()}
+        # With its arguments, so that the history tells all by itself.
+        output = message.payload if refused is None else None
+        self._add(EntryKind.UPDATE, f"update:{message.name}#{message.number}", output, refused, detail)
 
     def _add_finished(self, finished: Finished) -> None:
         detail = None if finished.delay is None else {"attempt": finished.attempt, "delay": finished.delay}
@@ -208,7 +222,8 @@ class WorkflowTurn:
     async def _read_messages(self) -> None:
         history = await self._services.read(self._claimed.id, self._seq, self._replay.seen_messages)
         self._replay.take_messages(history.messages)
-        self._message_count = self._replay.seen_messages
+        # Of those counted before, some may be gone with the run that met them; none is still to come.
+        self._replay.seen_messages = self._message_count = max(self._message_count, self._replay.seen_messages)
 
     def _collect_watched(self) -> None:
         for pending in self._replay.open:
@@ -302,7 +317,7 @@ class WorkflowTurn:
         return values, chunks
 
     def _rest(self) -> Suspension:
-        if self._replay.ended is None and not any(True for _ in self._replay.open):
+        if self._replay.ended is None and not (self._replay.hears_updates or any(True for _ in self._replay.open)):
             message = "the body waits for something that no step, timer, signal or child will bring"
             raise WorkflowStuck(ErrorInfo("stuck", message, is_retryable=False))
         checkpoint = self._checkpoint()

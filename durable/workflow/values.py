@@ -17,7 +17,7 @@ def dump_value(codec: Codec, value: Any, where: str) -> str:
 
     What is inside a list or a dict must be JSON by itself.
     """
-    kind = cast("type[Any]", type(value))
+    kind = cast("Any", type(value))
     try:
         return codec.value(Any if kind in _PLAIN else kind).dump(value, where)
     except ConfigurationError:

@@ -16,12 +16,14 @@ from durable.task import TaskFunction, Typed
 from durable.workflow import calls
 from durable.workflow.context import WorkflowContext
 from durable.workflow.names import checked_name
+from durable.workflow.requests import Query, TypedUpdate, Update, UpdateOptions
 from durable.workflow.said import PublishedValues
 from durable.workflow_rows import Published, SendOutcome
 
 __all__ = ["TypedWorkflow", "Workflow", "WorkflowClient", "WorkflowDecorator", "WorkflowHandle"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
 A = TypeVar("A")
@@ -101,6 +103,39 @@ class WorkflowHandle(Handle[R]):
                 return
             yield self._read_value(seen, shape)
 
+    async def query(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a `@flow.query` over what the workflow has published; runs here, and asks no executor.
+
+        What the function raises passes through. Raises ExecutionNotFound, and ConfigurationError for a query of another
+        workflow.
+        """
+        return await self._play(calls.query(self.execution_id, self.task_name, query, self._codec, *args, **kwargs))
+
+    @overload
+    async def update(self, update: TypedUpdate[Callable[[], T]], /, **options: Unpack[UpdateOptions]) -> T: ...
+    @overload
+    async def update(self, update: TypedUpdate[Callable[[A], T]], a: A, /, **options: Unpack[UpdateOptions]) -> T: ...
+    @overload
+    async def update(
+        self, update: TypedUpdate[Callable[[A, B], T]], a: A, b: B, /, **options: Unpack[UpdateOptions]
+    ) -> T: ...
+    @overload
+    async def update(
+        self, update: TypedUpdate[Callable[[A, B, C], T]], a: A, b: B, c: C, /, **options: Unpack[UpdateOptions]
+    ) -> T: ...
+    @overload
+    async def update(self, update: TypedUpdate[Callable[P, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def update(self, update: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Ask the workflow to do something, and give its answer; it is done once, also where this is called again.
+
+        `update_id` names the request: with the same one nothing is sent again, and the answer is the same. `timeout`
+        is for the answer: None waits for ever. Raises InvalidInput before anything is sent; UpdateRefused where the
+        validator raised or the workflow had ended; UpdateFailed where the handler raised, or the workflow was ended
+        by force; UpdateTimeout; ExecutionNotFound.
+        """
+        script = calls.update(self.execution_id, self.task_name, update, self._codec, args, kwargs)
+        return await self._play(script)
+
     def _read_value(self, found: Published, shape: Any) -> Any:
         return self._codec.value(shape).load(found.value, f"published value {found.key!r}")
 
@@ -163,6 +198,27 @@ class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[obj
             raise ConfigurationError(f"workflow {self.name!r} has a finalize already")
         self._spec.finalize = function
         return function
+
+    def query(self, function: Callable[Concatenate[PublishedValues, Q], T]) -> Query[Q, T]:
+        """Register a function over the published values, for `handle.query`: read-only, and run by who asks."""
+        made = Query(self.name, function)
+        self._keep(self._spec.queries, made.name, made)
+        return made
+
+    def update(self, function: Callable[Concatenate[WorkflowContext, Q], Coroutine[Any, Any, T]]) -> Update[Q, T]:
+        """Register a handler for `handle.update`: an async def, run beside the body with the same context.
+
+        Its steps are durable as those of the body, with which it shares `ctx.state`. The body's return waits for the
+        handlers that run; where the body fails or is stopped, they are cancelled. What comes after that is refused.
+        """
+        made = Update(self.name, function, lambda: self.definition.codec)
+        self._keep(self._spec.updates, made.name, made)
+        return made
+
+    def _keep(self, kept: dict[str, Any], name: str, made: Any) -> None:
+        if name in kept:
+            raise ConfigurationError(f"workflow {self.name!r} has {kept[name]!r} already")
+        kept[name] = made
 
 
 class WorkflowDecorator:

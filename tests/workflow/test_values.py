@@ -79,7 +79,7 @@ async def test_a_watcher_sees_each_value_until_the_end(app: Durable, storage: Vi
             assert await soon(anext(values)) == n
             await handle.signal("go", True)
         await kit.drain()
-        following = asyncio.create_task(anext(values))
+        following = asyncio.ensure_future(anext(values))
         await handle.signal("go", True)
         await kit.drain()
         assert await soon(following) == 9
