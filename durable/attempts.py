@@ -45,6 +45,7 @@ class Attempt:
         "close",
         "connection",
         "deadline",
+        "emit",
         "exhausted",
         "is_lost",
         "is_over",
@@ -72,6 +73,8 @@ class Attempt:
         """What its kind has found out about the turn, for the events that tell of its end, failed or not."""
         self.news: Callable[[], None] | None = None
         """Told, instead of being stopped, when somebody marked the execution for its executor; None: it is stopped."""
+        self.emit: Callable[[Any], None] | None = None
+        """Adds to what a workflow streams, from any thread; None: it is no step of one that runs."""
         self.exhausted: str | None = None
         """The limit of the retry policy that its failure has met: max_attempts or max_duration."""
         self.task: asyncio.Task[None] | None = None

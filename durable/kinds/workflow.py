@@ -24,6 +24,7 @@ from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import StepRuns
 from durable.workflow.turn import WorkflowStuck, WorkflowTurn
 from durable.workflow.updates import Updates
+from durable.workflow.values import dump_value
 from durable.workflow_rows import Suspension
 
 __all__ = ["run"]
@@ -98,6 +99,12 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         claimed_at=_claimed_at(claimed),
         deadline=deadline,
     )
+    loop = asyncio.get_running_loop()
+
+    def emit(chunk: Any) -> None:
+        loop.call_soon_threadsafe(workflow.stream, dump_value(codec, chunk, "chunk"))
+
+    turn.attempt.emit = emit
     try:
         rest = await workflow.run()
     except WorkflowStuck as stuck:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from durable.checks import integer
 from durable.codec import Codec
 from durable.execution import FinishedExecution
 from durable.handle import BlockingClient, SyncHandle
@@ -12,7 +13,7 @@ from durable.script import Script
 from durable.workflow import calls
 from durable.workflow.names import checked_name
 from durable.workflow.requests import Query, TypedUpdate, UpdateOptions
-from durable.workflow.said import PublishedValues
+from durable.workflow.said import Chunk, PublishedValues
 from durable.workflow_rows import Published, SendOutcome
 
 __all__ = ["BlockingWorkflowClient", "SyncWorkflowHandle"]
@@ -105,6 +106,23 @@ class SyncWorkflowHandle(SyncHandle[R]):
         """See WorkflowHandle.update."""
         script = calls.update(self.execution_id, self.task_name, update, self._codec, args, kwargs)
         return self._play(script)
+
+    @overload
+    def stream(self, *, after: int = 0) -> Iterator[Chunk[Any]]: ...
+    @overload
+    def stream(self, shape: type[T], *, after: int = 0) -> Iterator[Chunk[T]]: ...
+    def stream(self, shape: Any = Any, *, after: int = 0) -> Iterator[Chunk[Any]]:
+        """See WorkflowHandle.stream."""
+        return self._stream(shape, integer(after, "after", 0, 2**31 - 1))
+
+    def _stream(self, shape: Any, after: int) -> Iterator[Chunk[Any]]:
+        read = self._codec.value(shape)
+        while True:
+            found = self._play(calls.next_chunks(self.execution_id, after))
+            if found is None:
+                return
+            for after, payload, at in found:
+                yield Chunk(after, read.load(payload, f"chunk {after}"), at)
 
     def _read_value(self, found: Published, shape: Any) -> Any:
         return self._codec.value(shape).load(found.value, f"published value {found.key!r}")

@@ -78,6 +78,7 @@ class WorkflowTurn:
         self._cancels: list[str] = []
         self._watched: dict[str, asyncio.Future[Any]] = {}
         self._stirred = asyncio.Event()
+        self._is_over = False
         steps.on_end = self._stirred.set
         attempt.news = self._stirred.set
 
@@ -93,6 +94,8 @@ class WorkflowTurn:
                 self._begin(self._replay.take_fresh())
                 self._let_go(self._replay.take_released())
                 if not self._new:
+                    # Before it looks: what comes from now on is not missed by the wait that may follow.
+                    self._stirred.clear()
                     await self._collect()
                 if self._new:
                     await self._deliver()
@@ -103,7 +106,14 @@ class WorkflowTurn:
         finally:
             for future in self._watched.values():
                 future.cancel()
-            self._attempt.news = None
+            self._attempt.news = self._attempt.emit = None
+            self._is_over = True
+
+    def stream(self, chunk: str) -> None:
+        """A piece that a step has emitted; it goes out with the next checkpoint, which is now."""
+        if not self._is_over:
+            self._outbox.chunks.append(chunk)
+            self._stirred.set()
 
     # --- what the body asks for -----------------------------------------------------------------------------
 
@@ -353,7 +363,6 @@ class WorkflowTurn:
                 future = self._services.watch(pending.child_id)
                 future.add_done_callback(lambda _: self._stirred.set())
                 self._watched[pending.child_id] = future
-        self._stirred.clear()
         if self._steps.has_finished:
             return
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
+from durable.checks import integer
 from durable.codec import Codec
 from durable.definition import WorkflowSpec
 from durable.errors import ConfigurationError
@@ -17,7 +18,7 @@ from durable.workflow import calls
 from durable.workflow.context import WorkflowContext
 from durable.workflow.names import checked_name
 from durable.workflow.requests import Query, TypedUpdate, Update, UpdateOptions
-from durable.workflow.said import PublishedValues
+from durable.workflow.said import Chunk, PublishedValues
 from durable.workflow_rows import Published, SendOutcome
 
 __all__ = ["TypedWorkflow", "Workflow", "WorkflowClient", "WorkflowDecorator", "WorkflowHandle"]
@@ -135,6 +136,27 @@ class WorkflowHandle(Handle[R]):
         """
         script = calls.update(self.execution_id, self.task_name, update, self._codec, args, kwargs)
         return await self._play(script)
+
+    @overload
+    def stream(self, *, after: int = 0) -> AsyncIterator[Chunk[Any]]: ...
+    @overload
+    def stream(self, shape: type[T], *, after: int = 0) -> AsyncIterator[Chunk[T]]: ...
+    def stream(self, shape: Any = Any, *, after: int = 0) -> AsyncIterator[Chunk[Any]]:
+        """What the workflow and its steps emit, from the piece after a number on, until it has ended.
+
+        `after` is the number of the last piece that was read. Pieces of the body come once; those of a step that was
+        tried again come again. Raises ExecutionNotFound, and SerializationError for what is not of that shape.
+        """
+        return self._stream(shape, integer(after, "after", 0, 2**31 - 1))
+
+    async def _stream(self, shape: Any, after: int) -> AsyncIterator[Chunk[Any]]:
+        read = self._codec.value(shape)
+        while True:
+            found = await self._play(calls.next_chunks(self.execution_id, after))
+            if found is None:
+                return
+            for after, payload, at in found:
+                yield Chunk(after, read.load(payload, f"chunk {after}"), at)
 
     def _read_value(self, found: Published, shape: Any) -> Any:
         return self._codec.value(shape).load(found.value, f"published value {found.key!r}")
