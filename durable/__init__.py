@@ -40,6 +40,9 @@ from durable.errors import (
     StorageUnavailable,
     TransitionRefused,
     UnknownTask,
+    UpdateFailed,
+    UpdateRefused,
+    UpdateTimeout,
 )
 from durable.events import EventName, Events, LifecycleEvent
 from durable.execution import CancelResult, Execution, Status, WakeResult
@@ -58,7 +61,10 @@ from durable.settings import ExecutorSettings
 from durable.sync_client import Client
 from durable.task import SleepingTask, Task
 from durable.workflow.context import WorkflowContext
+from durable.workflow.requests import Query, Update
+from durable.workflow.said import Chunk, PublishedValues
 from durable.workflow.step import Step, step
+from durable.workflow.sync_handle import SyncWorkflowHandle
 from durable.workflow.workflow import Workflow, WorkflowHandle
 from durable.workflow_rows import SendOutcome
 
@@ -69,6 +75,7 @@ __all__ = [
     "Child",
     "ChildFailed",
     "ChildResult",
+    "Chunk",
     "Client",
     "Completion",
     "ConfigurationError",
@@ -107,6 +114,8 @@ __all__ = [
     "Pool",
     "PoolConfig",
     "PoolReport",
+    "PublishedValues",
+    "Query",
     "Rate",
     "Registry",
     "ResultTimeout",
@@ -130,10 +139,15 @@ __all__ = [
     "StorageUnavailable",
     "SyncHandle",
     "SyncPool",
+    "SyncWorkflowHandle",
     "Task",
     "TaskContext",
     "TransitionRefused",
     "UnknownTask",
+    "Update",
+    "UpdateFailed",
+    "UpdateRefused",
+    "UpdateTimeout",
     "WakeResult",
     "WorkReport",
     "Workflow",

@@ -45,6 +45,7 @@ class Attempt:
         "close",
         "connection",
         "deadline",
+        "emit",
         "exhausted",
         "has_begun",
         "has_news",
@@ -79,6 +80,8 @@ class Attempt:
         """Called when there is news."""
         self.instance_id: str | None = None
         """The readable id of the job that it is a turn of, once its turn was taken; None for all else."""
+        self.emit: Callable[[Any], None] | None = None
+        """Adds to what a workflow streams, from any thread; None: it is no step of one that runs."""
         self.exhausted: str | None = None
         """The limit of the retry policy that its failure has met: max_attempts or max_duration."""
         self.task: asyncio.Task[None] | None = None

@@ -100,6 +100,17 @@ class TaskContext:
         if self._attempt.is_lost or self._attempt.is_over:
             raise LeaseLost(*self._attempt.key)
 
+    def emit(self, chunk: Any) -> None:
+        """In a step of a workflow: add a piece to what `handle.stream()` gives, at once, from a coroutine or a thread.
+
+        It does not wait. A step that is tried again emits again: its pieces come at least once. Raises LeaseLost when
+        the attempt may no longer write, SerializationError, and ConfigurationError outside of steps.
+        """
+        self.check()
+        if self._attempt.emit is None:
+            raise ConfigurationError("only a step of a workflow streams; a task of its own has heartbeat()")
+        self._attempt.emit(chunk)
+
     def heartbeat(self, details: Any = None) -> None:
         """Store progress details (any JSON value) with the next write, from a coroutine or a thread.
 

@@ -17,6 +17,9 @@ DurableError
 │   └── ExecutionCancelled
 ├── StepFailed                    raised in a workflow by a step that has used up its attempts
 ├── ChildFailed                   raised in a workflow by a child that did not complete
+├── UpdateRefused                 a workflow did not accept an update, which has changed nothing
+├── UpdateFailed                  the handler of an update raised, or was stopped with its workflow
+├── UpdateTimeout                 no answer to an update yet; also a TimeoutError
 ├── StepMismatch                  a workflow's history is not what its code does; the workflow is kept
 ├── HistoryTooLong                a workflow has done too much in one go; it should continue as new
 ├── ResultTimeout                 the wait ended before the execution did; also a TimeoutError
@@ -78,6 +81,9 @@ __all__ = [
     "StorageUnavailable",
     "TransitionRefused",
     "UnknownTask",
+    "UpdateFailed",
+    "UpdateRefused",
+    "UpdateTimeout",
 ]
 
 
@@ -318,6 +324,40 @@ class ChildFailed(DurableError):
         self.status = status
         self.error = error
         super().__init__(f"child {execution_id} (task {task!r}) ended as {status}: {error}")
+
+
+class UpdateRefused(DurableError):
+    """A workflow did not accept an update: its validator raised, or it had ended before. Nothing was changed."""
+
+    def __init__(self, update: str, execution_id: str, error: ErrorInfo) -> None:
+        self.update = update
+        self.execution_id = execution_id
+        self.error = error
+        super().__init__(f"workflow {execution_id} refused update {update!r}: {error}")
+
+
+class UpdateFailed(DurableError):
+    """The handler of an update raised. The workflow goes on, unless it had ended."""
+
+    def __init__(self, update: str, execution_id: str, error: ErrorInfo) -> None:
+        self.update = update
+        self.execution_id = execution_id
+        self.error = error
+        super().__init__(f"update {update!r} of workflow {execution_id} failed: {error}")
+
+
+class UpdateTimeout(DurableError, TimeoutError):
+    """The answer to an update has not come in time. The update goes on; ask again with its id."""
+
+    def __init__(self, update: str, execution_id: str, update_id: str, timeout: float) -> None:
+        self.update = update
+        self.execution_id = execution_id
+        self.update_id = update_id
+        self.timeout = timeout
+        super().__init__(
+            f"update {update!r} of workflow {execution_id} was not answered within {timeout:g} s; it goes on, and "
+            f"update_id={update_id!r} asks for its answer"
+        )
 
 
 class StepMismatch(DurableError):

@@ -35,7 +35,7 @@ from durable.rooms.take import TakeRoom
 from durable.rooms.upkeep import UpkeepRoom
 from durable.served_pools import ServedPools
 from durable.settings import ExecutorSettings
-from durable.storage import ExecutorRow, Hint
+from durable.storage import ExecutorRow, Hint, said_by
 from durable.telemetry import Telemetry
 from durable.transitions import release
 from durable.workflow.step import StepPlans
@@ -330,6 +330,8 @@ class Executor:
         if self._live.emitter.is_on and any(item.notices for item in settlements):
             self._deliver.ring()
         hints = [Hint("ready", queue) for queue in settled.ready_queues]
+        said = [item for item in settlements if item.workflow is not None and item.workflow.says_something]
+        hints += [said_by(item.id) for item in said]
         ends = [item for item in settlements if item.status in FINISHED]
         if ends:
             if self._live.waiters.is_waited_for:

@@ -18,11 +18,12 @@ from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, NewExecution, WakeResult
 from durable.group_commit import GroupCommit
 from durable.handle import first_end
+from durable.news import News
 from durable.pool_rows import PoolConfig, PoolTally
 from durable.rooms.loop import patiently
 from durable.rooms.upkeep import close_levels
 from durable.running import refuse_own_end
-from durable.script import Append, Ask, EndOf, Script, Tell
+from durable.script import Append, Ask, EndOf, NewsOf, Script, Tell
 from durable.storage import Hint, Operation, Storage
 from durable.waiters import Waiters
 
@@ -55,6 +56,7 @@ class Live:
         self.emitter = emitter
         self.bus = Bus(storage)
         self.waiters = Waiters(storage, self.bus, poll_interval=poll_interval, random=random)
+        self.news = News(self.bus, self.waiters, poll_interval=poll_interval)
         self._enqueues = GroupCommit(self._write_enqueues)
         self._stored_pools: set[str] = set()
         self._appends = Appends(storage, self._patiently)
@@ -148,7 +150,7 @@ class Live:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    async def _step(self, step: Append | Ask | Tell | EndOf, connection: Any) -> Any:
+    async def _step(self, step: Append | Ask | Tell | EndOf | NewsOf, connection: Any) -> Any:
         match step:
             case Append(event) if connection is not None:
                 (appended,) = await self.storage.append_events([event]).await_on(connection)
@@ -167,6 +169,8 @@ class Live:
                 refuse_own_end([execution_id])
                 (future,) = self.waiters.futures([execution_id])
                 return await first_end(future, execution_id, timeout)
+            case NewsOf(execution_id, heard, _, limit):
+                return await self.news.of(execution_id, heard, limit)
 
     async def ensure_pools(self, pools: Sequence[PoolConfig]) -> None:
         """Store those of the pools that are not there; costs nothing for those this app has asked for before."""

@@ -50,6 +50,7 @@ __all__ = [
     "Operation",
     "Storage",
     "open_storage",
+    "said_by",
 ]
 
 
@@ -68,9 +69,15 @@ class Hint(NamedTuple):
     """A wake-up from elsewhere. It carries no data and may be lost, repeated or late."""
 
     topic: str
-    """`ready`, `finished`, `cancelled`, `noted`, or `reconnected` after a gap in which hints may have been lost."""
+    """`ready`, `finished`, `cancelled`, `noted`, `said`, or `reconnected` after a gap in which hints may have been
+    lost."""
     queue: str
-    """For `ready`: the queue, or an empty string where it could be any."""
+    """For `ready`: the queue, or an empty string where it could be any. For `said`: see `said_by`."""
+
+
+def said_by(execution_id: str) -> Hint:
+    """Told when a workflow has published, streamed or answered. One of 256, so that those of many are told in few."""
+    return Hint("said", execution_id[-2:])
 
 
 Note = Callable[[Sequence[Execution]], Sequence[NewNotice]]

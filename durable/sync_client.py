@@ -15,7 +15,7 @@ from durable.child_results import child_result, reader
 from durable.durations import Duration, aware
 from durable.errors import ConfigurationError, ExecutionNotFound, ResultTimeout
 from durable.events import Emitter
-from durable.execution import CancelResult, Enqueued, Execution, FinishedExecution, NewExecution, WakeResult
+from durable.execution import CancelResult, Enqueued, Execution, FinishedExecution, Kind, NewExecution, WakeResult
 from durable.explain import StatusReport, report
 from durable.handle import SyncHandle, WhenRunning, may_finish, only, wait_limit
 from durable.ids import IdSource, known_id, parse_id
@@ -33,10 +33,12 @@ from durable.pool_rows import PoolConfig, PoolTally
 from durable.registry import Registry
 from durable.returns import ChildResult
 from durable.running import refuse_own_end
-from durable.script import Append, Ask, EndOf, Script, Tell
+from durable.script import Append, Ask, EndOf, Heard, NewsOf, Script, Tell
 from durable.settings import checked_name
 from durable.storage import Hint, Operation, Storage
 from durable.task import SleepingTask, Task, Typed
+from durable.workflow.sync_handle import SyncWorkflowHandle
+from durable.workflow.workflow import TypedWorkflow, Workflow
 
 __all__ = ["Client"]
 
@@ -52,6 +54,8 @@ _PATIENCE = 30.0
 _FIRST_LOOK = 0.005
 _LOOKS_PER_CHECK = 10
 """How many looks pass between checks that what is waited for still exists."""
+_MOST_GROWTH = 50
+"""Pauses after which the next is not longer; by then it is beyond any poll interval."""
 
 _CALLS: Final[tuple[tuple[type[Any], Callable[[Any, Any], Any]], ...]] = (
     (Continuous, SyncContinuous),
@@ -74,6 +78,22 @@ class Client:
         self._closing = threading.Event()
         self._stored_pools: set[str] = set()
 
+    @overload
+    def enqueue(
+        self, task: TypedWorkflow[Callable[[], R]], /, **options: Unpack[EnqueueOptions]
+    ) -> SyncWorkflowHandle[R]: ...
+    @overload
+    def enqueue(
+        self, task: TypedWorkflow[Callable[[A], R]], a: A, /, **options: Unpack[EnqueueOptions]
+    ) -> SyncWorkflowHandle[R]: ...
+    @overload
+    def enqueue(
+        self, task: TypedWorkflow[Callable[[A, B], R]], a: A, b: B, /, **options: Unpack[EnqueueOptions]
+    ) -> SyncWorkflowHandle[R]: ...
+    @overload
+    def enqueue(
+        self, task: TypedWorkflow[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> SyncWorkflowHandle[R]: ...
     @overload
     def enqueue(self, task: Typed[Callable[[], R]], /, **options: Unpack[EnqueueOptions]) -> SyncHandle[R]: ...
     @overload
@@ -112,6 +132,10 @@ class Client:
         ids = self._enqueue(rows, connection)
         return [self._handle(row.task_name, id_) for row, id_ in zip(rows, ids, strict=True)]
 
+    @overload
+    def handle(self, task: Workflow[..., R], execution_id: str) -> SyncWorkflowHandle[R]: ...
+    @overload
+    def handle(self, task: Task[..., R], execution_id: str) -> SyncHandle[R]: ...
     def handle(self, task: Task[..., R], execution_id: str) -> SyncHandle[R]:
         """A handle for an execution that exists, or may; raises ExecutionNotFound for what is no id."""
         return self._handle(task.name, parse_id(execution_id))
@@ -231,7 +255,7 @@ class Client:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    def _step(self, step: Append | Ask | Tell | EndOf, connection: Any) -> Any:
+    def _step(self, step: Append | Ask | Tell | EndOf | NewsOf, connection: Any) -> Any:
         match step:
             case Append(event) if connection is not None:
                 return self._storage.append_events([event]).run_on(connection)[0]
@@ -247,6 +271,8 @@ class Client:
                 return self._hint(*hints)
             case EndOf(execution_id, timeout):
                 return self.end(execution_id, timeout)
+            case NewsOf():
+                return self._news(step)
 
     def pool(self, pool: DeclaredPool) -> SyncPool:
         """The pool with calls that block."""
@@ -294,6 +320,17 @@ class Client:
             self._closing.wait(pause if left is None else min(pause, left))
             pause = min(pause * 1.5, self._poll_interval)
 
+    def _news(self, wanted: NewsOf) -> Heard:
+        """Nothing is heard here; the pauses between looks grow as those for results do."""
+        if wanted.heard is None:
+            return Heard(0, 0.0)
+        if wanted.looks % _LOOKS_PER_CHECK == 0:
+            self._check_stored({wanted.execution_id})
+        pause = min(_FIRST_LOOK * 1.5 ** min(wanted.looks, _MOST_GROWTH), self._poll_interval)
+        began = time.monotonic()
+        self._closing.wait(pause if wanted.limit is None else min(pause, wanted.limit))
+        return Heard(0, time.monotonic() - began)
+
     def _check_stored(self, ids: set[str]) -> None:
         """Raise ExecutionNotFound for what was never there, or was taken by retention."""
         gone = ids - self._run(lambda: self._storage.existing(sorted(ids)))
@@ -340,4 +377,8 @@ class Client:
         return retrying(lambda: make().run())
 
     def _handle(self, task_name: str, execution_id: str) -> SyncHandle[Any]:
-        return SyncHandle(self, execution_id, task_name, reader(self._registry, self._registry[task_name]))
+        definition = self._registry[task_name]
+        read = reader(self._registry, definition)
+        if definition.kind is Kind.WORKFLOW:
+            return SyncWorkflowHandle(self, execution_id, task_name, read, self._registry.codec)
+        return SyncHandle(self, execution_id, task_name, read)

@@ -136,6 +136,11 @@ class Checkpoint(NamedTuple):
     is_progress: bool = False
     """Sets deliveries to 1: what gets on does not use up its deliveries."""
 
+    @property
+    def says_something(self) -> bool:
+        """To those who read what it publishes and streams."""
+        return bool(self.values or self.chunks)
+
 
 class Standing(NamedTuple):
     """How a workflow stands after its checkpoint."""
@@ -178,6 +183,11 @@ class Suspension(NamedTuple):
     """The input it continues as new with: its history and the messages it has read are deleted. None: it does not."""
     kept_messages: tuple[int, ...] = ()
     """Of one that continues as new: numbers of messages that it has read and not met; they stay for its next run."""
+
+    @property
+    def says_something(self) -> bool:
+        """To those who read what it publishes and streams."""
+        return bool(self.values or self.chunks)
 
 
 class History(NamedTuple):

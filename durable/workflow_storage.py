@@ -42,7 +42,7 @@ class WorkflowStorage(Protocol):
         ...
 
     def published_values(self, execution_id: str, keys: Sequence[str] | None = None) -> Operation[list[Published]]:
-        """What a workflow has published, by key; None means all keys."""
+        """What a workflow has published, by key; None means all keys but those that begin with `#`."""
         ...
 
     def stored_chunks(self, execution_id: str, *, after: int, limit: int) -> Operation[list[StoredChunk]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Coroutine
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from durable.definition import WorkflowSpec
 from durable.errors import ErrorInfo, StepMismatch
@@ -18,9 +18,12 @@ from durable.workflow.entries import RunStep
 from durable.workflow.fingerprint import fingerprint
 from durable.workflow.outbox import Outbox
 from durable.workflow.replay import Ended, Replay
+from durable.workflow.requests import Update
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import StepRuns
 from durable.workflow.turn import WorkflowStuck, WorkflowTurn
+from durable.workflow.updates import Updates
+from durable.workflow.values import dump_value
 from durable.workflow_rows import Suspension
 
 __all__ = ["run"]
@@ -53,8 +56,11 @@ async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
     assert isinstance(spec, WorkflowSpec)
     args, kwargs = definition.signature.load(claimed.input if claimed.run_output is None else claimed.run_output)
 
+    updates = Updates(cast("dict[str, Update[..., Any]]", spec.updates), definition.codec)
+
     def body(replay: Replay) -> Coroutine[Any, Any, Any]:
-        context = WorkflowContext(replay, claimed, definition, services.plans)
+        context = WorkflowContext(replay, claimed, definition, services.plans, updates)
+        updates.context = context
         return run_body(definition.function, spec.finalize, context, args, kwargs)
 
     replay = Replay(
@@ -63,6 +69,7 @@ async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
         code=fingerprint(definition.function, definition.options.version),
         load_error=definition.codec.load_error,
         outbox=Outbox(),
+        updates=updates,
     )
     try:
         # The first claim ever has nothing to read.
@@ -95,6 +102,12 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         ids=turn.services.ids,
         claimed_at=_claimed_at(claimed),
     )
+    loop = asyncio.get_running_loop()
+
+    def emit(chunk: Any) -> None:
+        loop.call_soon_threadsafe(workflow.stream, dump_value(codec, chunk, "chunk"))
+
+    turn.attempt.emit = emit
     try:
         rest = await workflow.run()
     except WorkflowStuck as stuck:

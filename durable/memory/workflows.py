@@ -26,7 +26,8 @@ def histories(tx: Transaction, wanted: Sequence[tuple[str, int, int]]) -> list[H
 
 def published_values(tx: Transaction, execution_id: str, keys: Sequence[str] | None) -> list[Published]:
     found = tx.published.get(execution_id) or {}
-    return [found[key] for key in sorted(found) if keys is None or key in keys]
+    wanted = {key for key in found if not key.startswith("#")} if keys is None else set(keys)
+    return [found[key] for key in sorted(found) if key in wanted]
 
 
 def stored_chunks(tx: Transaction, execution_id: str, *, after: int, limit: int) -> list[StoredChunk]:

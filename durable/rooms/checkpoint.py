@@ -11,7 +11,7 @@ from typing import Any
 from durable.execution import FinishedExecution
 from durable.group_commit import GroupCommit
 from durable.rooms.loop import patiently
-from durable.storage import Hint, Note, Storage
+from durable.storage import Hint, Note, Storage, said_by
 from durable.workflow.cache import ReplayCache
 from durable.workflow.step import StepPlans
 from durable.workflow_rows import Checkpoint, Checkpointed, History, Standing
@@ -52,7 +52,7 @@ class CheckpointRoom:
     async def write_on(self, checkpoint: Checkpoint, connection: Any) -> Standing | None:
         # Alone in a transaction of its own: not even one whose children conflict hinders others.
         written = await self._storage.checkpoint([checkpoint], note=self._note).await_on(connection)
-        self._tell(*(Hint("ready", queue) for queue in written.ready_queues))
+        self._tell(*_hints(written, [checkpoint]))
         return written.accepted.get(checkpoint.id)
 
     async def read(self, execution_id: str, after_seq: int, after_message: int) -> History:
@@ -78,8 +78,9 @@ class CheckpointRoom:
             return await self._storage.checkpoint(checkpoints, note=self._note)
 
         written = await patiently(self._storage, write, "writing checkpoints")
-        if written.ready_queues:
-            self._tell(*(Hint("ready", queue) for queue in written.ready_queues))
+        hints = _hints(written, checkpoints)
+        if hints:
+            self._tell(*hints)
         return [written.accepted.get(checkpoint.id) for checkpoint in checkpoints]
 
     async def _read(self, wanted: Sequence[_READS]) -> list[History]:
@@ -87,3 +88,8 @@ class CheckpointRoom:
             return await self._storage.histories(wanted)
 
         return await patiently(self._storage, read, "reading histories")
+
+
+def _hints(written: Checkpointed, checkpoints: Sequence[Checkpoint]) -> list[Hint]:
+    ready = [Hint("ready", queue) for queue in written.ready_queues]
+    return [*ready, *(said_by(checkpoint.id) for checkpoint in checkpoints if checkpoint.says_something)]

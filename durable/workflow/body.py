@@ -20,13 +20,23 @@ async def run_body(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """What the body returns. `finalize` runs in any case but one: a workflow that continues as new has not ended."""
+    """What the body returns. `finalize` runs in any case but one: a workflow that continues as new has not ended.
+
+    Updates that were accepted are done before a body's return counts; where it fails or is stopped, so are they.
+    """
+    updates = context.updates
     try:
-        result = await function(context, *args, **kwargs)
+        try:
+            result = await function(context, *args, **kwargs)
+        except ContinueAsNew:
+            await updates.finish()
+            raise
+        await updates.finish()
     except (ContinueAsNew, GeneratorExit):
         raise  # nothing has ended: it goes on as new, or is put out of memory
     except BaseException as error:
         context.unwind()
+        await updates.stop()
         for failed in await context.roll_back():
             error.add_note(f"undoing failed as well: {failed}")
             if not context.is_replaying:

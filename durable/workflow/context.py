@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from random import Random
-from typing import Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 
 from durable.child import Child
@@ -19,12 +19,14 @@ from durable.definition import Definition
 from durable.durations import Duration, aware, seconds
 from durable.errors import ChildFailed, ConfigurationError
 from durable.execution import Claimed, FinishedExecution, Status
-from durable.options import checked_text
 from durable.retry import Retry
 from durable.task import Task
 from durable.workflow.entries import Group, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.names import checked_name
 from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlan, StepPlans
+from durable.workflow.updates import Updates
+from durable.workflow.values import dump_value
 
 __all__ = ["ChildCall", "ContinueAsNew", "WorkflowContext"]
 
@@ -35,7 +37,6 @@ T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 T4 = TypeVar("T4")
-_LONGEST_NAME: Final = 200
 
 
 class ContinueAsNew(BaseException):
@@ -92,12 +93,17 @@ class _Chance:
 class WorkflowContext:
     """Given to a workflow's body as its first argument. Valid while the body runs."""
 
-    def __init__(self, replay: Replay, claimed: Claimed, definition: Definition, plans: StepPlans) -> None:
+    def __init__(
+        self, replay: Replay, claimed: Claimed, definition: Definition, plans: StepPlans, updates: Updates
+    ) -> None:
         self._replay = replay
         self._claimed = claimed
         self._definition = definition
         self._plans = plans
         self._compensations: list[Compensation] = []
+        self.state: dict[str, Any] = {}
+        """For the body and its update handlers to share; kept in memory alone, and built anew by a replay."""
+        self.updates = updates
         self._asks = Asks()
         # Of an iteration: one that continues as new must not meet its own numbers again.
         self._chance = _Chance(f"{claimed.id}/{claimed.iteration}")
@@ -153,7 +159,7 @@ class WorkflowContext:
 
         Leave the call while any such workflow lives; its answer is stored, and the same in every replay.
         """
-        return self._replay.patched(_checked_name(patch_id, "patch_id"))
+        return self._replay.patched(checked_name(patch_id, "patch_id"))
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -193,7 +199,7 @@ class WorkflowContext:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._asks = Asks(
-            None if name is None else _checked_name(name, "name"),
+            None if name is None else checked_name(name, "name"),
             retry,
             None if timeout is None else seconds(timeout, "timeout", minimum=0.001),
         )
@@ -294,7 +300,7 @@ class WorkflowContext:
 
         Raises TimeoutError after `timeout`, None waits for ever, and SerializationError for one that does not fit.
         """
-        checked = _checked_name(name, "name")
+        checked = checked_name(name, "name")
         read = self._codec.value(shape, f"signal {checked!r}")
         command = WaitMessage(
             checked,
@@ -310,20 +316,22 @@ class WorkflowContext:
 
     async def signal(self, execution_id: str, name: str, value: Any = None) -> None:
         """Send a signal to another workflow, once. One that has ended, or is none, does not get it."""
-        checked = _checked_name(name, "name")
-        payload = self._codec.value(Any).dump(value, f"signal {checked!r}")
+        checked = checked_name(name, "name")
+        payload = dump_value(self._codec, value, f"signal {checked!r}")
         await self._replay.issue(f"send:{checked}", Send(execution_id, checked, payload))
 
     # --- what others see ------------------------------------------------------------------------------------
 
     def publish(self, key: str, value: Any) -> None:
         """Let `handle.value(key)` give this value from the next checkpoint on."""
-        checked = _checked_name(key, "key")
-        self._replay.say_value(checked, self._codec.value(Any).dump(value, f"published value {checked!r}"))
+        checked = checked_name(key, "key")
+        if self._replay.say():
+            self._replay.outbox.values[checked] = dump_value(self._codec, value, f"published value {checked!r}")
 
     def emit(self, chunk: Any) -> None:
         """Add a piece to what `handle.stream()` gives, with the next checkpoint."""
-        self._replay.say_chunk(self._codec.value(Any).dump(chunk, "chunk"))
+        if self._replay.say():
+            self._replay.outbox.chunks.append(dump_value(self._codec, chunk, "chunk"))
 
     # --- children -------------------------------------------------------------------------------------------
 
@@ -406,10 +414,3 @@ class WorkflowContext:
 
 async def _awaited(awaitable: Awaitable[T]) -> T:
     return await awaitable
-
-
-def _checked_name(name: Any, field: str) -> str:
-    checked = checked_text(name, field)
-    if "\x00" in checked or "#" in checked or len(checked) > _LONGEST_NAME:
-        raise ConfigurationError(f"{field} is {checked[:50]!r}; give 1 to {_LONGEST_NAME} characters without '#'")
-    return checked

@@ -43,8 +43,10 @@ class EntryKind(StrEnum):
     """Something that happens once and gives nothing back: a patch was met, a message sent."""
     CANCEL = "cancel"
     """The body was told to stop: by a request, or because its time was over."""
-    CHUNKS = "chunks"
-    """So many pieces of output were streamed up to here, and values published."""
+    UPDATE = "update"
+    """A request was accepted and its handler started, or it was refused."""
+    SAID = "said"
+    """So often the body had published, streamed or answered, and all of it is stored."""
 
 
 @dataclass(slots=True, eq=False)  # a frozen one takes four times as long to make

@@ -11,6 +11,8 @@ __all__ = ["Inbox"]
 
 _STOP = "\x00cancel"
 """Where requests to stop wait, whatever they are called; no signal's name begins with NUL."""
+_UPDATES = "\x00update"
+"""Where updates wait, of all names, so that they are met in their order."""
 
 
 class Inbox:
@@ -48,11 +50,14 @@ class Inbox:
     def stop_request(self) -> Message | None:
         return next(iter(self._waiting.get(_STOP, ())), None)
 
-    def meet(self, number: int) -> Message:
-        message = self._by_number[number]
+    def next_update(self) -> Message | None:
+        return next(iter(self._waiting.get(_UPDATES, ())), None)
+
+    def meet(self, number: int) -> Message | None:
+        """The message of that number, which waits no more; None where it is not kept, as beside a copied history."""
         self._met.add(number)
-        box = self._waiting[_box(message)]
-        if message in box:
+        message = self._by_number.get(number)
+        if message is not None and message in (box := self._waiting[_box(message)]):
             box.remove(message)
         return message
 
@@ -69,4 +74,4 @@ def _box(message: Message) -> str:
         case MessageKind.CANCEL:
             return _STOP
         case MessageKind.UPDATE:
-            return f"\x00update:{message.name}"
+            return _UPDATES

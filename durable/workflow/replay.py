@@ -22,6 +22,7 @@ from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Send, Sl
 from durable.workflow.inbox import Inbox
 from durable.workflow.loop import WorkflowLoop
 from durable.workflow.outbox import Outbox
+from durable.workflow.updates import Answer, Updates, answer_key
 from durable.workflow_rows import Entry, Message
 
 __all__ = ["MOST_ENTRIES", "Ended", "Pending", "Replay"]
@@ -36,7 +37,7 @@ _ANSWERS: Final[dict[type[Any], frozenset[EntryKind]]] = {
     Mark: frozenset({EntryKind.MARK}),
     Send: frozenset({EntryKind.MARK}),
 }
-_SILENT: Final = frozenset({EntryKind.CODE, EntryKind.CHUNKS})
+_SILENT: Final = frozenset({EntryKind.CODE, EntryKind.SAID})
 """What the body does not hear of."""
 _NOUNS: Final[dict[type[Any], str]] = {
     RunStep: "step",
@@ -91,6 +92,7 @@ class Replay:
         code: str,
         load_error: Callable[[str], ErrorInfo],
         outbox: Outbox,
+        updates: Updates | None = None,
     ) -> None:
         self.started_at = started_at
         """When the body first began, in this iteration."""
@@ -106,16 +108,14 @@ class Replay:
         self.stop_reason = ""
         self.is_unwinding = False
         """The body has ended, and what undoes or finalizes it runs: nothing stops that, and no limit of the history."""
-        self.chunk_count = 0
-        """Pieces that the body has streamed."""
-        self.stored_chunk_count = 0
-        """Of those, the ones that are stored."""
-        self.value_count = 0
-        """How often the body has published a value."""
-        self.stored_value_count = 0
-        """How often of that it is stored."""
+        self.said_count = 0
+        """How often the body has said something: published, streamed, answered."""
+        self.stored_count = 0
+        """Of that, what is stored."""
         self.outbox = outbox
         self.inbox = Inbox()
+        self.updates = updates
+        """What it does with updates; None: it meets none."""
         self._load_error = load_error
         self.code = code
         self._codes: list[str] = []
@@ -172,6 +172,11 @@ class Replay:
                 self.issue(name, Mark())
         return self._patches[patch_id]
 
+    def say(self) -> bool:
+        """Count one thing that the body says; False: it is stored already, and not to go out again."""
+        self.said_count += 1
+        return self.said_count > self.stored_count
+
     def _settle(self, pending: Pending) -> None:
         """Its command is answered, or nobody waits for it any more."""
         self._pending.pop(pending.key, None)
@@ -179,18 +184,6 @@ class Replay:
             self._released.append(pending)
             if pending.child_id is not None:
                 self._abandoned.append(pending.child_id)
-
-    def say_value(self, key: str, value: str) -> None:
-        """Publish, but for what is stored by an earlier run over the same history."""
-        self.value_count += 1
-        if self.value_count > self.stored_value_count:
-            self.outbox.values[key] = value
-
-    def say_chunk(self, chunk: str) -> None:
-        """Stream a piece, but for what is stored by an earlier run over the same history."""
-        self.chunk_count += 1
-        if self.chunk_count > self.stored_chunk_count:
-            self.outbox.chunks.append(chunk)
 
     # --- the driver's side ----------------------------------------------------------------------------------
 
@@ -203,9 +196,9 @@ class Replay:
         self.inbox.take(messages, known=known)
         self._marks = {entry.key for entry in stored if entry.kind == EntryKind.MARK}
         self._is_same_code = all(entry.key == self.code for entry in stored if entry.kind == EntryKind.CODE)
-        for entry in stored:
-            if entry.kind == EntryKind.CHUNKS:
-                self._count_output(entry)
+        # Known before the body runs: an entry that stands after another may have been written before what the body
+        # said in between.
+        self.stored_count = max((int(entry.key) for entry in stored if entry.kind == EntryKind.SAID), default=0)
         if stored and stored[0].kind == EntryKind.CODE:
             # The body may ask for the time before it asks for anything else.
             self.now = self.started_at = _moment(stored[0])
@@ -233,20 +226,24 @@ class Replay:
     def deliver(self, entry: Entry) -> None:
         """Give the body the next entry of its history, and let it run as far as it can."""
         self.seq = max(self.seq, entry.seq)
-        if entry.kind != EntryKind.CHUNKS:
+        if entry.kind != EntryKind.SAID:
             self._reached = entry.seq
         match entry.kind:
             case EntryKind.CODE:
                 self._codes.append(entry.key)
                 self._pass(_moment(entry))
-            case EntryKind.CHUNKS:
-                self._count_output(entry)
+            case EntryKind.SAID:
+                self.stored_count = max(self.stored_count, int(entry.key))
             case EntryKind.CANCEL if self.is_unwinding or self.ended is not None:
                 self._pass(_moment(entry))  # too late to stop anything
             case EntryKind.CANCEL:
                 self.stop_kind, self.stop_reason = entry.key, json.loads(entry.detail or "{}")["reason"]
                 self._pass(_moment(entry))
                 self._main.cancel(self.stop_reason)
+                self._run()
+            case EntryKind.UPDATE:
+                self._pass(_moment(entry))
+                self._meet_update(entry)
                 self._run()
             case _:
                 pending = self._pending.get(entry.key)
@@ -300,6 +297,14 @@ class Replay:
                 taken[pending.command.name] += 1
                 yield pending, box[index].number
 
+    def next_update(self) -> Message | None:
+        """The request that is to be accepted or refused next; None: there is none, or it comes too late."""
+        return self.inbox.next_update() if self.hears_updates else None
+
+    @property
+    def hears_updates(self) -> bool:
+        return self.ended is None and self.updates is not None and self.updates.is_open
+
     @property
     def unmet_messages(self) -> tuple[int, ...]:
         """The numbers of messages that no wait has met."""
@@ -340,10 +345,6 @@ class Replay:
         """The body had given it up when its answer came."""
         if entry.kind == EntryKind.CHILD:
             self._abandoned.append(json.loads(entry.detail or "{}")["id"])
-
-    def _count_output(self, entry: Entry) -> None:
-        self.stored_chunk_count = int(entry.key)
-        self.stored_value_count = int(json.loads(entry.detail or "{}")["values"])
 
     def _answer(self, pending: Pending, entry: Entry) -> None:
         command = pending.command
@@ -402,8 +403,36 @@ class Replay:
         pending.first_at = datetime.fromisoformat(detail["first_at"])
         pending.due_at = entry.at + timedelta(seconds=float(detail["delay"]))
 
+    def _meet_update(self, entry: Entry) -> None:
+        assert self.updates is not None
+        detail = json.loads(entry.detail or "{}")
+        self.inbox.meet(int(detail["number"]))
+        key = answer_key(detail["id"])
+        if entry.error is not None:
+            self._publish(key, Answer(None, entry.error, True).to_text())
+            return
+        if not self.updates.knows(detail["name"]):
+            raise StepMismatch(f"update {entry.key!r}", "a workflow without such an update")
+        task = self._loop.create_task(self.updates.start(detail["name"], entry.output or "{}"))
+        self.updates.running[task] = detail["name"]
+        task.add_done_callback(lambda done: self._answer_update(key, done))
+
+    def _answer_update(self, key: str, task: asyncio.Task[str]) -> None:
+        assert self.updates is not None
+        answer = self.updates.answer(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, (StepMismatch, HistoryTooLong)):
+            self._loop.error = self._loop.error or error  # of the workflow, and not of who asked
+        else:
+            self._publish(key, answer.to_text())
+
+    def _publish(self, key: str, text: str) -> None:
+        if self.say():
+            self.outbox.values[key] = text
+
     def _meet(self, pending: Pending, number: int) -> None:
         message = self.inbox.meet(number)
+        assert message is not None
         command = pending.command
         assert isinstance(command, WaitMessage)
         _resolve(pending.future, lambda: command.load(message.payload))

@@ -84,6 +84,7 @@ class WorkflowTurn:
         """Entries that were written as something else than they were numbered as, by seq."""
         self._watched: dict[str, asyncio.Future[Any]] = {}
         self._stirred = asyncio.Event()
+        self._has_ended = False
         steps.on_end = self._stirred.set
         attempt.on_news = self._stirred.set
 
@@ -105,6 +106,8 @@ class WorkflowTurn:
             for future in self._watched.values():
                 future.cancel()
             self._attempt.on_news = lambda: None
+            self._attempt.emit = None
+            self._has_ended = True
 
     async def _go_on(self) -> Suspension:
         if self._replay.is_new_code:
@@ -132,6 +135,12 @@ class WorkflowTurn:
 
     def _is_over(self) -> bool:
         return self._replay.ended is not None or not (len(self._steps) or self._steps.has_finished)
+
+    def stream(self, chunk: str) -> None:
+        """A piece that a step has emitted; it goes out with the next checkpoint, which is now."""
+        if not self._has_ended:
+            self._outbox.chunks.append(chunk)
+            self._stirred.set()
 
     # --- what the body asks for -----------------------------------------------------------------------------
 
@@ -223,6 +232,8 @@ class WorkflowTurn:
         if self._watched:
             self._collect_watched()
         self._collect_refused()
+        if not self._new:
+            self._collect_update()
 
     def _collect_due(self) -> None:
         timed = [pending for pending in self._replay.open if pending.due_at is not None]
@@ -237,6 +248,18 @@ class WorkflowTurn:
                 self._start_step(pending)
             else:
                 self._add(EntryKind.SLEPT, pending.key, detail={"at": _latest(self._moment(), pending.due_at)})
+
+    def _collect_update(self) -> None:
+        """One at a time and alone: its validator sees what came of all that was before."""
+        message, updates = self._replay.next_update(), self._replay.updates
+        if message is None or updates is None:
+            return
+        refused = updates.judge(message)
+        id_ = message.message_id or f"update:{message.number}"
+        detail = {"number": message.number, "id": id_, "name": message.name, "at": self._moment()}
+        # With its arguments, so that the history tells all by itself.
+        output = message.payload if refused is None else None
+        self._add(EntryKind.UPDATE, f"update:{message.name}#{message.number}", output, refused, detail)
 
     def _add_finished(self, finished: Finished) -> None:
         self._seq += 1
@@ -375,17 +398,15 @@ class WorkflowTurn:
 
     def _take_outbox(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
         values, chunks = self._outbox.take()
-        if chunks or values:
+        if self._replay.said_count > self._replay.stored_count:
             self._seq += 1
-            count = self._replay.stored_chunk_count + len(chunks)
-            detail = json.dumps({"values": max(self._replay.value_count, self._replay.stored_value_count)})
-            entry = NewEntry(self._seq, str(EntryKind.CHUNKS), str(count), None, None, detail)
+            entry = NewEntry(self._seq, str(EntryKind.SAID), str(self._replay.said_count), None, None, None)
             self._unwritten.append(entry)
             self._replay.deliver(Entry(*entry, self._now()))
         return values, chunks
 
     def _rest(self) -> Suspension:
-        if self._replay.ended is None and not any(True for _ in self._replay.open):
+        if self._replay.ended is None and not (self._replay.hears_updates or any(True for _ in self._replay.open)):
             message = "the body waits for something that no step, timer, signal or child will bring"
             raise WorkflowStuck(ErrorInfo("stuck", message, is_retryable=False))
         checkpoint = self._checkpoint()

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
+from durable.checks import integer
 from durable.codec import Codec
 from durable.definition import WorkflowSpec
-from durable.errors import ConfigurationError, ExecutionNotFound
+from durable.errors import ConfigurationError
 from durable.execution import FinishedExecution
 from durable.handle import Handle, HandleClient
-from durable.options import EnqueueOptions, checked_text
-from durable.script import Script, Tell, ask
-from durable.storage import Hint
+from durable.options import EnqueueOptions
+from durable.script import Script
 from durable.task import Home, TaskFunction, Typed
+from durable.workflow import calls
 from durable.workflow.context import WorkflowContext
-from durable.workflow_rows import MessageKind, NewMessage, Published, SendOutcome, Sent
+from durable.workflow.names import checked_name
+from durable.workflow.requests import Query, TypedUpdate, Update, UpdateOptions
+from durable.workflow.said import Chunk, PublishedValues
+from durable.workflow_rows import Published, SendOutcome
 
-__all__ = ["Workflow", "WorkflowClient", "WorkflowDecorator", "WorkflowHandle"]
+__all__ = ["TypedWorkflow", "Workflow", "WorkflowClient", "WorkflowDecorator", "WorkflowHandle"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
+F_co = TypeVar("F_co", covariant=True)
 
 
 class WorkflowClient(HandleClient, Protocol):
@@ -61,38 +67,109 @@ class WorkflowHandle(Handle[R]):
         caller's transaction. `finished` is the outcome for a workflow that has ended. Raises ExecutionNotFound,
         SerializationError, and ConfigurationError for what is no name.
         """
-        checked_text(name, "name")
-        payload = self._codec.value(Any).dump(value, f"signal {name!r}")
-        if signal_id is not None:
-            checked_text(signal_id, "signal_id")
-        message = NewMessage(self.execution_id, MessageKind.SIGNAL, name, payload, signal_id)
-        sent = await self._play(_send(message), connection)
-        if sent.outcome is SendOutcome.NOT_FOUND:
-            raise ExecutionNotFound(self.execution_id)
-        return sent.outcome
+        return await self._play(calls.signal(self.execution_id, self._codec, name, value, signal_id), connection)
 
     @overload
     async def value(self, key: str) -> Any: ...
     @overload
     async def value(self, key: str, shape: type[T]) -> T | None: ...
     async def value(self, key: str, shape: Any = Any) -> Any:
-        """What the workflow has published under a key; None where it has not. Asks no executor."""
-        found = await self._play(_published(self.execution_id, [checked_text(key, "key")]))
-        return self._codec.value(shape).load(found[0].value, f"published value {key!r}") if found else None
+        """What the workflow has published under a key; None where it has not. Asks no executor.
+
+        Raises ExecutionNotFound, and SerializationError for what is not of that shape.
+        """
+        found = await self._play(calls.one_value(self.execution_id, key))
+        return None if found is None else self._read_value(found, shape)
+
+    async def values(self) -> PublishedValues:
+        """All that the workflow has published, by key."""
+        return await self._play(calls.all_values(self.execution_id, self._codec))
+
+    @overload
+    def watch(self, key: str) -> AsyncIterator[Any]: ...
+    @overload
+    def watch(self, key: str, shape: type[T]) -> AsyncIterator[T]: ...
+    def watch(self, key: str, shape: Any = Any) -> AsyncIterator[Any]:
+        """The value of a key as it is, and again whenever it has become another, until the workflow has ended.
+
+        Values that follow each other faster than they are read are left out, but never the last. Raises as `value`.
+        """
+        return self._watch(checked_name(key, "key"), shape)
+
+    async def _watch(self, key: str, shape: Any) -> AsyncIterator[Any]:
+        seen: Published | None = None
+        while True:
+            seen = await self._play(calls.next_value(self.execution_id, key, seen))
+            if seen is None:
+                return
+            yield self._read_value(seen, shape)
+
+    async def query(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a `@flow.query` over what the workflow has published; runs here, and asks no executor.
+
+        What the function raises passes through. Raises ExecutionNotFound, and ConfigurationError for a query of another
+        workflow.
+        """
+        return await self._play(calls.query(self.execution_id, self.task_name, query, self._codec, *args, **kwargs))
+
+    @overload
+    async def update(self, update: TypedUpdate[Callable[[], T]], /, **options: Unpack[UpdateOptions]) -> T: ...
+    @overload
+    async def update(self, update: TypedUpdate[Callable[[A], T]], a: A, /, **options: Unpack[UpdateOptions]) -> T: ...
+    @overload
+    async def update(
+        self, update: TypedUpdate[Callable[[A, B], T]], a: A, b: B, /, **options: Unpack[UpdateOptions]
+    ) -> T: ...
+    @overload
+    async def update(
+        self, update: TypedUpdate[Callable[[A, B, C], T]], a: A, b: B, c: C, /, **options: Unpack[UpdateOptions]
+    ) -> T: ...
+    @overload
+    async def update(self, update: TypedUpdate[Callable[P, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def update(self, update: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Ask the workflow to do something, and give its answer; it is done once, also where this is called again.
+
+        `update_id` names the request: with the same one nothing is sent again, and the answer is the same. `timeout`
+        is for the answer: None waits for ever. Raises InvalidInput before anything is sent; UpdateRefused where the
+        validator raised or the workflow had ended; UpdateFailed where the handler raised, or the workflow was ended
+        by force; UpdateTimeout; ExecutionNotFound.
+        """
+        script = calls.update(self.execution_id, self.task_name, update, self._codec, args, kwargs)
+        return await self._play(script)
+
+    @overload
+    def stream(self, *, after: int = 0) -> AsyncIterator[Chunk[Any]]: ...
+    @overload
+    def stream(self, shape: type[T], *, after: int = 0) -> AsyncIterator[Chunk[T]]: ...
+    def stream(self, shape: Any = Any, *, after: int = 0) -> AsyncIterator[Chunk[Any]]:
+        """What the workflow and its steps emit, from the piece after a number on, until it has ended.
+
+        `after` is the number of the last piece that was read. Pieces of the body come once; those of a step that was
+        tried again come again. Raises ExecutionNotFound, and SerializationError for what is not of that shape.
+        """
+        return self._stream(shape, integer(after, "after", 0, 2**31 - 1))
+
+    async def _stream(self, shape: Any, after: int) -> AsyncIterator[Chunk[Any]]:
+        read = self._codec.value(shape)
+        while True:
+            found = await self._play(calls.next_chunks(self.execution_id, after))
+            if found is None:
+                return
+            for after, payload, at in found:
+                yield Chunk(after, read.load(payload, f"chunk {after}"), at)
+
+    def _read_value(self, found: Published, shape: Any) -> Any:
+        return self._codec.value(shape).load(found.value, f"published value {found.key!r}")
 
 
-def _send(message: NewMessage) -> Script[Sent]:
-    (sent,) = yield from ask(lambda storage: storage.send_messages([message]))
-    hints = [] if sent.ready_queue is None else [Hint("ready", sent.ready_queue)]
-    if sent.is_running:
-        hints.append(Hint("cancelled", ""))
-    if hints:
-        yield Tell(tuple(hints))
-    return sent
+class TypedWorkflow(Protocol[F_co]):
+    """As Typed, of workflows alone."""
 
+    @property
+    def shape(self) -> F_co: ...
 
-def _published(execution_id: str, keys: list[str] | None) -> Script[list[Published]]:
-    return (yield from ask(lambda storage: storage.published_values(execution_id, keys)))
+    @property
+    def is_workflow(self) -> Literal[True]: ...
 
 
 class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[object, object, R]], Generic[P, R]):
@@ -102,6 +179,10 @@ class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[obj
     def app(self) -> Home:
         """The app that it belongs to. Raises NotOpen, or what the registry says, while it belongs to none."""
         return self._home()
+
+    @property
+    def is_workflow(self) -> Literal[True]:
+        return True
 
     @property
     def _spec(self) -> WorkflowSpec:
@@ -144,6 +225,27 @@ class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[obj
             raise ConfigurationError(f"workflow {self.name!r} has a finalize already")
         self._spec.finalize = function
         return function
+
+    def query(self, function: Callable[Concatenate[PublishedValues, Q], T]) -> Query[Q, T]:
+        """Register a function over the published values, for `handle.query`: read-only, and run by who asks."""
+        made = Query(self.name, function)
+        self._keep(self._spec.queries, made.name, made)
+        return made
+
+    def update(self, function: Callable[Concatenate[WorkflowContext, Q], Coroutine[Any, Any, T]]) -> Update[Q, T]:
+        """Register a handler for `handle.update`: an async def, run beside the body with the same context.
+
+        Its steps are durable as those of the body, with which it shares `ctx.state`. The body's return waits for the
+        handlers that run; where the body fails or is stopped, they are cancelled. What comes after that is refused.
+        """
+        made = Update(self.name, function, lambda: self.definition.codec)
+        self._keep(self._spec.updates, made.name, made)
+        return made
+
+    def _keep(self, kept: dict[str, Any], name: str, made: Any) -> None:
+        if name in kept:
+            raise ConfigurationError(f"workflow {self.name!r} has {kept[name]!r} already")
+        kept[name] = made
 
 
 class WorkflowDecorator:

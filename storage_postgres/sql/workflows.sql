@@ -316,11 +316,12 @@ cross join lateral (
 order by 1, 2, 3;
 
 -- name: published_values
--- What a workflow has published, by key; null means all keys. Index: the primary key of published.
+-- What a workflow has published, by key; null means all keys but those that begin with '#'. Index: the primary key of
+-- published.
 select p.key, p.value, p.version, p.at
 from /*schema*/published as p
 where p.execution_id = %(id)s::uuid
-    and (%(keys)s::text[] is null or p.key = any(%(keys)s::text[]))
+    and case when %(keys)s::text[] is null then left(p.key, 1) <> '#' else p.key = any(%(keys)s::text[]) end
 order by p.key collate "C";
 
 -- name: stored_chunks

@@ -243,7 +243,7 @@ class WorkflowCheckpointContract(WorkflowCase):
 
     async def test_published_values_keep_the_last_of_each_key_and_count_versions(self, flow: WorkflowScene) -> None:
         turn, other = await flow.begin_all(2)
-        await flow.checkpoint(turn, values=(("b", "1"), ("a", '"x"'), ("b", "2")))
+        await flow.checkpoint(turn, values=(("b", "1"), ("a", '"x"'), ("b", "2"), ("#c", "9")))
         await flow.checkpoint(other, values=(("b", "7"),))
         first = await flow.subject.now()
         await flow.subject.advance(1.0)
@@ -253,6 +253,7 @@ class WorkflowCheckpointContract(WorkflowCase):
         assert await flow.storage.published_values(turn.id) == expected
         assert await flow.storage.published_values(turn.id, ["b", "c"]) == expected[1:]
         assert await flow.storage.published_values(turn.id, []) == []
+        assert [each.value for each in await flow.storage.published_values(turn.id, ["#c"])] == ["9"]
         assert await flow.storage.published_values(flow.make.id()) == []
 
     async def test_chunks_are_numbered_in_their_order_over_checkpoints(self, flow: WorkflowScene) -> None:
