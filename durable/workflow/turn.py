@@ -256,7 +256,7 @@ class WorkflowTurn:
             return
         refused = updates.judge(message)
         id_ = message.message_id or f"update:{message.number}"
-        detail = {"number": message.number, "id": id_, "name": message.name, "at": self._moment()}
+        detail = {"number": message.number, "id": id_, "name": message.name, "at": _latest(self._moment())}
         # With its arguments, so that the history tells all by itself.
         output = message.payload if refused is None else None
         self._add(EntryKind.UPDATE, f"update:{message.name}#{message.number}", output, refused, detail)
