@@ -17,6 +17,7 @@ DurableError
 │   └── ExecutionCancelled
 ├── StepFailed                    raised in a workflow by a step that has used up its attempts
 ├── ChildFailed                   raised in a workflow by a child that did not complete
+├── MapFailed                     raised in a workflow by a map of which too many children failed
 ├── StepMismatch                  a workflow's history is not what its code does; the workflow is kept
 ├── HistoryTooLong                a workflow has done too much in one go; it should continue as new
 ├── ResultTimeout                 the wait ended before the execution did; also a TimeoutError
@@ -60,6 +61,7 @@ __all__ = [
     "IdempotencyConflict",
     "InvalidInput",
     "LeaseLost",
+    "MapFailed",
     "NonRetryable",
     "NotOpen",
     "PayloadTooLarge",
@@ -318,6 +320,21 @@ class ChildFailed(DurableError):
         self.status = status
         self.error = error
         super().__init__(f"child {execution_id} (task {task!r}) ended as {status}: {error}")
+
+
+class MapFailed(DurableError):
+    """More children of a `ctx.map` have failed than it tolerates, or the task cannot be given one of the items."""
+
+    def __init__(self, task: str, failed: int, started: int, errors: tuple[tuple[int, ErrorInfo], ...]) -> None:
+        self.task = task
+        self.failed = failed
+        """Children that had ended without a result when this was noticed; 0 where an item was refused."""
+        self.started = started
+        self.errors = errors
+        """Of the first of them: the place among the items, from 0, and the error."""
+        what = f"{failed} of the {started} children started have failed" if failed else "the items were refused"
+        shown = "; ".join(f"item {index}: {error}" for index, error in errors)
+        super().__init__(f"a map over task {task!r} ended: {what}: {shown}")
 
 
 class StepMismatch(DurableError):

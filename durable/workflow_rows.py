@@ -17,6 +17,7 @@ __all__ = [
     "CANCEL_MESSAGE_ID",
     "Checkpoint",
     "Checkpointed",
+    "ChildTally",
     "Entry",
     "History",
     "Message",
@@ -153,6 +154,17 @@ class Checkpointed(NamedTuple):
     """By id; the rest had lost their lease and changed nothing."""
     ready_queues: frozenset[str]
     """Queues in which something became claimable at once: children, receivers of messages."""
+
+
+class ChildTally(NamedTuple):
+    """How the children in a range of child indexes stand."""
+
+    finished: int
+    """Those that have ended, whatever way."""
+    failed: int
+    """Of these, the ones that did not complete."""
+    open_ids: tuple[str, ...]
+    """The others, in child order."""
 
 
 class Suspension(NamedTuple):

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from durable.errors import IdempotencyConflict
-from durable.execution import Kind, NewExecution, Settled, Settlement
+from durable.execution import ChildOutcome, Kind, NewExecution, Settled, Settlement
 from durable.storage import Note
 from durable.stored_errors import cancelled
 from durable.workflow_rows import (
     CANCELLED_BY_PARENT,
     Checkpoint,
     Checkpointed,
+    ChildTally,
     History,
     Published,
     Standing,
@@ -35,6 +36,7 @@ from storage_postgres.workflow_rows import Part
 
 __all__ = [
     "checkpoint",
+    "children_between",
     "end_turns",
     "fork_workflow",
     "histories",
@@ -42,6 +44,7 @@ __all__ = [
     "is_rich",
     "published_values",
     "stored_chunks",
+    "tally_children",
 ]  # fmt: skip
 
 
@@ -161,6 +164,21 @@ def histories(wanted: Sequence[tuple[str, int, int]]) -> Plan[list[History]]:
     ids, seqs, numbers = zip(*wanted, strict=True)
     found = yield Query("histories", {"id": plain(ids), "seq": plain(seqs), "number": plain(numbers)})
     return to.histories(ids, found)
+
+
+def tally_children(parent_id: str, ranges: Sequence[tuple[int, int]]) -> Plan[list[ChildTally]]:
+    if not ranges:
+        return []
+    firsts, ends = zip(*ranges, strict=True)
+    found = yield Query("tally_children", {"parent": parent_id, "first": plain(firsts), "end": plain(ends)})
+    return [ChildTally(finished, failed, tuple(open_ids)) for finished, failed, open_ids in found]
+
+
+def children_between(
+    parent_id: str, first: int, end: int, *, only_failed: bool, limit: int
+) -> Plan[list[ChildOutcome]]:
+    params = {"parent": parent_id, "first": first, "end": end, "only_failed": only_failed, "limit": max(limit, 0)}
+    return [executions.child_outcome(row) for row in (yield Query("children_between", params))]
 
 
 def published_values(execution_id: str, keys: Sequence[str] | None) -> Plan[list[Published]]:

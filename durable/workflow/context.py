@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +20,10 @@ from durable.errors import ChildFailed, ConfigurationError
 from durable.execution import Claimed, FinishedExecution, Status
 from durable.options import checked_text
 from durable.retry import Retry
-from durable.task import Task
+from durable.returns import ChildResult
+from durable.task import Task, Typed
 from durable.workflow.entries import Group, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.map_plan import plan_map
 from durable.workflow.outbox import Outbox
 from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlan, StepPlans
@@ -35,6 +37,7 @@ T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 T4 = TypeVar("T4")
+A = TypeVar("A")
 _LONGEST_NAME: Final = 200
 
 
@@ -358,6 +361,41 @@ class WorkflowContext:
         finally:
             for task in tasks:
                 task.cancel()
+
+    @overload
+    async def map(
+        self,
+        task: Typed[Callable[[A], R]],
+        items: Iterable[A],
+        *,
+        concurrency: int = 100,
+        tolerate_failures: None = None,
+    ) -> list[R]: ...
+    @overload
+    async def map(
+        self, task: Typed[Callable[[A], R]], items: Iterable[A], *, concurrency: int = 100, tolerate_failures: int | str
+    ) -> list[ChildResult[R]]: ...
+    async def map(
+        self, task: Any, items: Iterable[Any], *, concurrency: int = 100, tolerate_failures: int | str | None = None
+    ) -> list[Any]:
+        """Run a child for each item, at most `concurrency` at a time; gives their results in the order of the items.
+
+        `items` are looked at again after a restart, and must then be the same: what they are made from is an argument
+        or a result of a step. They are read a wave at a time, so a generator's are never in memory together.
+
+        With `tolerate_failures` (a number, or a share of all such as "5%") it gives a ChildResult for each item.
+        Raises MapFailed and cancels the other children where more have failed, without it as soon as one is seen to:
+        when half of those that run have ended.
+        """
+        command = plan_map(
+            cast("Task[..., Any]", task),
+            items,
+            parent=self._claimed,
+            codec=self._codec,
+            concurrency=concurrency,
+            tolerate_failures=tolerate_failures,
+        )
+        return await self._replay.issue(f"map:{command.task_name}", command)  # type: ignore[no-any-return]
 
     async def wait_first(self, *awaitables: Awaitable[T]) -> T:
         """The result of whichever ends first, or its error; the others are cancelled."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from durable.child import Child
 from durable.retry import Retry
+from durable.workflow.fanout import MapChildren
 
 __all__ = [
     "Command",
@@ -39,6 +40,12 @@ class EntryKind(StrEnum):
     CHILD = "child"
     """A child was started."""
     CHILD_END = "child_end"
+    WAVE = "wave"
+    """Children of a map were started."""
+    PAGE = "page"
+    """The ends of some children of a map that is over, in the order of its items."""
+    MAPPED = "mapped"
+    """A map is over, and so are its pages; or too many of its children have failed."""
     MARK = "mark"
     """Something that happens once and gives nothing back: a patch was met, a message sent."""
     CANCEL = "cancel"
@@ -114,4 +121,4 @@ class Send:
     payload: str
 
 
-Command = RunStep | Sleep | WaitMessage | StartChild | Mark | Send
+Command = RunStep | Sleep | WaitMessage | StartChild | MapChildren | Mark | Send

@@ -19,6 +19,7 @@ from typing import Any, Final
 from durable.errors import ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
 from durable.execution import FinishedExecution, Status
 from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.fanout import MapChildren
 from durable.workflow.loop import WorkflowLoop
 from durable.workflow.outbox import Outbox
 from durable.workflow_rows import Entry, Message, MessageKind
@@ -32,6 +33,7 @@ _ANSWERS: Final[dict[type[Any], frozenset[EntryKind]]] = {
     Sleep: frozenset({EntryKind.SLEEPING, EntryKind.SLEPT}),
     WaitMessage: frozenset({EntryKind.SLEEPING, EntryKind.SLEPT, EntryKind.SIGNAL}),
     StartChild: frozenset({EntryKind.CHILD, EntryKind.CHILD_END}),
+    MapChildren: frozenset({EntryKind.WAVE, EntryKind.PAGE, EntryKind.MAPPED}),
     Mark: frozenset({EntryKind.MARK}),
     Send: frozenset({EntryKind.MARK}),
 }
@@ -42,6 +44,7 @@ _NOUNS: Final[dict[type[Any], str]] = {
     Sleep: "sleep",
     WaitMessage: "wait",
     StartChild: "child",
+    MapChildren: "map",
     Mark: "mark",
     Send: "message",
 }
@@ -241,8 +244,8 @@ class Replay:
         return fresh
 
     def take_released(self) -> list[Pending]:
-        """Commands that somebody was given, and whose answer nobody waits for any more."""
-        released, self._released = [p for p in self._released if p.is_taken], []
+        """Commands that somebody was given, now or before a replay, and whose answer nobody waits for any more."""
+        released, self._released = [p for p in self._released if p.is_taken or _has_children(p)], []
         return released
 
     @property
@@ -323,6 +326,8 @@ class Replay:
                 self._start_child(pending, entry)
             case EntryKind.CHILD_END:
                 self._end_child(pending, entry)
+            case EntryKind.WAVE | EntryKind.PAGE | EntryKind.MAPPED:
+                self._map(pending, entry)
             case _:
                 pending.future.set_result(None)
 
@@ -380,6 +385,18 @@ class Replay:
         end = FinishedExecution(pending.child_id or "", status, entry.output, entry.error)
         _resolve(pending.future, lambda: read(end))
 
+    def _map(self, pending: Pending, entry: Entry) -> None:
+        command = pending.command
+        assert isinstance(command, MapChildren)
+        match entry.kind:
+            case EntryKind.WAVE:
+                command.start(entry.detail)
+            case EntryKind.PAGE:
+                command.take_page(entry.output)
+            case _:
+                self._pass(_moment(entry))
+                _resolve(pending.future, lambda: command.result(entry.output, entry.detail))
+
 
 def _moment(entry: Entry) -> datetime:
     """When it happened, as the turn that wrote it knew; not when it was written."""
@@ -403,6 +420,11 @@ def _box(kind: MessageKind, name: str) -> str:
             return "\x00cancel"
         case MessageKind.UPDATE:
             return f"\x00update:{name}"
+
+
+def _has_children(pending: Pending) -> bool:
+    """Perhaps a crash came before those were cancelled; a second time does no harm."""
+    return pending.child_id is not None or isinstance(pending.command, MapChildren)
 
 
 def _noun(command: Command) -> str:

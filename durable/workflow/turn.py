@@ -12,10 +12,13 @@ from typing import Any, Final
 from durable.attempts import Attempt
 from durable.child import place
 from durable.clock import Clock
+from durable.codec import Codec
 from durable.errors import ErrorInfo, LeaseLost
 from durable.execution import Claimed, NewExecution
 from durable.ids import IdSource
 from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.fanout import MapChildren
+from durable.workflow.maps import Maps
 from durable.workflow.replay import Pending, Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import Finished, StepRuns
@@ -26,9 +29,9 @@ __all__ = ["WorkflowStuck", "WorkflowTurn"]
 _log = logging.getLogger("durable")
 _WARN_AT: Final = 1000
 _SHORT: Final = 1.0
-_MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT})
-"""Before the body hears of them: it may act on them outside."""
-_SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, EntryKind.MARK})
+_MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT, EntryKind.PAGE})
+"""Before the body hears of them: it may act on them outside. Pages, because many of them would be too much at once."""
+_SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, EntryKind.WAVE, EntryKind.MARK})
 """Before the turn waits for something else: a crash would begin a sleep anew, and a child would start late."""
 
 
@@ -50,6 +53,7 @@ class WorkflowTurn:
         services: WorkflowServices,
         steps: StepRuns,
         *,
+        codec: Codec,
         clock: Clock,
         ids: IdSource,
         claimed_at: datetime,
@@ -61,6 +65,8 @@ class WorkflowTurn:
         self._services = services
         self._steps = steps
         self._outbox = replay.outbox
+        self._maps = Maps(attempt.claimed, services, codec, ids)
+        self._dropped_maps: list[MapChildren] = []
         self._clock = clock
         self._ids = ids
         self._known = claimed_at, clock.monotonic()
@@ -118,6 +124,8 @@ class WorkflowTurn:
                     self._begin_timer(pending)
                 case StartChild():
                     self._begin_child(pending)
+                case MapChildren():
+                    pass  # begins when it is asked for its next wave
                 case Send(execution_id, name, payload):
                     self._messages.append(
                         NewMessage(execution_id, MessageKind.SIGNAL, name, payload, self._id(pending))
@@ -162,6 +170,8 @@ class WorkflowTurn:
             self._steps.stop(pending.key)
             if pending.child_id is not None:
                 self._cancels.append(pending.child_id)
+            if isinstance(pending.command, MapChildren):
+                self._dropped_maps.append(pending.command)
 
     def _id(self, pending: Pending) -> str:
         """The id of a message that a repeated checkpoint does not send again."""
@@ -188,6 +198,7 @@ class WorkflowTurn:
             else:
                 self._add(EntryKind.SLEPT, pending.key, detail={"at": max(self._moment(), pending.due_at.isoformat())})
         self._collect_watched()
+        await self._collect_maps()
 
     def _add_finished(self, finished: Finished) -> None:
         detail = None if finished.delay is None else {"attempt": finished.attempt, "delay": finished.delay}
@@ -217,6 +228,29 @@ class WorkflowTurn:
                 del self._watched[pending.child_id or ""]
                 self._add_end(pending, future.result())
 
+    async def _collect_maps(self) -> None:
+        """The next thing that each map writes; children of maps that the body has given up are cancelled."""
+        for command in self._dropped_maps:
+            self._cancels += await self._maps.open_ids(command)
+        self._dropped_maps = []
+        for pending in self._replay.open:
+            if isinstance(pending.command, MapChildren):
+                await self._collect_map(pending, pending.command)
+
+    async def _collect_map(self, pending: Pending, command: MapChildren) -> None:
+        future = self._watched.get(command.watched_id or "")
+        is_news = future is not None and future.done()
+        if is_news:
+            del self._watched[command.watched_id or ""]
+        step = await self._maps.next(command, is_news=is_news, first_index=self._placed)
+        if step is None:
+            return
+        self._placed += len(step.children)
+        self._active_children += len(step.children)
+        self._children += step.children
+        self._cancels += step.cancels
+        self._add(step.kind, pending.key, step.output, None, {**(step.detail or {}), "at": self._moment()})
+
     async def _look_for_ends(self) -> None:
         """Of the children that the row counts as ended."""
         by_id = {pending.child_id: pending for pending in self._replay.open if pending.child_id is not None}
@@ -228,7 +262,10 @@ class WorkflowTurn:
         self._add(EntryKind.CHILD_END, pending.key, end.output, end.error, detail)
 
     def _open_children(self) -> int:
-        return sum(pending.child_id is not None for pending in self._replay.open)
+        return sum(
+            pending.command.open_count if isinstance(pending.command, MapChildren) else pending.child_id is not None
+            for pending in self._replay.open
+        )
 
     # --- writing --------------------------------------------------------------------------------------------
 
@@ -320,7 +357,12 @@ class WorkflowTurn:
         for pending in self._replay.open:
             if isinstance(pending.command, StartChild):
                 sizes[pending.command.group] = sizes.get(pending.command.group, 0) + 1
-        return self._active_children - min(sizes.values()) if sizes else None
+        needed = [*sizes.values(), *(command.ends_needed for command in self._open_maps if command.open_count)]
+        return self._active_children - min(needed) if needed else None
+
+    @property
+    def _open_maps(self) -> list[MapChildren]:
+        return [pending.command for pending in self._replay.open if isinstance(pending.command, MapChildren)]
 
     def _delay(self) -> float | None:
         moments = [pending.due_at for pending in self._replay.open if pending.due_at is not None]
@@ -335,10 +377,11 @@ class WorkflowTurn:
         if self._outbox or any(entry.kind in _SHOULD_BE_WRITTEN for entry in self._unwritten):
             await self._write()
         for pending in self._replay.open:
-            if pending.child_id is not None and pending.child_id not in self._watched:
-                future = self._services.watch(pending.child_id)
+            child_id = pending.command.watched_id if isinstance(pending.command, MapChildren) else pending.child_id
+            if child_id is not None and child_id not in self._watched:
+                future = self._services.watch(child_id)
                 future.add_done_callback(lambda _: self._stirred.set())
-                self._watched[pending.child_id] = future
+                self._watched[child_id] = future
         self._stirred.clear()
         if self._steps.has_finished:
             return
