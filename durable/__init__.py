@@ -9,6 +9,7 @@ from durable.durations import Duration
 from durable.errors import (
     AlreadyRegistered,
     ChildFailed,
+    ChildLimitExceeded,
     ConfigurationError,
     Continue,
     DurableError,
@@ -68,6 +69,7 @@ __all__ = [
     "CancelResult",
     "Child",
     "ChildFailed",
+    "ChildLimitExceeded",
     "ChildResult",
     "Client",
     "Completion",

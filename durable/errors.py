@@ -17,6 +17,7 @@ DurableError
 │   └── ExecutionCancelled
 ├── StepFailed                    raised in a workflow by a step that has used up its attempts
 ├── ChildFailed                   raised in a workflow by a child that did not complete
+├── ChildLimitExceeded            a workflow wants more children at once, or a deeper tree, than there may be
 ├── MapFailed                     raised in a workflow by a map of which too many children failed
 ├── StepMismatch                  a workflow's history is not what its code does; the workflow is kept
 ├── HistoryTooLong                a workflow has done too much in one go; it should continue as new
@@ -46,6 +47,7 @@ from typing import Any
 __all__ = [
     "AlreadyRegistered",
     "ChildFailed",
+    "ChildLimitExceeded",
     "ConfigurationError",
     "Continue",
     "DeliveryFailed",
@@ -320,6 +322,14 @@ class ChildFailed(DurableError):
         self.status = status
         self.error = error
         super().__init__(f"child {execution_id} (task {task!r}) ended as {status}: {error}")
+
+
+class ChildLimitExceeded(DurableError):
+    """A workflow has as many open children, or its tree as many levels, as there may be."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the workflow {what}; the limit is {limit}")
 
 
 class MapFailed(DurableError):

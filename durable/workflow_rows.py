@@ -136,6 +136,8 @@ class Checkpoint(NamedTuple):
     """Ids of its own children, to be cancelled as `cancel` does it; others are passed over."""
     is_progress: bool = False
     """Sets deliveries to 1: what gets on does not use up its deliveries."""
+    starts: tuple[NewExecution, ...] = ()
+    """Roots of trees of their own, without keys and sleeping ids; stored as enqueue does it."""
 
 
 class Standing(NamedTuple):
@@ -190,6 +192,8 @@ class Suspension(NamedTuple):
     """The input it continues as new with: its history and the messages it has read are deleted. None: it does not."""
     kept_messages: tuple[int, ...] = ()
     """Of one that continues as new: numbers of messages that it has read and not met; they stay for its next run."""
+    starts: tuple[NewExecution, ...] = ()
+    """As of a checkpoint."""
 
 
 class History(NamedTuple):

@@ -50,7 +50,9 @@ __all__ = [
 
 def is_rich(row: Checkpoint) -> bool:
     """It writes more than entries."""
-    return bool(row.children or row.values or row.chunks or row.messages or row.cancels or row.is_progress)
+    return bool(
+        row.children or row.values or row.chunks or row.messages or row.cancels or row.is_progress or row.starts
+    )
 
 
 def checkpoint(rows: Sequence[Checkpoint], *, note: Note | None = None) -> Plan[Checkpointed]:
@@ -124,6 +126,7 @@ def _append(turns: Sequence[Part], parts: Sequence[Part]) -> Plan[dict[str, Stan
 def _write(parts: Sequence[Part], note: Note | None) -> Plan[set[str]]:
     """All but the entries, a kind of it at a time; gives the queues with something to claim."""
     queues = yield from _spawn(parts)
+    queues |= yield from _start(parts)
     if any(part.values for _, _, part in parts):
         yield Query("publish", to.value_columns(parts))
     if any(part.chunks for _, _, part in parts):
@@ -143,6 +146,15 @@ def _spawn(parts: Sequence[Part]) -> Plan[set[str]]:
     counts = Counter(id_ for id_, _, part in parts for _ in part.children)
     params = {"id": plain(counts), "children": plain(counts.values()), **executions.child_columns(children)}
     return {queue for (queue,) in (yield Query("spawn_from_turns", params))}
+
+
+def _start(parts: Sequence[Part]) -> Plan[set[str]]:
+    """Store the executions of their own that turns start; gives the queues of those that are due."""
+    rows = [row for _, _, part in parts for row in part.starts]
+    if not rows:
+        return set()
+    yield Query("enqueue", executions.new_columns(rows))
+    return {queue for (queue,) in (yield Query("due_queues", {"ids": plain(row.id for row in rows)}))}
 
 
 def _cancel_children(parts: Sequence[Part], note: Note | None) -> Plan[set[str]]:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from durable.attempts import Attempt, Signal
-from durable.child import Child, place
+from durable.child import DEEPEST_TREE, MOST_CHILDREN, Child, place
 from durable.clock import Clock
 from durable.context import Beats, TaskContext
 from durable.definition import Definition
@@ -28,8 +28,6 @@ from durable.workflow.services import WorkflowServices
 __all__ = ["EndedBy", "Services", "Turn"]
 
 _log = logging.getLogger("durable")
-MOST_CHILDREN = 10_000
-DEEPEST_TREE = 100
 
 
 class EndedBy(DurableError):

@@ -11,18 +11,18 @@ from random import Random
 from typing import Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 
-from durable.child import Child
+from durable.child import DEEPEST_TREE, Child
 from durable.codec import Codec
 from durable.context import TaskContext
 from durable.definition import Definition
 from durable.durations import Duration, aware, seconds
-from durable.errors import ChildFailed, ConfigurationError
+from durable.errors import ChildFailed, ChildLimitExceeded, ConfigurationError
 from durable.execution import Claimed, FinishedExecution, Status
 from durable.options import checked_text
 from durable.retry import Retry
 from durable.returns import ChildResult
 from durable.task import Task, Typed
-from durable.workflow.entries import Group, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.entries import Group, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.map_plan import plan_map
 from durable.workflow.outbox import Outbox
 from durable.workflow.replay import Replay
@@ -324,12 +324,29 @@ class WorkflowContext:
         """Run a task or workflow as an execution of its own, on any executor; await it for its result.
 
         `ctx.child(ship, order)`, or `ctx.child(ship.child(order, priority=2))` with options. It ends with this
-        workflow at the latest. Raises ChildFailed if it does not complete.
+        workflow at the latest, unless it has `on_parent_close="abandon"`. Raises ChildFailed if it does not complete,
+        and ChildLimitExceeded beyond 10,000 open children and 100 levels.
         """
         call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
         return ChildCall(lambda group: self._replay.issue(call.new.task_name, self._start_child(call, group)))
 
+    @overload
+    async def start(self, call: Child[Any], /) -> str: ...
+    @overload
+    async def start(self, task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str: ...
+    async def start(self, task: Any, /, *args: Any, **kwargs: Any) -> str:
+        """Start a task or workflow that goes its own way, exactly once; gives its execution id, and waits for no end.
+
+        `ctx.start(mail, order)`, or `ctx.start(mail.child(order, delay="1h"))` with options. It is nobody's child: it
+        is neither cancelled with this workflow nor counted, and `handle(id)` of its task gives a handle of it.
+        """
+        call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
+        new = call.new._replace(outlives_parent=False)
+        return await self._replay.issue(f"start:{new.task_name}", Start(new))  # type: ignore[no-any-return]
+
     def _start_child(self, call: Child[Any], group: Group) -> StartChild:
+        self._check_depth()
+
         def read(end: FinishedExecution) -> Any:
             if end.status != Status.COMPLETED:
                 error = None if end.error is None else self._codec.load_error(end.error)
@@ -338,6 +355,10 @@ class WorkflowContext:
             return self._codec.value(Any).load(text, "result") if call.load is None else call.load(text)
 
         return StartChild(call, read, group)
+
+    def _check_depth(self) -> None:
+        if self._claimed.depth >= DEEPEST_TREE:
+            raise ChildLimitExceeded(f"stands at level {self._claimed.depth} of its tree", DEEPEST_TREE)
 
     @overload
     async def gather(self, a: Awaitable[T1], /) -> tuple[T1]: ...
@@ -387,6 +408,7 @@ class WorkflowContext:
         Raises MapFailed and cancels the other children where more have failed, without it as soon as one is seen to:
         when half of those that run have ended.
         """
+        self._check_depth()
         command = plan_map(
             cast("Task[..., Any]", task),
             items,

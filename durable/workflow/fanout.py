@@ -90,6 +90,10 @@ class MapChildren:
         self._load_error = load_error
         self._begin()
 
+    @property
+    def most_at_once(self) -> int:
+        return self._concurrency if self._total is None else min(self._concurrency, self._total)
+
     def _begin(self) -> None:
         self._calls: Iterator[Child[Any]] | None = None
         self._pulled = 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sized
-from typing import Any, Final
+from typing import Any
 
 from durable.checks import integer
+from durable.child import MOST_CHILDREN
 from durable.codec import Codec
 from durable.errors import ConfigurationError
 from durable.execution import Claimed, FinishedExecution, Status
@@ -14,8 +15,6 @@ from durable.task import Task
 from durable.workflow.fanout import MapChildren, Tolerance, tolerance
 
 __all__ = ["plan_map"]
-
-MOST_AT_ONCE: Final = 10_000
 
 
 def plan_map(
@@ -38,7 +37,7 @@ def plan_map(
         lambda: (task.child(item) for item in items),
         parent_id=parent.id,
         total=len(items) if isinstance(items, Sized) else None,
-        concurrency=integer(concurrency, "concurrency", 1, MOST_AT_ONCE),
+        concurrency=integer(concurrency, "concurrency", 1, MOST_CHILDREN),
         tolerance=Tolerance() if is_plain else tolerance(tolerate_failures),
         read=_result(task) if is_plain else _child_result(task, codec),
         load_error=codec.load_error,

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from durable.errors import ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
+from durable.child import MOST_CHILDREN
+from durable.errors import ChildLimitExceeded, ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
 from durable.execution import FinishedExecution, Status
-from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.loop import WorkflowLoop
 from durable.workflow.outbox import Outbox
@@ -34,6 +35,7 @@ _ANSWERS: Final[dict[type[Any], frozenset[EntryKind]]] = {
     WaitMessage: frozenset({EntryKind.SLEEPING, EntryKind.SLEPT, EntryKind.SIGNAL}),
     StartChild: frozenset({EntryKind.CHILD, EntryKind.CHILD_END}),
     MapChildren: frozenset({EntryKind.WAVE, EntryKind.PAGE, EntryKind.MAPPED}),
+    Start: frozenset({EntryKind.STARTED}),
     Mark: frozenset({EntryKind.MARK}),
     Send: frozenset({EntryKind.MARK}),
 }
@@ -45,6 +47,7 @@ _NOUNS: Final[dict[type[Any], str]] = {
     WaitMessage: "wait",
     StartChild: "child",
     MapChildren: "map",
+    Start: "start",
     Mark: "mark",
     Send: "message",
 }
@@ -132,6 +135,7 @@ class Replay:
         """Keys of the marks of the whole history, also of what is still to be delivered."""
         self._patches: dict[str, bool] = {}
         self._inbox = _Inbox()
+        self._open_children = 0
         self._fresh: list[Pending] = []
         self._released: list[Pending] = []
         self._main = self._loop.create_task(body(self))
@@ -147,6 +151,7 @@ class Replay:
         """What will answer the command; it is answered already if the history was here before."""
         if self.seq >= MOST_ENTRIES and self.stop_kind is None:
             raise HistoryTooLong(MOST_ENTRIES)
+        self._count_children(_children_of(command))
         pending = Pending(self.key(name), command, self._loop.create_future())
         self._pending[pending.key] = pending
         for entry in self._unmet.pop(pending.key, ()):
@@ -154,7 +159,14 @@ class Replay:
         if pending.is_open:
             self._fresh.append(pending)
             pending.future.add_done_callback(lambda _: self._settle(pending))
+        else:
+            self._open_children -= _children_of(command)
         return pending.future
+
+    def _count_children(self, count: int) -> None:
+        if count and self._open_children + count > MOST_CHILDREN:
+            raise ChildLimitExceeded(f"has {self._open_children} open children and wants {count} more", MOST_CHILDREN)
+        self._open_children += count
 
     def patched(self, patch_id: str) -> bool:
         """True if the body is to run the new code: it met the patch before, or has not come beyond it yet."""
@@ -169,6 +181,7 @@ class Replay:
     def _settle(self, pending: Pending) -> None:
         """Its command is answered, or nobody waits for it any more."""
         self._pending.pop(pending.key, None)
+        self._open_children -= _children_of(pending.command)
         if pending.future.cancelled():
             self._released.append(pending)
 
@@ -326,6 +339,8 @@ class Replay:
                 self._start_child(pending, entry)
             case EntryKind.CHILD_END:
                 self._end_child(pending, entry)
+            case EntryKind.STARTED:
+                pending.future.set_result(json.loads(entry.detail or "{}")["id"])
             case EntryKind.WAVE | EntryKind.PAGE | EntryKind.MAPPED:
                 self._map(pending, entry)
             case _:
@@ -420,6 +435,13 @@ def _box(kind: MessageKind, name: str) -> str:
             return "\x00cancel"
         case MessageKind.UPDATE:
             return f"\x00update:{name}"
+
+
+def _children_of(command: Command) -> int:
+    """How many children it may have at once."""
+    if isinstance(command, MapChildren):
+        return command.most_at_once
+    return 1 if isinstance(command, StartChild) else 0
 
 
 def _has_children(pending: Pending) -> bool:

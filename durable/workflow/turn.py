@@ -16,7 +16,7 @@ from durable.codec import Codec
 from durable.errors import ErrorInfo, LeaseLost
 from durable.execution import Claimed, NewExecution
 from durable.ids import IdSource
-from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.maps import Maps
 from durable.workflow.replay import Pending, Replay
@@ -29,7 +29,7 @@ __all__ = ["WorkflowStuck", "WorkflowTurn"]
 _log = logging.getLogger("durable")
 _WARN_AT: Final = 1000
 _SHORT: Final = 1.0
-_MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT, EntryKind.PAGE})
+_MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT, EntryKind.STARTED, EntryKind.PAGE})
 """Before the body hears of them: it may act on them outside. Pages, because many of them would be too much at once."""
 _SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, EntryKind.WAVE, EntryKind.MARK})
 """Before the turn waits for something else: a crash would begin a sleep anew, and a child would start late."""
@@ -80,6 +80,7 @@ class WorkflowTurn:
         """Numbered, and not yet delivered."""
         self._unwritten: list[NewEntry] = []
         self._children: list[NewExecution] = []
+        self._starts: list[NewExecution] = []
         self._messages: list[NewMessage] = []
         self._cancels: list[str] = []
         self._watched: dict[str, asyncio.Future[Any]] = {}
@@ -126,6 +127,10 @@ class WorkflowTurn:
                     self._begin_child(pending)
                 case MapChildren():
                     pass  # begins when it is asked for its next wave
+                case Start(new):
+                    id_ = self._ids.new_id()
+                    self._starts.append(new._replace(id=id_, root_id=id_))
+                    self._add(EntryKind.STARTED, pending.key, detail={"id": id_, "task": new.task_name})
                 case Send(execution_id, name, payload):
                     self._messages.append(
                         NewMessage(execution_id, MessageKind.SIGNAL, name, payload, self._id(pending))
@@ -325,8 +330,9 @@ class WorkflowTurn:
             tuple(self._messages),
             tuple(self._cancels),
             self._is_progress,
+            tuple(self._starts),
         )
-        self._unwritten, self._children, self._messages, self._cancels = [], [], [], []
+        self._unwritten, self._children, self._messages, self._cancels, self._starts = [], [], [], [], []
         return checkpoint
 
     def _take_outbox(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
@@ -349,6 +355,7 @@ class WorkflowTurn:
             seen_messages=self._replay.seen_messages,
             wake_at_children=self._wake_at_children(),
             delay=self._delay(),
+            starts=checkpoint.starts,
         )
 
     def _wake_at_children(self) -> int | None:

@@ -75,6 +75,14 @@ settled as (
 /*include spawn_children*/
 select distinct c.queue from inserted as c where c.status = 'ready' and c.due_at <= (select now from at);
 
+-- name: due_queues
+-- The queues of those among some executions that are ready and due. Index: the primary key.
+select distinct e.queue
+from /*schema*/executions as e
+where e.id = any(%(ids)s::uuid[])
+    and e.status = 'ready'
+    and e.due_at <= (select /*schema*/clock_now());
+
 -- name: publish
 -- Store published values of workflows that are held; one that is there gets its next version. Locks what it writes.
 -- Index: the primary key of published.

@@ -1,12 +1,12 @@
-"""Contract of children in ranges: how many have ended, which have not, and how they ended, a page at a time."""
+"""Contract of what workflows start: children in ranges, counted and read in pages, and executions of their own."""
 
 from __future__ import annotations
 
 from durable.execution import Claimed, NewExecution, Status
 from durable.testing.contract.scene import CHILD, ERROR
-from durable.testing.contract.workflows_scene import WorkflowCase, WorkflowScene
+from durable.testing.contract.workflows_scene import WorkflowCase, WorkflowScene, entries
 from durable.transitions import complete, fail
-from durable.workflow_rows import ChildTally
+from durable.workflow_rows import Checkpoint, ChildTally
 
 __all__ = ["WorkflowChildrenContract"]
 
@@ -44,6 +44,39 @@ class WorkflowChildrenContract(WorkflowCase):
         found = await flow.storage.children_between(turn.id, 0, 9, only_failed=True, limit=9)
         assert [(each.child_index, each.status) for each in found] == [(1, Status.FAILED), (4, Status.CANCELLED)]
         assert (await flow.storage.children_between(turn.id, 0, 9, only_failed=True, limit=1))[0].child_index == 1
+
+    # --- executions of their own -----------------------------------------------------------------------------
+
+    async def test_checkpoint_starts_executions_that_are_nobodys_children(self, flow: WorkflowScene) -> None:
+        turn = await flow.begin()
+        now, later = flow.make.row(task_name="other"), flow.make.row(task_name="other", delay=60.0, queue="slow")
+        done = await flow.checkpoint(turn, entries=entries(1), starts=(now, later))
+        assert done.ready_queues == {"default"}
+        record = await flow.get(now.id)
+        assert (record.status, record.root_id, record.parent_id) == (Status.READY, now.id, None)
+        assert (await flow.get(later.id)).queue == "slow"
+        assert (await flow.get(turn.id)).children_count == 0
+
+    async def test_checkpoint_given_again_starts_nothing_twice(self, flow: WorkflowScene) -> None:
+        turn = await flow.begin()
+        row = flow.make.row(task_name="other")
+        for _ in range(2):
+            await flow.checkpoint(turn, entries=entries(1), starts=(row,))
+        (run,) = await flow.claim("other")
+        assert run.id == row.id
+
+    async def test_checkpoint_whose_fence_is_gone_starts_nothing(self, flow: WorkflowScene) -> None:
+        turn = await flow.begin()
+        await flow.gone(turn)
+        row = flow.make.row(task_name="other")
+        await flow.storage.checkpoint([Checkpoint(turn.id, turn.fence, entries=entries(1), starts=(row,))])
+        assert await flow.storage.get([row.id]) == [None]
+
+    async def test_a_suspension_starts_executions(self, flow: WorkflowScene) -> None:
+        turn = await flow.begin()
+        row = flow.make.row(task_name="other")
+        assert "default" in (await flow.suspend(turn, entries=entries(1), starts=(row,))).ready_queues
+        assert await flow.status_of(row.id) is Status.READY
 
 
 async def _ended(flow: WorkflowScene) -> tuple[Claimed, tuple[NewExecution, ...]]:
