@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from durable.execution import NewExecution
 
-__all__ = ["Child", "place"]
+__all__ = ["DEEPEST_TREE", "MOST_CHILDREN", "Child", "place"]
+
+MOST_CHILDREN: Final = 10_000
+"""That a parent starts, or that are open in a workflow at once."""
+DEEPEST_TREE: Final = 100
+"""Levels below the root."""
 
 R_co = TypeVar("R_co", covariant=True)
 

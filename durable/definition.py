@@ -219,6 +219,7 @@ def new_execution(definition: Definition, stored_input: str, overrides: Override
         is_pooled=options.is_pooled,
         serial_key=overrides.serial_key,
         on_complete=overrides.on_complete,
+        outlives_parent=overrides.outlives_parent,
     )
 
 

@@ -17,6 +17,8 @@ DurableError
 │   └── ExecutionCancelled
 ├── StepFailed                    raised in a workflow by a step that has used up its attempts
 ├── ChildFailed                   raised in a workflow by a child that did not complete
+├── ChildLimitExceeded            a workflow wants more children at once, or a deeper tree, than there may be
+├── MapFailed                     raised in a workflow by a map of which too many children failed
 ├── UpdateRefused                 a workflow did not accept an update, which has changed nothing
 ├── UpdateFailed                  the handler of an update raised, or was stopped with its workflow
 ├── UpdateTimeout                 no answer to an update yet; also a TimeoutError
@@ -48,6 +50,7 @@ from typing import Any
 __all__ = [
     "AlreadyRegistered",
     "ChildFailed",
+    "ChildLimitExceeded",
     "ConfigurationError",
     "Continue",
     "DeliveryFailed",
@@ -63,6 +66,7 @@ __all__ = [
     "IdempotencyConflict",
     "InvalidInput",
     "LeaseLost",
+    "MapFailed",
     "NonRetryable",
     "NotOpen",
     "PayloadTooLarge",
@@ -358,6 +362,29 @@ class UpdateTimeout(DurableError, TimeoutError):
             f"update {update!r} of workflow {execution_id} was not answered within {timeout:g} s; it goes on, and "
             f"update_id={update_id!r} asks for its answer"
         )
+
+
+class ChildLimitExceeded(DurableError):
+    """A workflow has as many open children, or its tree as many levels, as there may be."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the workflow {what}; the limit is {limit}")
+
+
+class MapFailed(DurableError):
+    """More children of a `ctx.map` have failed than it tolerates, or the task cannot be given one of the items."""
+
+    def __init__(self, task: str, failed: int, started: int, errors: tuple[tuple[int, ErrorInfo], ...]) -> None:
+        self.task = task
+        self.failed = failed
+        """Children that had ended without a result when this was noticed; 0 where an item was refused."""
+        self.started = started
+        self.errors = errors
+        """Of the first of them: the place among the items, from 0, and the error."""
+        what = f"{failed} of the {started} children started have failed" if failed else "the items were refused"
+        shown = "; ".join(f"item {index}: {error}" for index, error in errors)
+        super().__init__(f"a map over task {task!r} ended: {what}: {shown}")
 
 
 class StepMismatch(DurableError):

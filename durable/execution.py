@@ -176,6 +176,8 @@ class Execution(NamedTuple):
     """Messages ever sent to a workflow."""
     wake_at_children: int | None
     """A suspended workflow goes on when so few of its children are active; None: children do not wake it."""
+    outlives_parent: bool
+    """A child that goes on when its parent has ended: the parent is closed by its end, and does not end it."""
 
     @property
     def is_finished(self) -> bool:
@@ -210,6 +212,8 @@ class NewExecution(NamedTuple):
     is_pooled: bool = False
     serial_key: str | None = None
     on_complete: str | None = None
+    outlives_parent: bool = False
+    """Of a child alone."""
 
 
 class Enqueued(NamedTuple):

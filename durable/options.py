@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from durable.checks import integer
 from durable.completion import OnComplete
@@ -17,6 +17,7 @@ from durable.retry import NO_RETRY, Retry
 from durable.settings import checked_name
 
 __all__ = [
+    "CallOptions",
     "ChildOptions",
     "DefinitionOptions",
     "EnqueueOptions",
@@ -56,8 +57,8 @@ class SleepingOptions(TypedDict, total=False):
     version: int
 
 
-class ChildOptions(TypedDict, total=False):
-    """What a parent may set for one child."""
+class CallOptions(TypedDict, total=False):
+    """What may be set for one execution, whoever starts it."""
 
     delay: Duration
     """Wait this long before it may run, instead of the definition's delay."""
@@ -79,7 +80,14 @@ class ChildOptions(TypedDict, total=False):
     """The task to call once this execution has ended."""
 
 
-class EnqueueOptions(ChildOptions, total=False):
+class ChildOptions(CallOptions, total=False):
+    """What a parent may set for one child."""
+
+    on_parent_close: Literal["cancel", "abandon"]
+    """What becomes of it when its parent has ended before it: it is cancelled (the default), or it goes on."""
+
+
+class EnqueueOptions(CallOptions, total=False):
     """What a caller may set for one execution."""
 
     idempotency_key: str
@@ -116,6 +124,7 @@ class Overrides:
     serial_key: str | None = None
     on_complete: str | None = None
     """As a record keeps it."""
+    outlives_parent: bool = False
     connection: Any = field(default=None, repr=False)
 
 
@@ -147,11 +156,14 @@ def checked_task_options(
     )
 
 
-def checked_overrides(defined: TaskOptions, given: EnqueueOptions | ChildOptions | dict[str, Any]) -> Overrides:
+def checked_overrides(
+    defined: TaskOptions, given: EnqueueOptions | ChildOptions | dict[str, Any], *, is_child: bool = False
+) -> Overrides:
     """The options of one execution over those of its definition; raises ConfigurationError for a bad one."""
     if not given:
         return Overrides(defined)
-    unknown = set(given) - EnqueueOptions.__annotations__.keys() - ChildOptions.__annotations__.keys()
+    allowed = ChildOptions if is_child else EnqueueOptions
+    unknown = set(given) - allowed.__annotations__.keys()
     if unknown:
         raise ConfigurationError(f"unknown option {sorted(unknown)[0]!r}")
     options: dict[str, Any] = dict(given)
@@ -181,6 +193,7 @@ def checked_overrides(defined: TaskOptions, given: EnqueueOptions | ChildOptions
         idempotency_key=None if key is None else checked_text(key, "idempotency_key"),
         serial_key=_serial_key(options.get("serial_key"), is_pooled=is_pooled),
         on_complete=_callback(options.get("on_complete")),
+        outlives_parent=_outlives_parent(options.get("on_parent_close", "cancel")),
         connection=options.get("connection"),
     )
 
@@ -201,6 +214,12 @@ def _serial_key(key: object, *, is_pooled: bool) -> str | None:
     if not is_pooled:
         raise ConfigurationError("serial_key needs a pool: declare the task with pool.task, or give pool= as well")
     return checked_text(key, "serial_key")
+
+
+def _outlives_parent(given: object) -> bool:
+    if given not in ("cancel", "abandon"):
+        raise ConfigurationError(f"on_parent_close must be 'cancel' or 'abandon', not {given!r}")
+    return given == "abandon"
 
 
 def _callback(given: object) -> str | None:

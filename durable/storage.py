@@ -362,8 +362,9 @@ class Storage(JobStorage, WorkflowStorage, Protocol):
         """Cancel the unfinished children of `closing` executions and close those whose count comes to zero.
 
         One level of the tree in one transaction; children with active children of their own become ready to be
-        closed. Child workflows that have ever run are asked to end, as by cancel; the last of them that ends closes its
-        parent, and nobody looks before. Gives the children it cancelled or asked. Doing it twice changes nothing more.
+        closed. Child workflows that have ever run are asked to end, as by cancel, and children that outlive their
+        parent are left alone; the last of these that ends closes its parent, and nobody looks before. Gives the
+        children it cancelled or asked. Doing it twice changes nothing more.
         """
         ...
 

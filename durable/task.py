@@ -134,7 +134,7 @@ class Task(Generic[P, R]):
     def child(self, *args: Any, **kwargs: Any) -> Child[Any]:
         """A child for `Spawn`: validated here, stored when the parent's turn ends. Raises as enqueue does."""
         arguments, options = self.split(kwargs)
-        overrides = checked_overrides(self.definition.options, options)
+        overrides = checked_overrides(self.definition.options, options, is_child=True)
         return Child(self.new(args, arguments, overrides, _UNPLACED), self.definition.load_result)
 
     def continue_with(self, *args: P.args, **kwargs: P.kwargs) -> Continue:

@@ -17,6 +17,7 @@ __all__ = [
     "CANCEL_MESSAGE_ID",
     "Checkpoint",
     "Checkpointed",
+    "ChildTally",
     "Entry",
     "History",
     "Message",
@@ -135,6 +136,8 @@ class Checkpoint(NamedTuple):
     """Ids of its own children, to be cancelled as `cancel` does it; others are passed over."""
     is_progress: bool = False
     """Sets deliveries to 1: what gets on does not use up its deliveries."""
+    starts: tuple[NewExecution, ...] = ()
+    """Roots of trees of their own, without keys and sleeping ids; stored as enqueue does it."""
 
     @property
     def says_something(self) -> bool:
@@ -160,6 +163,17 @@ class Checkpointed(NamedTuple):
     """Queues in which something became claimable at once: children, receivers of messages."""
 
 
+class ChildTally(NamedTuple):
+    """How the children in a range of child indexes stand."""
+
+    finished: int
+    """Those that have ended, whatever way."""
+    failed: int
+    """Of these, the ones that did not complete."""
+    open_ids: tuple[str, ...]
+    """The others, in child order."""
+
+
 class Suspension(NamedTuple):
     """What the end of a workflow's turn writes beside the settlement; empty for one that writes nothing more.
 
@@ -183,6 +197,8 @@ class Suspension(NamedTuple):
     """The input it continues as new with: its history and the messages it has read are deleted. None: it does not."""
     kept_messages: tuple[int, ...] = ()
     """Of one that continues as new: numbers of messages that it has read and not met; they stay for its next run."""
+    starts: tuple[NewExecution, ...] = ()
+    """As of a checkpoint."""
 
     @property
     def says_something(self) -> bool:

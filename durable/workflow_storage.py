@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from durable.execution import Execution, NewExecution
+from durable.execution import ChildOutcome, Execution, NewExecution
 from durable.notice import NewNotice
 from durable.operation import Operation
-from durable.workflow_rows import Checkpoint, Checkpointed, History, NewMessage, Published, Sent, StoredChunk
+from durable.workflow_rows import (
+    Checkpoint,
+    Checkpointed,
+    ChildTally,
+    History,
+    NewMessage,
+    Published,
+    Sent,
+    StoredChunk,
+)
 
 __all__ = ["WorkflowStorage"]
 
@@ -39,6 +48,16 @@ class WorkflowStorage(Protocol):
         has never run keeps the moment of its first start. A running one is marked for its executor to pick up. What
         is refused stores nothing, and does not keep its neighbours from being stored.
         """
+        ...
+
+    def tally_children(self, parent_id: str, ranges: Sequence[tuple[int, int]]) -> Operation[list[ChildTally]]:
+        """How the children stand whose child index is in each range, from a first one up to and without an end."""
+        ...
+
+    def children_between(
+        self, parent_id: str, first: int, end: int, *, only_failed: bool, limit: int
+    ) -> Operation[list[ChildOutcome]]:
+        """The first `limit` children of a range of child indexes, in order; `only_failed`: that ended uncompleted."""
         ...
 
     def published_values(self, execution_id: str, keys: Sequence[str] | None = None) -> Operation[list[Published]]:

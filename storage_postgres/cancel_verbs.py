@@ -78,15 +78,14 @@ def cancel_all(
 
 def close_trees(ids: Sequence[str], *, reason: str, error: str, note: Note | None = None) -> Plan[list[CancelResult]]:
     found = yield Query("close_trees", {"ids": plain(ids), "reason": reason, "error": error})
-    yield from note_ends([id_ for id_, _, is_cancelled in found if is_cancelled], note)
-    to_ask = [id_ for id_, _, is_cancelled in found if not is_cancelled]
-    if not to_ask:
-        return [CancelResult(id_, Status(status), True) for id_, status, _ in found]
-    sent = yield from _ask(to_ask, reason)
-    yield Query("wait_for_asked", {"ids": plain(ids)})
+    yield from note_ends([id_ for id_, _, is_cancelled, _ in found if is_cancelled], note)
+    to_ask = [id_ for id_, _, is_cancelled, is_spared in found if not is_cancelled and not is_spared]
+    sent = (yield from _ask(to_ask, reason)) if to_ask else []
+    if not all(is_cancelled for _, _, is_cancelled, _ in found):
+        yield Query("wait_for_asked", {"ids": plain(ids)})
     asked = {each.execution_id for each in sent if each.outcome is SendOutcome.ACCEPTED}
     return [
         CancelResult(id_, Status(status), is_cancelled, id_ in asked)
-        for id_, status, is_cancelled in found
+        for id_, status, is_cancelled, _ in found
         if is_cancelled or id_ in asked
     ]

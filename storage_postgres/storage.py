@@ -51,7 +51,16 @@ from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, NextStart, Note
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
-from durable.workflow_rows import Checkpoint, Checkpointed, History, NewMessage, Published, Sent, StoredChunk
+from durable.workflow_rows import (
+    Checkpoint,
+    Checkpointed,
+    ChildTally,
+    History,
+    NewMessage,
+    Published,
+    Sent,
+    StoredChunk,
+)
 from storage_postgres import (
     cancel_verbs,
     job_verbs,
@@ -347,6 +356,16 @@ class PostgresStorage:
     def send_messages(self, rows: Sequence[NewMessage]) -> PostgresOperation[list[Sent]]:
         has_ids = any(row.message_id is not None for row in rows)
         return self._do(partial(message_verbs.send_messages, rows), transaction=has_ids)
+
+    def tally_children(self, parent_id: str, ranges: Sequence[tuple[int, int]]) -> PostgresOperation[list[ChildTally]]:
+        return self._do(partial(workflow_verbs.tally_children, parent_id, ranges))
+
+    def children_between(
+        self, parent_id: str, first: int, end: int, *, only_failed: bool, limit: int
+    ) -> PostgresOperation[list[ChildOutcome]]:
+        return self._do(
+            partial(workflow_verbs.children_between, parent_id, first, end, only_failed=only_failed, limit=limit)
+        )
 
     def published_values(
         self, execution_id: str, keys: Sequence[str] | None = None

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from durable.errors import IdempotencyConflict
-from durable.execution import Kind, NewExecution, Settled, Settlement
+from durable.execution import ChildOutcome, Kind, NewExecution, Settled, Settlement
 from durable.storage import Note
 from durable.stored_errors import cancelled
 from durable.workflow_rows import (
     CANCELLED_BY_PARENT,
     Checkpoint,
     Checkpointed,
+    ChildTally,
     History,
     Published,
     Standing,
@@ -35,6 +36,7 @@ from storage_postgres.workflow_rows import Part
 
 __all__ = [
     "checkpoint",
+    "children_between",
     "end_turns",
     "fork_workflow",
     "histories",
@@ -42,12 +44,15 @@ __all__ = [
     "is_rich",
     "published_values",
     "stored_chunks",
+    "tally_children",
 ]  # fmt: skip
 
 
 def is_rich(row: Checkpoint) -> bool:
     """It writes more than entries."""
-    return bool(row.children or row.values or row.chunks or row.messages or row.cancels or row.is_progress)
+    return bool(
+        row.children or row.values or row.chunks or row.messages or row.cancels or row.is_progress or row.starts
+    )
 
 
 def checkpoint(rows: Sequence[Checkpoint], *, note: Note | None = None) -> Plan[Checkpointed]:
@@ -121,6 +126,7 @@ def _append(turns: Sequence[Part], parts: Sequence[Part]) -> Plan[dict[str, Stan
 def _write(parts: Sequence[Part], note: Note | None) -> Plan[set[str]]:
     """All but the entries, a kind of it at a time; gives the queues with something to claim."""
     queues = yield from _spawn(parts)
+    queues |= yield from _start(parts)
     if any(part.values for _, _, part in parts):
         yield Query("publish", to.value_columns(parts))
     if any(part.chunks for _, _, part in parts):
@@ -142,6 +148,15 @@ def _spawn(parts: Sequence[Part]) -> Plan[set[str]]:
     return {queue for (queue,) in (yield Query("spawn_from_turns", params))}
 
 
+def _start(parts: Sequence[Part]) -> Plan[set[str]]:
+    """Store the executions of their own that turns start; gives the queues of those that are due."""
+    rows = [row for _, _, part in parts for row in part.starts]
+    if not rows:
+        return set()
+    yield Query("enqueue", executions.new_columns(rows))
+    return {queue for (queue,) in (yield Query("due_queues", {"ids": plain(row.id for row in rows)}))}
+
+
 def _cancel_children(parts: Sequence[Part], note: Note | None) -> Plan[set[str]]:
     pairs = [(child_id, id_) for id_, _, part in parts for child_id in dict.fromkeys(part.cancels)]
     if not pairs:
@@ -161,6 +176,21 @@ def histories(wanted: Sequence[tuple[str, int, int]]) -> Plan[list[History]]:
     ids, seqs, numbers = zip(*wanted, strict=True)
     found = yield Query("histories", {"id": plain(ids), "seq": plain(seqs), "number": plain(numbers)})
     return to.histories(ids, found)
+
+
+def tally_children(parent_id: str, ranges: Sequence[tuple[int, int]]) -> Plan[list[ChildTally]]:
+    if not ranges:
+        return []
+    firsts, ends = zip(*ranges, strict=True)
+    found = yield Query("tally_children", {"parent": parent_id, "first": plain(firsts), "end": plain(ends)})
+    return [ChildTally(finished, failed, tuple(open_ids)) for finished, failed, open_ids in found]
+
+
+def children_between(
+    parent_id: str, first: int, end: int, *, only_failed: bool, limit: int
+) -> Plan[list[ChildOutcome]]:
+    params = {"parent": parent_id, "first": first, "end": end, "only_failed": only_failed, "limit": max(limit, 0)}
+    return [executions.child_outcome(row) for row in (yield Query("children_between", params))]
 
 
 def published_values(execution_id: str, keys: Sequence[str] | None) -> Plan[list[Published]]:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from durable.attempts import Attempt, Signal
-from durable.child import Child, place
+from durable.child import DEEPEST_TREE, MOST_CHILDREN, Child, place
 from durable.clock import Clock
 from durable.context import Beats, TaskContext
 from durable.definition import Definition
@@ -27,9 +27,6 @@ from durable.registry import Registry
 from durable.workflow.services import WorkflowServices
 
 __all__ = ["EndedBy", "Services", "Turn"]
-
-MOST_CHILDREN = 10_000
-DEEPEST_TREE = 100
 
 
 class EndedBy(DurableError):

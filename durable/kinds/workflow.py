@@ -98,6 +98,7 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         replay,
         services,
         steps,
+        codec=codec,
         clock=turn.services.clock,
         ids=turn.services.ids,
         claimed_at=_claimed_at(claimed),

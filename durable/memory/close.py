@@ -41,7 +41,7 @@ def close_trees(tx: Transaction, ids: Sequence[str], *, reason: str, note: Note 
         parent = tx.executions.get(id_)
         if parent is None or parent.close_status is not CloseStatus.CLOSING:
             continue
-        children = unfinished_children(tx, id_)
+        children = [child for child in unfinished_children(tx, id_) if not child.outlives_parent]
         ending = [child for child in children if not is_started_workflow(child)]
         results += [CancelResult(child.id, child.status, True) for child in ending]
         cancelled = [cancel_record(tx, child, reason=reason) for child in ending]
@@ -58,7 +58,7 @@ def _is_asked(tx: Transaction, child: Execution, reason: str) -> bool:
 
 
 def _close_or_wait(tx: Transaction, id_: str) -> None:
-    """Close what has no active children left; the rest waits, without a lease, for workflows that were asked to end."""
+    """Close what has no active children left; the rest waits, without a lease, for those that end by themselves."""
     parent = tx.executions.get(id_)
     if parent is None or parent.close_status is not CloseStatus.CLOSING:
         return

@@ -71,7 +71,16 @@ from durable.notice import NewNotice, TakenNotices
 from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, NextStart, Note
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
-from durable.workflow_rows import Checkpoint, Checkpointed, History, NewMessage, Published, Sent, StoredChunk
+from durable.workflow_rows import (
+    Checkpoint,
+    Checkpointed,
+    ChildTally,
+    History,
+    NewMessage,
+    Published,
+    Sent,
+    StoredChunk,
+)
 
 __all__ = ["MemoryStorage", "open_memory"]
 
@@ -313,6 +322,19 @@ class MemoryStorage:
 
     def send_messages(self, rows: Sequence[NewMessage]) -> MemoryOperation[list[Sent]]:
         return self._do(partial(workflow_messages.send_messages, rows=rows))
+
+    def tally_children(self, parent_id: str, ranges: Sequence[tuple[int, int]]) -> MemoryOperation[list[ChildTally]]:
+        return self._do(partial(workflows.tally_children, parent_id=parent_id, ranges=ranges))
+
+    def children_between(
+        self, parent_id: str, first: int, end: int, *, only_failed: bool, limit: int
+    ) -> MemoryOperation[list[ChildOutcome]]:
+        return self._do(
+            partial(
+                workflows.children_between,
+                parent_id=parent_id, first=first, end=end, only_failed=only_failed, limit=limit,
+            )
+        )  # fmt: skip
 
     def published_values(
         self, execution_id: str, keys: Sequence[str] | None = None

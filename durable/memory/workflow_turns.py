@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from durable.execution import FINISHED, Execution, Settled, Settlement
 from durable.memory.cancel import cancel_telling
 from durable.memory.claim import held_record
-from durable.memory.enqueue import claimable_queues, insert_child
+from durable.memory.enqueue import claimable_queues, insert_child, store_row
 from durable.memory.images import ended_turn
 from durable.memory.outbox import emit
 from durable.memory.parents import is_awaited, tell_parents
@@ -59,6 +59,8 @@ def _write(tx: Transaction, parts: Sequence[tuple[str, Checkpoint | Suspension]]
     """All that checkpoints and ends of turns hold, a kind of it at a time; gives the queues with something to claim."""
     for id_, part in parts:
         _spawn(tx, id_, part)
+        for row in part.starts:
+            store_row(tx, row)
         _publish(tx, id_, part.values)
         _append_chunks(tx, id_, part.chunks)
     sent = send_messages(tx, [message for _, part in parts for message in part.messages])
@@ -66,7 +68,7 @@ def _write(tx: Transaction, parts: Sequence[tuple[str, Checkpoint | Suspension]]
     for id_, part in parts:
         queues |= _cancel_children(tx, id_, part.cancels, note)
         _append_entries(tx, id_, part.entries)
-    spawned = [child for _, part in parts for child in part.children]
+    spawned = [child for _, part in parts for child in (*part.children, *part.starts)]
     queues |= claimable_queues(tx, [child.id for child in spawned])
     return queues | meet_rows(tx, spawned, note).ready_queues
 

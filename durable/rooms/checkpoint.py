@@ -8,13 +8,13 @@ from contextlib import AbstractAsyncContextManager
 from random import Random
 from typing import Any
 
-from durable.execution import FinishedExecution
+from durable.execution import ChildOutcome, FinishedExecution
 from durable.group_commit import GroupCommit
 from durable.rooms.loop import patiently
 from durable.storage import Hint, Note, Storage, said_by
 from durable.workflow.cache import ReplayCache
 from durable.workflow.step import StepPlans
-from durable.workflow_rows import Checkpoint, Checkpointed, History, Standing
+from durable.workflow_rows import Checkpoint, Checkpointed, ChildTally, History, Standing
 
 __all__ = ["CheckpointRoom"]
 
@@ -61,6 +61,20 @@ class CheckpointRoom:
     async def ends(self, execution_ids: Sequence[str]) -> list[FinishedExecution]:
         async def ask() -> list[FinishedExecution]:
             return await self._storage.finished(execution_ids)
+
+        return await patiently(self._storage, ask, "reading the ends of children")
+
+    async def tallies(self, parent_id: str, ranges: Sequence[tuple[int, int]]) -> list[ChildTally]:
+        async def ask() -> list[ChildTally]:
+            return await self._storage.tally_children(parent_id, ranges)
+
+        return await patiently(self._storage, ask, "counting the ends of children")
+
+    async def children_between(
+        self, parent_id: str, first: int, end: int, *, only_failed: bool, limit: int
+    ) -> list[ChildOutcome]:
+        async def ask() -> list[ChildOutcome]:
+            return await self._storage.children_between(parent_id, first, end, only_failed=only_failed, limit=limit)
 
         return await patiently(self._storage, ask, "reading the ends of children")
 

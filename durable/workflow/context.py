@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,16 +12,18 @@ from random import Random
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 
-from durable.child import Child
+from durable.child import DEEPEST_TREE, Child
 from durable.codec import Codec
 from durable.context import TaskContext
 from durable.definition import Definition
 from durable.durations import Duration, aware, seconds
-from durable.errors import ChildFailed, ConfigurationError
+from durable.errors import ChildFailed, ChildLimitExceeded, ConfigurationError
 from durable.execution import Claimed, FinishedExecution, Status
 from durable.retry import Retry
-from durable.task import Task
-from durable.workflow.entries import Group, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.returns import ChildResult
+from durable.task import Task, Typed
+from durable.workflow.entries import Group, RunStep, Send, Sleep, Start, StartChild, WaitMessage
+from durable.workflow.map_plan import plan_map
 from durable.workflow.names import checked_name
 from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlan, StepPlans
@@ -37,6 +39,7 @@ T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 T4 = TypeVar("T4")
+A = TypeVar("A")
 
 
 class ContinueAsNew(BaseException):
@@ -343,12 +346,29 @@ class WorkflowContext:
         """Run a task or workflow as an execution of its own, on any executor; await it for its result.
 
         `ctx.child(ship, order)`, or `ctx.child(ship.child(order, priority=2))` with options. It ends with this
-        workflow at the latest. Raises ChildFailed if it does not complete.
+        workflow at the latest, unless it has `on_parent_close="abandon"`. Raises ChildFailed if it does not complete,
+        and ChildLimitExceeded beyond 10,000 open children and 100 levels.
         """
         call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
         return ChildCall(lambda group: self._replay.issue(call.new.task_name, self._start_child(call, group)))
 
+    @overload
+    async def start(self, call: Child[Any], /) -> str: ...
+    @overload
+    async def start(self, task: Task[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str: ...
+    async def start(self, task: Any, /, *args: Any, **kwargs: Any) -> str:
+        """Start a task or workflow that goes its own way, exactly once; gives its execution id, and waits for no end.
+
+        `ctx.start(mail, order)`, or `ctx.start(mail.child(order, delay="1h"))` with options. It is nobody's child: it
+        is neither cancelled with this workflow nor counted, and `handle(id)` of its task gives a handle of it.
+        """
+        call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
+        new = call.new._replace(outlives_parent=False)
+        return await self._replay.issue(f"start:{new.task_name}", Start(new))  # type: ignore[no-any-return]
+
     def _start_child(self, call: Child[Any], group: Group) -> StartChild:
+        self._check_depth()
+
         def read(end: FinishedExecution) -> Any:
             if end.status != Status.COMPLETED:
                 error = None if end.error is None else self._codec.load_error(end.error)
@@ -357,6 +377,10 @@ class WorkflowContext:
             return self._codec.value(Any).load(text, "result") if call.load is None else call.load(text)
 
         return StartChild(call, read, group)
+
+    def _check_depth(self) -> None:
+        if self._claimed.depth >= DEEPEST_TREE:
+            raise ChildLimitExceeded(f"stands at level {self._claimed.depth} of its tree", DEEPEST_TREE)
 
     @overload
     async def gather(self, a: Awaitable[T1], /) -> tuple[T1]: ...
@@ -380,6 +404,42 @@ class WorkflowContext:
         finally:
             for task in tasks:
                 task.cancel()
+
+    @overload
+    async def map(
+        self,
+        task: Typed[Callable[[A], R]],
+        items: Iterable[A],
+        *,
+        concurrency: int = 100,
+        tolerate_failures: None = None,
+    ) -> list[R]: ...
+    @overload
+    async def map(
+        self, task: Typed[Callable[[A], R]], items: Iterable[A], *, concurrency: int = 100, tolerate_failures: int | str
+    ) -> list[ChildResult[R]]: ...
+    async def map(
+        self, task: Any, items: Iterable[Any], *, concurrency: int = 100, tolerate_failures: int | str | None = None
+    ) -> list[Any]:
+        """Run a child for each item, at most `concurrency` at a time; gives their results in the order of the items.
+
+        `items` are looked at again after a restart, and must then be the same: what they are made from is an argument
+        or a result of a step. They are read a wave at a time, so a generator's are never in memory together.
+
+        With `tolerate_failures` (a number, or a share of all such as "5%") it gives a ChildResult for each item.
+        Raises MapFailed and cancels the other children where more have failed, without it as soon as one is seen to:
+        when half of those that run have ended.
+        """
+        self._check_depth()
+        command = plan_map(
+            cast("Task[..., Any]", task),
+            items,
+            parent=self._claimed,
+            codec=self._codec,
+            concurrency=concurrency,
+            tolerate_failures=tolerate_failures,
+        )
+        return await self._replay.issue(f"map:{command.task_name}", command)  # type: ignore[no-any-return]
 
     async def wait_first(self, *awaitables: Awaitable[T]) -> T:
         """The result of whichever ends first, or its error; the others are cancelled."""

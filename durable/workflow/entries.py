@@ -9,7 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from durable.child import Child
+from durable.execution import NewExecution
 from durable.retry import Retry
+from durable.workflow.fanout import MapChildren
 
 __all__ = [
     "Command",
@@ -19,6 +21,7 @@ __all__ = [
     "RunStep",
     "Send",
     "Sleep",
+    "Start",
     "StartChild",
     "WaitMessage",
 ]
@@ -39,6 +42,14 @@ class EntryKind(StrEnum):
     CHILD = "child"
     """A child was started."""
     CHILD_END = "child_end"
+    WAVE = "wave"
+    """Children of a map were started."""
+    PAGE = "page"
+    """The ends of some children of a map that is over, in the order of its items."""
+    MAPPED = "mapped"
+    """A map is over, and so are its pages; or too many of its children have failed."""
+    STARTED = "started"
+    """An execution of a tree of its own was started."""
     MARK = "mark"
     """Something that happens once and gives nothing back: a patch was met, a message sent."""
     CANCEL = "cancel"
@@ -101,6 +112,14 @@ class StartChild:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """Start an execution that is nobody's child."""
+
+    kind = EntryKind.STARTED
+    new: NewExecution
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """Remember that the body came here."""
 
@@ -117,4 +136,4 @@ class Send:
     payload: str
 
 
-Command = RunStep | Sleep | WaitMessage | StartChild | Mark | Send
+Command = RunStep | Sleep | WaitMessage | StartChild | MapChildren | Start | Mark | Send

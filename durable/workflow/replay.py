@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from durable.errors import ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
+from durable.child import MOST_CHILDREN
+from durable.errors import ChildLimitExceeded, ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
 from durable.execution import FinishedExecution, Status
-from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
+from durable.workflow.fanout import MapChildren
 from durable.workflow.inbox import Inbox
 from durable.workflow.loop import WorkflowLoop
 from durable.workflow.outbox import Outbox
@@ -34,6 +36,8 @@ _ANSWERS: Final[dict[type[Any], frozenset[EntryKind]]] = {
     Sleep: frozenset({EntryKind.SLEEPING, EntryKind.SLEPT}),
     WaitMessage: frozenset({EntryKind.SLEEPING, EntryKind.SLEPT, EntryKind.SIGNAL}),
     StartChild: frozenset({EntryKind.CHILD, EntryKind.CHILD_END}),
+    MapChildren: frozenset({EntryKind.WAVE, EntryKind.PAGE, EntryKind.MAPPED}),
+    Start: frozenset({EntryKind.STARTED}),
     Mark: frozenset({EntryKind.MARK}),
     Send: frozenset({EntryKind.MARK}),
 }
@@ -44,6 +48,8 @@ _NOUNS: Final[dict[type[Any], str]] = {
     Sleep: "sleep",
     WaitMessage: "wait",
     StartChild: "child",
+    MapChildren: "map",
+    Start: "start",
     Mark: "mark",
     Send: "message",
 }
@@ -132,6 +138,7 @@ class Replay:
         """Keys of the marks of the whole history, also of what is still to be delivered."""
         self._patches: dict[str, bool] = {}
         self._mismatch: StepMismatch | None = None
+        self._open_children = 0
         self._fresh: list[Pending] = []
         self._released: list[Pending] = []
         self._abandoned: list[str] = []
@@ -148,6 +155,7 @@ class Replay:
         """What will answer the command; it is answered already if the history was here before."""
         if self._reached >= MOST_ENTRIES and self.stop_kind is None and not self.is_unwinding:
             raise HistoryTooLong(MOST_ENTRIES)
+        self._count_children(_children_of(command))
         pending = Pending(self.key(name), command, self._loop.create_future())
         self._pending[pending.key] = pending
         try:
@@ -159,7 +167,14 @@ class Replay:
         if pending.is_open:
             self._fresh.append(pending)
             pending.future.add_done_callback(lambda _: self._settle(pending))
+        else:
+            self._open_children -= _children_of(command)
         return pending.future
+
+    def _count_children(self, count: int) -> None:
+        if count and self._open_children + count > MOST_CHILDREN:
+            raise ChildLimitExceeded(f"has {self._open_children} open children and wants {count} more", MOST_CHILDREN)
+        self._open_children += count
 
     def patched(self, patch_id: str) -> bool:
         """True if the body is to run the new code: it met the patch before, or has not come beyond it yet."""
@@ -180,6 +195,7 @@ class Replay:
     def _settle(self, pending: Pending) -> None:
         """Its command is answered, or nobody waits for it any more."""
         self._pending.pop(pending.key, None)
+        self._open_children -= _children_of(pending.command)
         if pending.future.cancelled():
             self._released.append(pending)
             if pending.child_id is not None:
@@ -266,10 +282,10 @@ class Replay:
         return fresh
 
     def take_released(self) -> list[Pending]:
-        """Commands that somebody was given, and whose answer nobody waits for any more."""
+        """Commands that somebody was given, now or before a replay, and whose answer nobody waits for any more."""
         if not self._released:
             return []
-        released, self._released = [p for p in self._released if p.is_taken], []
+        released, self._released = [p for p in self._released if p.is_taken or _has_children(p)], []
         return released
 
     def take_abandoned(self) -> list[str]:
@@ -372,6 +388,10 @@ class Replay:
                 self._start_child(pending, entry)
             case EntryKind.CHILD_END:
                 self._end_child(pending, entry)
+            case EntryKind.STARTED:
+                pending.future.set_result(json.loads(entry.detail or "{}")["id"])
+            case EntryKind.WAVE | EntryKind.PAGE | EntryKind.MAPPED:
+                self._map(pending, entry)
             case _:
                 pending.future.set_result(None)
 
@@ -453,6 +473,18 @@ class Replay:
         end = FinishedExecution(pending.child_id or "", status, entry.output, entry.error)
         _resolve(pending.future, lambda: read(end))
 
+    def _map(self, pending: Pending, entry: Entry) -> None:
+        command = pending.command
+        assert isinstance(command, MapChildren)
+        match entry.kind:
+            case EntryKind.WAVE:
+                command.start(entry.detail)
+            case EntryKind.PAGE:
+                command.take_page(entry.output)
+            case _:
+                self._pass(_moment(entry))
+                _resolve(pending.future, lambda: command.result(entry.output, entry.detail))
+
 
 def _moment(entry: Entry) -> datetime:
     """When it happened, as the turn that wrote it knew; not when it was written."""
@@ -465,6 +497,18 @@ def _resolve(future: asyncio.Future[Any], give: Callable[[], Any]) -> None:
         future.set_result(give())
     except Exception as error:
         future.set_exception(error)
+
+
+def _children_of(command: Command) -> int:
+    """How many children it may have at once."""
+    if isinstance(command, MapChildren):
+        return command.most_at_once
+    return 1 if isinstance(command, StartChild) else 0
+
+
+def _has_children(pending: Pending) -> bool:
+    """Perhaps a crash came before those were cancelled; a second time does no harm."""
+    return pending.child_id is not None or isinstance(pending.command, MapChildren)
 
 
 def _noun(command: Command) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from durable.execution import FinishedExecution
+from durable.execution import ChildOutcome, FinishedExecution
 from durable.workflow.cache import ReplayCache
 from durable.workflow.step import StepPlans
-from durable.workflow_rows import Checkpoint, History, Standing
+from durable.workflow_rows import Checkpoint, ChildTally, History, Standing
 
 __all__ = ["WorkflowServices"]
 
@@ -44,6 +44,16 @@ class WorkflowServices(Protocol):
 
     async def ends(self, execution_ids: Sequence[str]) -> list[FinishedExecution]:
         """Of those that have finished."""
+        ...
+
+    async def tallies(self, parent_id: str, ranges: Sequence[tuple[int, int]]) -> list[ChildTally]:
+        """See WorkflowStorage.tally_children."""
+        ...
+
+    async def children_between(
+        self, parent_id: str, first: int, end: int, *, only_failed: bool, limit: int
+    ) -> list[ChildOutcome]:
+        """See WorkflowStorage.children_between."""
         ...
 
     def watch(self, execution_id: str) -> asyncio.Future[FinishedExecution]:

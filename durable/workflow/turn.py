@@ -13,11 +13,14 @@ from typing import Any, Final
 from durable.attempts import Attempt
 from durable.child import place
 from durable.clock import Clock
+from durable.codec import Codec
 from durable.errors import DurableError, ErrorInfo, IdempotencyConflict, LeaseLost, SleepingIdConflict
 from durable.execution import Claimed, FinishedExecution, NewExecution, Status
 from durable.ids import IdSource
 from durable.stored_errors import store_error
-from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, StartChild, WaitMessage
+from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
+from durable.workflow.fanout import MapChildren
+from durable.workflow.maps import Maps
 from durable.workflow.replay import Pending, Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import Finished, NotCommitted, StepRuns
@@ -28,9 +31,9 @@ __all__ = ["WorkflowStuck", "WorkflowTurn"]
 _log = logging.getLogger("durable")
 _WARN_AT: Final = 1000
 _SHORT: Final = 1.0
-_MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT})
-"""Before the body hears of them: it may act on them outside."""
-_SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, EntryKind.MARK})
+_MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT, EntryKind.STARTED, EntryKind.PAGE})
+"""Before the body hears of them: it may act on them outside. Pages, because many of them would be too much at once."""
+_SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, EntryKind.WAVE, EntryKind.MARK})
 """Before the turn waits for something else: a crash would begin a sleep anew, and a child would start late."""
 
 
@@ -52,6 +55,7 @@ class WorkflowTurn:
         services: WorkflowServices,
         steps: StepRuns,
         *,
+        codec: Codec,
         clock: Clock,
         ids: IdSource,
         claimed_at: datetime,
@@ -62,6 +66,8 @@ class WorkflowTurn:
         self._services = services
         self._steps = steps
         self._outbox = replay.outbox
+        self._maps = Maps(attempt.claimed, services, codec, ids)
+        self._dropped_maps: list[MapChildren] = []
         self._clock = clock
         self._ids = ids
         self._known = claimed_at, clock.monotonic()
@@ -76,6 +82,7 @@ class WorkflowTurn:
         """Numbered, and not yet delivered."""
         self._unwritten: list[NewEntry] = []
         self._children: list[NewExecution] = []
+        self._starts: list[NewExecution] = []
         self._messages: list[NewMessage] = []
         self._cancels: list[str] = []
         self._refused: list[tuple[str, DurableError]] = []
@@ -157,6 +164,12 @@ class WorkflowTurn:
                     self._begin_timer(pending)
                 case StartChild():
                     self._begin_child(pending)
+                case MapChildren():
+                    pass  # begins when it is asked for its next wave
+                case Start(new):
+                    id_ = self._ids.new_id()
+                    self._starts.append(new._replace(id=id_, root_id=id_))
+                    self._add(EntryKind.STARTED, pending.key, detail={"id": id_, "task": new.task_name})
                 case Send(execution_id, name, payload):
                     self._messages.append(
                         NewMessage(execution_id, MessageKind.SIGNAL, name, payload, self._id(pending))
@@ -203,6 +216,8 @@ class WorkflowTurn:
     def _let_go(self) -> None:
         for pending in self._replay.take_released():
             self._steps.stop(pending.key)
+            if isinstance(pending.command, MapChildren):
+                self._dropped_maps.append(pending.command)
         abandoned = self._replay.take_abandoned()
         # In a replay they are those of all times, cancelled long ago, unless the turn that let go of one crashed.
         if self._active_children > self._open_children():
@@ -232,6 +247,7 @@ class WorkflowTurn:
         if self._watched:
             self._collect_watched()
         self._collect_refused()
+        await self._collect_maps()
         if not self._new:
             self._collect_update()
 
@@ -306,6 +322,29 @@ class WorkflowTurn:
             if child_id in by_id:
                 self._add_end(by_id[child_id], FinishedExecution(child_id, Status.FAILED, None, stored))
 
+    async def _collect_maps(self) -> None:
+        """The next thing that each map writes; children of maps that the body has given up are cancelled."""
+        for command in self._dropped_maps:
+            self._cancels += await self._maps.open_ids(command)
+        self._dropped_maps = []
+        for pending in self._replay.open:
+            if isinstance(pending.command, MapChildren):
+                await self._collect_map(pending, pending.command)
+
+    async def _collect_map(self, pending: Pending, command: MapChildren) -> None:
+        future = self._watched.get(command.watched_id or "")
+        is_news = future is not None and future.done()
+        if is_news:
+            del self._watched[command.watched_id or ""]
+        step = await self._maps.next(command, is_news=is_news, first_index=self._placed)
+        if step is None:
+            return
+        self._placed += len(step.children)
+        self._active_children += len(step.children)
+        self._children += step.children
+        self._cancels += step.cancels
+        self._add(step.kind, pending.key, step.output, None, {**(step.detail or {}), "at": _latest(self._moment())})
+
     async def _look_for_ends(self) -> None:
         """Of the children that the row counts as ended."""
         by_id = {pending.child_id: pending for pending in self._replay.open if pending.child_id is not None}
@@ -317,7 +356,10 @@ class WorkflowTurn:
         self._add(EntryKind.CHILD_END, pending.key, end.output, end.error, detail)
 
     def _open_children(self) -> int:
-        return sum(pending.child_id is not None for pending in self._replay.open)
+        return sum(
+            pending.command.open_count if isinstance(pending.command, MapChildren) else pending.child_id is not None
+            for pending in self._replay.open
+        )
 
     # --- writing --------------------------------------------------------------------------------------------
 
@@ -392,8 +434,9 @@ class WorkflowTurn:
             tuple(self._messages),
             tuple(self._cancels),
             self._is_progress,
+            tuple(self._starts),
         )
-        self._unwritten, self._children, self._messages, self._cancels = [], [], [], []
+        self._unwritten, self._children, self._messages, self._cancels, self._starts = [], [], [], [], []
         return checkpoint
 
     def _take_outbox(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
@@ -415,6 +458,7 @@ class WorkflowTurn:
             seen_messages=self._replay.inbox.seen,
             wake_at_children=self._wake_at_children(),
             delay=self._delay(),
+            starts=checkpoint.starts,
         )
 
     def _wake_at_children(self) -> int | None:
@@ -423,7 +467,12 @@ class WorkflowTurn:
         for pending in self._replay.open:
             if isinstance(pending.command, StartChild):
                 sizes[pending.command.group] = sizes.get(pending.command.group, 0) + 1
-        return self._active_children - min(sizes.values()) if sizes else None
+        needed = [*sizes.values(), *(command.ends_needed for command in self._open_maps if command.open_count)]
+        return self._active_children - min(needed) if needed else None
+
+    @property
+    def _open_maps(self) -> list[MapChildren]:
+        return [pending.command for pending in self._replay.open if isinstance(pending.command, MapChildren)]
 
     def _delay(self) -> float | None:
         moments = [pending.due_at for pending in self._replay.open if pending.due_at is not None]
@@ -449,10 +498,11 @@ class WorkflowTurn:
 
     def _watch_children(self) -> None:
         for pending in self._replay.open:
-            if pending.child_id is not None and pending.child_id not in self._watched:
-                future = self._services.watch(pending.child_id)
+            child_id = pending.command.watched_id if isinstance(pending.command, MapChildren) else pending.child_id
+            if child_id is not None and child_id not in self._watched:
+                future = self._services.watch(child_id)
                 future.add_done_callback(lambda _: self._stirred.set())
-                self._watched[pending.child_id] = future
+                self._watched[child_id] = future
 
     def _moment(self) -> datetime:
         """What the body takes for now when it goes on: what the storage told last, unless that is long ago.

@@ -19,7 +19,8 @@ returning e.id;
 
 -- name: close_trees
 -- Cancel the unfinished children of closing executions, one level, and name the workflows among them that have run, to
--- be asked by a statement that follows; close what has none left.
+-- be asked by a statement that follows; close what has none left. Children that outlive their parent are left alone, and
+-- named as spared.
 -- Locks the children and the closing ones in one go, in the order of `tell_parents`.
 -- Index: executions_children, one probe for each of the closing, which `offset 0` keeps; then the primary key.
 with at as materialized (select /*schema*/clock_now() as now),
@@ -40,7 +41,8 @@ related as materialized (
     where n.close_status = 'closing'
 ),
 held as materialized (
-    select e.id, e.status, e.finished_at is null as is_open, e.kind = 'workflow' and e.fence > 0 as is_asked,
+    select e.id, e.status, e.finished_at is null as is_open, e.finished_at is null and e.outlives_parent as is_spared,
+        e.kind = 'workflow' and e.fence > 0 as is_asked,
         e.close_status = 'closing' and e.active_children_count = 0 as is_left_alone
     from /*schema*/executions as e
     where e.id = any(array(select r.id from related as r))
@@ -60,7 +62,7 @@ cancelled as (
         closed_at = case when e.active_children_count = 0 then at.now end,
         updated_at = at.now
     from at
-    where e.id = any(array(select h.id from held as h where h.is_open and not h.is_asked))
+    where e.id = any(array(select h.id from held as h where h.is_open and not h.is_asked and not h.is_spared))
     returning e.id, e.parent_id
 ),
 ended as (
@@ -76,13 +78,13 @@ emptied as (
     from at
     where p.id = any(array(select h.id from held as h where h.is_left_alone))
 )
-select h.id, h.status, h.id in (select c.id from cancelled as c)
+select h.id, h.status, h.id in (select c.id from cancelled as c), h.is_spared
 from held as h
 where h.is_open;
 
 -- name: wait_for_asked
--- Let closings wait for workflows among their children that were asked to end: the end of the last one closes its
--- parent, and nothing is to be done before. The transaction has locked them. Index: the primary key.
+-- Let closings wait for workflows among their children that were asked to end, and for children that outlive them: the
+-- end of the last one closes its parent, and nothing is to be done before. The transaction has locked them. Index: the primary key.
 update /*schema*/executions as p
 set close_lease_expires_at = null,
     updated_at = /*schema*/clock_now()

@@ -12,18 +12,18 @@ input as (
         %(idempotency_key)s::text[], %(idempotency_hash)s::text[], %(sleeping_id)s::text[], %(retry)s::text[],
         %(max_attempts)s::integer[], %(max_deliveries)s::integer[], %(timeout)s::double precision[],
         %(delay)s::double precision[], %(run_at)s::timestamptz[], %(is_pooled)s::boolean[], %(serial_key)s::text[],
-        %(on_complete)s::text[]
+        %(on_complete)s::text[], %(outlives_parent)s::boolean[]
     ) as i (
         id, root_id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
         input, idempotency_key, idempotency_hash, sleeping_id, retry, max_attempts, max_deliveries, timeout, delay,
-        run_at, is_pooled, serial_key, on_complete
+        run_at, is_pooled, serial_key, on_complete, outlives_parent
     )
 )
 insert into /*schema*/executions (
     id, root_id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
     input, idempotency_key, idempotency_hash, sleeping_id, retry, max_attempts, max_deliveries, timeout, delay,
     record_version, status, created_at, due_at, wait_expires_at, started_at, updated_at, is_pooled, serial_key,
-    on_complete
+    on_complete, outlives_parent
 )
 select i.id, i.root_id, i.parent_id, i.child_index, i.is_finalize, i.depth, i.kind, i.task_name, i.task_version,
     i.queue, i.priority, i.input, i.idempotency_key, i.idempotency_hash, i.sleeping_id, i.retry, i.max_attempts,
@@ -33,7 +33,7 @@ select i.id, i.root_id, i.parent_id, i.child_index, i.is_finalize, i.depth, i.ki
     greatest(coalesce(i.run_at, at.now + i.delay * interval '1 second'), at.now),
     case when i.kind = 'sleeping' then at.now + (i.delay + i.timeout) * interval '1 second' end,
     case when i.kind = 'sleeping' then at.now end,
-    at.now, i.is_pooled, i.serial_key, i.on_complete
+    at.now, i.is_pooled, i.serial_key, i.on_complete, i.outlives_parent
 from input as i cross join at
 on conflict do nothing
 returning id;

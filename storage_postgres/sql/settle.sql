@@ -153,7 +153,7 @@ inserted as (
         id, root_id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
         input, idempotency_key, idempotency_hash, sleeping_id, retry, max_attempts, max_deliveries, timeout, delay,
         record_version, status, created_at, due_at, wait_expires_at, started_at, updated_at, is_pooled, serial_key,
-        on_complete
+        on_complete, outlives_parent
     )
     select c.id, c.root_id, c.parent_id, c.child_index, c.is_finalize, c.depth, c.kind, c.task_name,
         c.task_version, c.queue, c.priority, c.input, c.idempotency_key, c.idempotency_hash, c.sleeping_id, c.retry,
@@ -163,7 +163,7 @@ inserted as (
         greatest(coalesce(c.run_at, at.now + c.delay * interval '1 second'), at.now),
         case when c.kind = 'sleeping' then at.now + (c.delay + c.timeout) * interval '1 second' end,
         case when c.kind = 'sleeping' then at.now end,
-        at.now, c.is_pooled, c.serial_key, c.on_complete
+        at.now, c.is_pooled, c.serial_key, c.on_complete, c.outlives_parent
     from unnest(
         %(child_id)s::uuid[], %(child_root_id)s::uuid[], %(child_parent_id)s::uuid[], %(child_child_index)s::integer[],
         %(child_is_finalize)s::boolean[], %(child_depth)s::integer[], %(child_kind)s::text[],
@@ -172,11 +172,12 @@ inserted as (
         %(child_idempotency_hash)s::text[], %(child_sleeping_id)s::text[], %(child_retry)s::text[],
         %(child_max_attempts)s::integer[], %(child_max_deliveries)s::integer[],
         %(child_timeout)s::double precision[], %(child_delay)s::double precision[], %(child_run_at)s::timestamptz[],
-        %(child_is_pooled)s::boolean[], %(child_serial_key)s::text[], %(child_on_complete)s::text[]
+        %(child_is_pooled)s::boolean[], %(child_serial_key)s::text[], %(child_on_complete)s::text[],
+        %(child_outlives_parent)s::boolean[]
     ) as c (
         id, root_id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
         input, idempotency_key, idempotency_hash, sleeping_id, retry, max_attempts, max_deliveries, timeout, delay,
-        run_at, is_pooled, serial_key, on_complete
+        run_at, is_pooled, serial_key, on_complete, outlives_parent
     )
         join settled as s on s.id = c.parent_id
         cross join at

@@ -75,6 +75,14 @@ settled as (
 /*include spawn_children*/
 select distinct c.queue from inserted as c where c.status = 'ready' and c.due_at <= (select now from at);
 
+-- name: due_queues
+-- The queues of those among some executions that are ready and due. Index: the primary key.
+select distinct e.queue
+from /*schema*/executions as e
+where e.id = any(%(ids)s::uuid[])
+    and e.status = 'ready'
+    and e.due_at <= (select /*schema*/clock_now());
+
 -- name: publish
 -- Store published values of workflows that are held; one that is there gets its next version. Locks what it writes.
 -- Index: the primary key of published.
@@ -314,6 +322,36 @@ cross join lateral (
     offset 0
 ) as m
 order by 1, 2, 3;
+
+-- name: tally_children
+-- How the children in ranges of child indexes stand, in the order of the ranges. Index: executions_children, one probe for
+-- each range, which `offset 0` keeps.
+select c.finished, c.failed, c.open_ids
+from unnest(%(first)s::integer[], %(end)s::integer[]) with ordinality as r (first, past, place)
+cross join lateral (
+    select count(n.finished_at) as finished,
+        count(n.finished_at) filter (where n.status <> 'completed') as failed,
+        coalesce(array_agg(n.id::text order by n.child_index) filter (where n.finished_at is null), '{}') as open_ids
+    from (
+        select e.id, e.child_index, e.status, e.finished_at
+        from /*schema*/executions as e
+        where e.parent_id = %(parent)s::uuid and e.child_index >= r.first and e.child_index < r.past
+        offset 0
+    ) as n
+) as c
+order by r.place;
+
+-- name: children_between
+-- The children of one parent in a range of child indexes, in order; all, or those that ended without a result.
+-- Index: executions_children.
+select e.parent_id, e.child_index, e.id, e.task_name, e.status, e.output, e.error, e.is_finalize
+from /*schema*/executions as e
+where e.parent_id = %(parent)s::uuid
+    and e.child_index >= %(first)s::integer
+    and e.child_index < %(end)s::integer
+    and (not %(only_failed)s::boolean or e.finished_at is not null and e.status <> 'completed')
+order by e.child_index
+limit %(limit)s::bigint;
 
 -- name: published_values
 -- What a workflow has published, by key; null means all keys but those that begin with '#'. Index: the primary key of

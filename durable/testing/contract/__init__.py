@@ -57,6 +57,7 @@ from durable.testing.contract.tree_races import TreeRacesContract
 from durable.testing.contract.wake import WakeContract
 from durable.testing.contract.workflows_cancel import WorkflowCancelContract
 from durable.testing.contract.workflows_checkpoint import WorkflowCheckpointContract
+from durable.testing.contract.workflows_children import WorkflowChildrenContract
 from durable.testing.contract.workflows_messages import WorkflowMessagesContract
 from durable.testing.contract.workflows_races import WorkflowRacesContract
 from durable.testing.contract.workflows_suspend import WorkflowSuspendContract
@@ -97,6 +98,7 @@ class StorageContract(
     WorkflowSuspendContract,
     WorkflowMessagesContract,
     WorkflowCancelContract,
+    WorkflowChildrenContract,
     LookContract,
     NoticesContract,
     NotedContract,

@@ -175,3 +175,46 @@ class CloseContract(Case):
         assert await scene.storage.recover_closes(limit=1) == 1
         assert await scene.storage.recover_closes(limit=9) == 1
         assert await scene.storage.recover_closes(limit=9) == 0
+
+    # --- children that outlive their parent -------------------------------------------------------------------
+
+    async def test_close_trees_leaves_children_alone_that_outlive_their_parent(self, scene: Scene) -> None:
+        turn = await scene.turn()
+        staying, leaving = scene.make.children(turn, 2, task_name=CHILD)
+        await scene.storage.settle([spawn(turn, None, (staying._replace(outlives_parent=True), leaving))])
+        await scene.storage.cancel([turn.id], reason="cancelled")
+        ids = await scene.storage.claim_closes(limit=9, lease=LEASE)
+        results = await scene.storage.close_trees(ids, reason="parent_cancelled")
+        assert results == [CancelResult(leaving.id, Status.READY, True)]
+        record = await scene.get(turn.id)
+        assert (record.close_status, record.active_children_count) == (CloseStatus.CLOSING, 1)
+        assert record.close_lease_expires_at is None
+        assert (await scene.get(staying.id)).outlives_parent
+        await scene.assert_sound()
+
+    async def test_a_child_that_outlives_its_parent_closes_it_by_its_end(self, scene: Scene) -> None:
+        turn = await scene.turn()
+        child = scene.make.child(turn, task_name=CHILD, outlives_parent=True)
+        await scene.storage.settle([spawn(turn, None, (child,))])
+        await scene.storage.cancel([turn.id], reason="cancelled")
+        await scene.storage.close_trees(
+            await scene.storage.claim_closes(limit=9, lease=LEASE), reason="parent_cancelled"
+        )
+        await scene.subject.advance(LEASE + 1)
+        assert await scene.storage.recover_closes(limit=9) == 0
+        (run,) = await scene.claim(CHILD)
+        await scene.complete_all([run])
+        for id_ in (turn.id, child.id):
+            assert (await scene.get(id_)).close_status is CloseStatus.CLOSED
+
+    async def test_a_tree_is_kept_while_a_child_outlives_its_parent(self, scene: Scene) -> None:
+        turn = await scene.turn()
+        child = scene.make.child(turn, task_name=CHILD, outlives_parent=True)
+        await scene.storage.settle([spawn(turn, None, (child,))])
+        await scene.storage.cancel([turn.id], reason="cancelled")
+        await scene.storage.close_trees(
+            await scene.storage.claim_closes(limit=9, lease=LEASE), reason="parent_cancelled"
+        )
+        await scene.subject.advance(1000.0)
+        assert (await scene.storage.retire(older_than=10.0, limit=99)).deleted == 0
+        assert await scene.status_of(child.id) is Status.READY

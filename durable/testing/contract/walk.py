@@ -128,7 +128,9 @@ class Walk:
             fields.update(sleeping_id=self._door(), timeout=pick([None, 3.0, 3.0]))
         elif parent is None and self._random.random() < 0.3:
             fields.update(idempotency_key=pick(["k1", "k2", "k3"]), idempotency_hash=pick(["h1", "h2"]))
-        return self._make.row(**fields) if parent is None else self._make.child(parent, index, **fields)
+        if parent is None:
+            return self._make.row(**fields)
+        return self._make.child(parent, index, **fields, outlives_parent=index == 1)
 
     def _call(self) -> str | None:
         if self._random.random() < 0.7:
