@@ -25,8 +25,10 @@ a tree: Quote(order='order-42', grams=2750, euros=6.75)
 its children: [400, 150, 2200]
 the same key is the same execution: """
 MODULES: Final = {
+    "agent": "the text has 'Postgres' ",
     "health_checker": "alert for on-call: database is up again",
     "mail_pool": "40 mails in ",
+    "nightly_import": "9900 rows imported, 2 slices refused; ",
     "order_saga": "bob stays at home: ",
     "order_state_machine": "to ada: did lamp arrive?",
     "reminders": "to ada: your table is at seven",

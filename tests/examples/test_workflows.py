@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from examples import order_saga, subscription_billing
+from examples import agent, nightly_import, order_saga, subscription_billing
 from storage_postgres import PostgresStorage
 
 
@@ -29,3 +29,17 @@ async def test_a_year_of_months_is_paid_by_the_plan_of_each() -> None:
         assert (ada.month, ada.plan, ada.paid) == (12, "team", 4 * 5.0 + 8 * 20.0)
         assert (bob.month, bob.paid) == (7, 140.0)
         assert len(subscription_billing.ledger) == 12 + 7
+
+
+async def test_an_agent_streams_the_words_that_it_returns(storage: PostgresStorage) -> None:
+    with agent.app.override(storage=storage):
+        for _ in range(2):
+            streamed, answer = await agent.main()
+            assert streamed == answer
+            assert answer.startswith("the text has 'Postgres' ")
+
+
+async def test_ten_thousand_rows_are_imported_but_for_the_bad_slices(storage: PostgresStorage) -> None:
+    with nightly_import.app.override(storage=storage):
+        words, refused = await nightly_import.main()
+        assert (len(words), refused) == (3, 2)
