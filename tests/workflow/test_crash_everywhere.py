@@ -49,7 +49,8 @@ async def test_a_workflow_of_everything_ends_the_same_wherever_it_is_killed(app:
     assert (report.status, report.steps, report.undone) == (
         Status.COMPLETED, ("add#1 (done)", "add#2 (done)", "count_up#1 (done)"), ()
     )  # fmt: skip
-    assert report.result is not None and report.result[:3] == [[3, 7, 1], "Ada", [9, 16]]
+    assert report.result is not None
+    assert report.result[:3] == [[3, 7, 1], "Ada", [9, 16]]
     assert report.crash_count >= 5
 
 
