@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -215,12 +216,12 @@ async def test_what_is_put_out_of_memory_runs_no_clean_up(app: Durable, storage:
 async def test_a_child_that_was_let_go_of_does_not_hide_the_end_of_the_next(
     app: Durable, storage: VirtualStorage
 ) -> None:
-    door = Door()
-
-    @app.task
-    async def stays() -> str:
-        await door.hold(is_deaf=True)
-        return "stayed"
+    @app.workflow
+    async def stays(ctx: WorkflowContext) -> str:
+        try:
+            return await ctx.wait_signal("never", str)
+        finally:
+            await ctx.sleep("1d")
 
     @app.task
     async def quick(what: str) -> str:
@@ -229,16 +230,14 @@ async def test_a_child_that_was_let_go_of_does_not_hide_the_end_of_the_next(
     @app.workflow
     async def flow(ctx: WorkflowContext) -> list[str]:
         first = await ctx.wait_first(ctx.child(stays), ctx.wait_signal("go", str))
-        return [first, await ctx.child(quick, "second")]
+        return [first, await ctx.child(quick.child("second", delay="1h"))]
 
-    async with crew(storage, app) as (kit,):
+    async with app_under_test(app, storage=storage) as kit:
         handle = await flow.enqueue()
-        kit.executor.wake()
-        await reached(door)
+        await kit.drain()
         await handle.signal("go", "first")
-        async with asyncio.timeout(10):
-            assert await handle.result() == ["first", "second"]
-        door.open()
+        await kit.clock.advance("1h")
+        assert await handle.result(timeout=0) == ["first", "second"]
 
 
 async def test_a_child_that_is_let_go_of_before_it_is_stored_is_cancelled(
@@ -376,6 +375,27 @@ async def test_a_commit_that_is_refused_is_a_failed_attempt_of_its_step(
         await kit.clock.advance("5m")
         assert await handle.result(timeout=0) == [1, "UniqueViolation", 2, 3]
         assert (rows(durable_postgres, table), tries) == ([1, 2, 3], [0, 1, 2])
+
+
+async def test_a_step_that_goes_on_after_an_error_of_sql_has_failed(
+    app: Durable, durable_postgres: VirtualPostgres, table: sql.Identifier
+) -> None:
+    async def note(connection: psycopg.AsyncConnection[Any]) -> str:
+        with suppress(psycopg.Error):
+            await connection.execute("select 1 / 0")
+        return "all is well"
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> str:
+        try:
+            return await ctx.transaction(note)
+        except StepFailed:
+            return "failed"
+
+    async with app_under_test(app, storage=durable_postgres) as kit:
+        handle = await flow.enqueue()
+        await kit.drain()
+        assert await handle.result(timeout=0) == "failed"
 
 
 async def test_a_stop_rolls_back_the_transactions_that_wait_for_their_checkpoint(
