@@ -38,9 +38,7 @@ _TRANSIENT: Final = (
     errors.IdleInTransactionSessionTimeout,
     errors.QueryCanceled,
 )
-_KEY: Final = re.compile(
-    r"Key \(task_name, (?:sleeping_id|idempotency_key)\)=\((.*?), (.*)\) already exists", re.DOTALL
-)
+_KEY: Final = re.compile(r"Key \(task_name, \w+\)=\((.*?), (.*)\) already exists", re.DOTALL)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -22,6 +22,8 @@ _log = logging.getLogger("durable")
 _unregister: Final[Callable[[asyncio.Task[Any]], None]] = vars(tasks)["_unregister_task"]
 _MOST_CALLS: Final = 1_000_000
 """Callbacks in a row after which a body is taken for one that spins, such as `while True: await asyncio.sleep(0)`."""
+_MOST_CLOSES: Final = 100
+"""Awaits in the `finally` blocks of a body, one after another, that are passed over when it is closed."""
 
 
 class _Task(asyncio.Task[T]):
@@ -34,6 +36,14 @@ class _Task(asyncio.Task[T]):
 
     def __hash__(self) -> int:
         return self._number
+
+
+def _close(coroutine: Any) -> None:
+    """A body that awaits while it is closed raises, and stands at that await: nothing of it counts any more."""
+    for _ in range(_MOST_CLOSES):
+        with suppress(BaseException):
+            coroutine.close()
+            return
 
 
 class WorkflowLoop:
@@ -103,10 +113,7 @@ class WorkflowLoop:
                     continue
                 vars_of: Any = task
                 vars_of._log_destroy_pending = False
-                # A body that awaits while it is closed raises: nothing of it counts any more. What it starts while it
-                # is closed is closed as well.
-                with suppress(BaseException):
-                    task.get_coro().close()
+                _close(task.get_coro())
         self._ready.clear()
 
     # --- what asyncio asks of a loop ------------------------------------------------------------------------
@@ -133,7 +140,8 @@ class WorkflowLoop:
         error = context.get("exception")
         if "handle" not in context:
             # Said when the garbage is collected, at any time: that a task failed and nobody looked, for one.
-            _log.warning("in a workflow's body: %s", context["message"], exc_info=cast("Any", error))
+            if error is not None:
+                _log.warning("in a workflow's body: %s", context["message"], exc_info=cast("Any", error))
             return
         self.error = self.error or (error if isinstance(error, BaseException) else RuntimeError(context["message"]))
 
