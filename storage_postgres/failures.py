@@ -80,7 +80,8 @@ def _translate(error: Exception) -> DurableError:
         return SleepingIdConflict(*(match.groups() if match else ("?", "?")))
     if isinstance(error, errors.UniqueViolation) and error.diag.constraint_name == "executions_idempotency":
         match = _KEY.search(error.diag.message_detail or "")
-        return IdempotencyConflict(*(match.groups() if match else ("?", "?")), "that was there before")
+        task, key = match.groups() if match else ("?", "?")
+        return IdempotencyConflict(task, key, "that was there before")
     if isinstance(error, errors.InsufficientPrivilege):
         return PermissionDenied(f"the database role lacks a right: {_first_line(error)}")
     if isinstance(error, (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction)):

@@ -336,8 +336,9 @@ class Replay:
             self._abandoned.append(json.loads(entry.detail or "{}")["id"])
 
     def _count_output(self, entry: Entry) -> None:
-        self.stored_chunk_count = int(entry.key)
-        self.stored_value_count = int(json.loads(entry.detail or "{}")["values"])
+        # In a replay the last of them is known before the first is delivered.
+        self.stored_chunk_count = max(self.stored_chunk_count, int(entry.key))
+        self.stored_value_count = max(self.stored_value_count, int(json.loads(entry.detail or "{}")["values"]))
 
     def _answer(self, pending: Pending, entry: Entry) -> None:
         command = pending.command
