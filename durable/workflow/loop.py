@@ -146,8 +146,8 @@ class WorkflowLoop:
         error = context.get("exception")
         if "handle" not in context:
             # Said when the garbage is collected, at any time: that a task failed and nobody looked, for one.
-            if error is not None:
-                _log.warning("in a workflow's body: %s", context["message"], exc_info=cast("Any", error))
+            if isinstance(context.get("future"), asyncio.Task):
+                _log.warning("in a workflow's body: %s", context["message"], exc_info=error)
             return
         self.error = self.error or (error if isinstance(error, BaseException) else RuntimeError(context["message"]))
 

