@@ -13,6 +13,7 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from durable.errors import (
     DurableError,
+    IdempotencyConflict,
     NotOpen,
     PermissionDenied,
     SchemaNotInstalled,
@@ -37,7 +38,7 @@ _TRANSIENT: Final = (
     errors.IdleInTransactionSessionTimeout,
     errors.QueryCanceled,
 )
-_KEY: Final = re.compile(r"Key \(task_name, sleeping_id\)=\((.*?), (.*)\) already exists", re.DOTALL)
+_KEY: Final = re.compile(r"Key \(task_name, \w+\)=\((.*?), (.*)\) already exists", re.DOTALL)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -77,6 +78,10 @@ def _translate(error: Exception) -> DurableError:
     if isinstance(error, errors.UniqueViolation) and error.diag.constraint_name == "executions_sleeping":
         match = _KEY.search(error.diag.message_detail or "")
         return SleepingIdConflict(*(match.groups() if match else ("?", "?")))
+    if isinstance(error, errors.UniqueViolation) and error.diag.constraint_name == "executions_idempotency":
+        match = _KEY.search(error.diag.message_detail or "")
+        task, key = match.groups() if match else ("?", "?")
+        return IdempotencyConflict(task, key, "that was there before")
     if isinstance(error, errors.InsufficientPrivilege):
         return PermissionDenied(f"the database role lacks a right: {_first_line(error)}")
     if isinstance(error, (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction)):

@@ -9,7 +9,16 @@ from typing import Final
 
 from tests.test_layout import ROOT, functions, parsed
 
-COUNTS: Final[Mapping[str, int]] = {"GEN": 20, "CON": 24, "RET": 14, "DEB": 25, "TSK": 25, "POOL": 32, "TM": 16}
+COUNTS: Final[Mapping[str, int]] = {
+    "GEN": 20,
+    "CON": 24,
+    "RET": 14,
+    "DEB": 25,
+    "TSK": 25,
+    "POOL": 32,
+    "TM": 16,
+    "WF": 9,
+}
 
 
 def test_every_case_has_its_tests() -> None:
@@ -22,7 +31,7 @@ def test_the_tests_of_the_table_are_there_and_numbered_ones_stand_in_their_rows(
     there = set(names())
     assert {name for tests in table().values() for name in tests} <= there
     for name in there:
-        number = re.match(r"test_(gen|con|ret|deb|tsk|pool|tm)_(\d\d)_", name)
+        number = re.match(r"test_(gen|con|ret|deb|tsk|pool|tm|wf)_(\d\d)_", name)
         if number:
             assert name in table()[f"{number[1].upper()}-{number[2]}"]
 

@@ -22,6 +22,8 @@ _log = logging.getLogger("durable")
 _unregister: Final[Callable[[asyncio.Task[Any]], None]] = vars(tasks)["_unregister_task"]
 _MOST_CALLS: Final = 1_000_000
 """Callbacks in a row after which a body is taken for one that spins, such as `while True: await asyncio.sleep(0)`."""
+_MOST_CLOSES: Final = 100
+"""Awaits in the `finally` blocks of a body, one after another, that are passed over when it is closed."""
 
 
 class _Call:
@@ -52,6 +54,14 @@ class _Task(asyncio.Task[T]):
 
     def __hash__(self) -> int:
         return self._number
+
+
+def _close(coroutine: Any) -> None:
+    """A body that awaits while it is closed raises, and stands at that await: nothing of it counts any more."""
+    for _ in range(_MOST_CLOSES):
+        with suppress(BaseException):
+            coroutine.close()
+            return
 
 
 class WorkflowLoop:
@@ -111,7 +121,9 @@ class WorkflowLoop:
                 raise ConfigurationError("the workflow's body runs on without waiting for anything")
 
     def close(self) -> None:
-        """Forget the tasks that have not ended. Their `finally` blocks run as far as they do not await."""
+        """Forget the tasks that have not ended. Their `finally` blocks run as far as they do not await, as does what
+        those start: a coroutine that has never begun would be complained of."""
+        begun = set(self.tasks)
         with self._entered():
             while self.tasks:
                 task = self.tasks.pop()
@@ -119,10 +131,11 @@ class WorkflowLoop:
                     continue
                 vars_of: Any = task
                 vars_of._log_destroy_pending = False
-                # A body that awaits while it is closed raises: nothing of it counts any more. What it starts while it
-                # is closed is closed as well.
-                with suppress(BaseException):
-                    task.get_coro().close()
+                coroutine: Any = task.get_coro()
+                if task not in begun:
+                    with suppress(BaseException):
+                        coroutine.send(None)
+                _close(coroutine)
         self._ready.clear()
 
     # --- what asyncio asks of a loop ------------------------------------------------------------------------
@@ -149,7 +162,8 @@ class WorkflowLoop:
         error = context.get("exception")
         if "handle" not in context:
             # Said when the garbage is collected, at any time: that a task failed and nobody looked, for one.
-            _log.warning("in a workflow's body: %s", context["message"], exc_info=cast("Any", error))
+            if isinstance(context.get("future"), asyncio.Task):
+                _log.warning("in a workflow's body: %s", context["message"], exc_info=error)
             return
         self.error = self.error or (error if isinstance(error, BaseException) else RuntimeError(context["message"]))
 

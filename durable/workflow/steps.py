@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from durable.clock import Clock
 from durable.codec import Codec
-from durable.errors import DurableError, ErrorInfo, NonRetryable
+from durable.errors import ErrorInfo, NonRetryable
 from durable.workflow.entries import RunStep
 from durable.workflow.replay import Pending
 from durable.workflow.services import WorkflowServices
@@ -164,9 +164,7 @@ class StepRuns:
 
     def _refused(self, step: _Open, error: Exception) -> Exception:
         """A fault of the storage, or one of the step: constraints may be looked at by the commit alone."""
-        if isinstance(error, DurableError) or self._services.is_transient(error):
-            return error
-        return NotCommitted(step.failed(error))
+        return error if self._services.is_transient(error) else NotCommitted(step.failed(error))
 
     def _end(self, key: str, task: asyncio.Task[Finished | None]) -> None:
         """Of a step in a transaction, also where that could not begin or was not committed."""

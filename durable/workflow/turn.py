@@ -231,8 +231,9 @@ class WorkflowTurn:
 
     async def _collect(self) -> None:
         """Number what has happened since: ends of steps, a request to stop, messages, timers, ends of children."""
-        if self._attempt.has_news:
-            # Somebody has sent a message, or has ended the workflow by force: the row knows.
+        if self._attempt.has_news or self._has_risky_children():
+            # Somebody has sent a message, or has ended the workflow by force: the row knows. A child that may be
+            # refused is written before a step ends whose transaction it would take with it.
             self._attempt.has_news = False
             await self._write()
         if self._message_count > self._replay.inbox.seen:
