@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from durable.approval_rows import NewApproval, StoredApproval
 from durable.execution import FinishedExecution
 from durable.workflow.cache import ReplayCache
 from durable.workflow.step import StepPlans
@@ -49,5 +50,9 @@ class WorkflowServices(Protocol):
     def watch(self, execution_id: str) -> asyncio.Future[FinishedExecution]:
         """The end of one, when it comes; cancel it when nobody waits any more."""
         ...
+
+    async def open_approval(self, new: NewApproval) -> StoredApproval | None: ...
+
+    async def expire_approval(self, approval_id: str) -> StoredApproval | None: ...
 
     def transaction(self) -> AbstractAsyncContextManager[Any]: ...
