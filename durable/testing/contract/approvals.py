@@ -202,8 +202,10 @@ class ApprovalContract(WorkflowCase):
         await flow.storage.settle([complete(ended, "1")])
         await flow.subject.advance(1.0)
 
-        async def ids(status: ApprovalStatus | None = None, task: str | None = None, **page: Any) -> list[str]:
-            rows = await flow.storage.list_approvals(ApprovalFilter(status, task), **{"limit": 9, **page})
+        async def ids(
+            status: ApprovalStatus | None = None, task: str | None = None, limit: int = 9, before: str | None = None
+        ) -> list[str]:
+            rows = await flow.storage.list_approvals(ApprovalFilter(status, task), limit=limit, before=before)
             assert status is None or {row.status for row in rows} <= {status}
             return [row.id for row in rows]
 
