@@ -8,6 +8,10 @@ from durable.context import TaskContext
 from durable.durations import Duration
 from durable.errors import (
     AlreadyRegistered,
+    ApprovalClosed,
+    ApprovalError,
+    ApprovalNotAllowed,
+    ApprovalNotFound,
     ChildFailed,
     ChildLimitExceeded,
     ConfigurationError,
@@ -62,6 +66,8 @@ from durable.returns import Again, ChildResult, Completion, Done, LoopResult, Pa
 from durable.settings import ExecutorSettings
 from durable.sync_client import Client
 from durable.task import SleepingTask, Task
+from durable.workflow.approval import Approval, ApprovalDecision
+from durable.workflow.approvals import ApprovalRecord, Approvals, SyncApprovals
 from durable.workflow.context import WorkflowContext
 from durable.workflow.requests import Query, Update
 from durable.workflow.said import Chunk, PublishedValues
@@ -73,6 +79,14 @@ from durable.workflow_rows import SendOutcome
 __all__ = [
     "Again",
     "AlreadyRegistered",
+    "Approval",
+    "ApprovalClosed",
+    "ApprovalDecision",
+    "ApprovalError",
+    "ApprovalNotAllowed",
+    "ApprovalNotFound",
+    "ApprovalRecord",
+    "Approvals",
     "CancelResult",
     "Child",
     "ChildFailed",
@@ -141,6 +155,7 @@ __all__ = [
     "StepMismatch",
     "StorageError",
     "StorageUnavailable",
+    "SyncApprovals",
     "SyncHandle",
     "SyncPool",
     "SyncWorkflowHandle",

@@ -35,6 +35,7 @@ from durable.settings import ExecutorOptions, ExecutorSettings, checked_name
 from durable.storage import Storage, open_storage
 from durable.sync_client import Client
 from durable.task import Task
+from durable.workflow.approvals import Approvals
 from durable.workflow.workflow import WorkflowHandle
 
 __all__ = ["Durable"]
@@ -178,6 +179,11 @@ class Durable(Registry):
     def timers(self) -> Timers:
         """Tasks that run at a moment, after a while, or again and again."""
         return Timers(self.home, lambda: self.codec)
+
+    @property
+    def approvals(self) -> Approvals:
+        """What workflows have asked people for: listed, granted, refused."""
+        return Approvals(self.home, lambda: self.codec)
 
     @property
     def live(self) -> Live:

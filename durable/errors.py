@@ -24,6 +24,10 @@ DurableError
 ├── UpdateTimeout                 no answer to an update yet; also a TimeoutError
 ├── StepMismatch                  a workflow's history is not what its code does; the workflow is kept
 ├── HistoryTooLong                a workflow has done too much in one go; it should continue as new
+├── ApprovalError
+│   ├── ApprovalNotFound          no approval has this token
+│   ├── ApprovalClosed            decided before, expired, or its workflow has ended
+│   └── ApprovalNotAllowed        who decides is not among those who may
 ├── ResultTimeout                 the wait ended before the execution did; also a TimeoutError
 ├── StillRunning                  a test moved its clock, and handlers or due work did not come to an end
 ├── TransitionRefused             the state machine does not know this pair of state and event
@@ -44,11 +48,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 __all__ = [
     "AlreadyRegistered",
+    "ApprovalClosed",
+    "ApprovalError",
+    "ApprovalNotAllowed",
+    "ApprovalNotFound",
     "ChildFailed",
     "ChildLimitExceeded",
     "ConfigurationError",
@@ -328,6 +336,36 @@ class ChildFailed(DurableError):
         self.status = status
         self.error = error
         super().__init__(f"child {execution_id} (task {task!r}) ended as {status}: {error}")
+
+
+class ApprovalError(DurableError):
+    """An approval was not decided by this call."""
+
+
+class ApprovalNotFound(ApprovalError):
+    def __init__(self) -> None:
+        super().__init__("there is no such approval; a token is to be given whole, and dies with its workflow's record")
+
+
+class ApprovalClosed(ApprovalError):
+    """It was decided before, has expired, or its workflow has ended."""
+
+    def __init__(self, name: str, status: str, by: str | None, at: datetime | None) -> None:
+        self.name = name
+        self.status = status
+        self.by = by
+        """Who had decided; None: nobody."""
+        self.at = at
+        who = "" if by is None else f" by {by}"
+        when = "" if at is None else f" at {at.isoformat()}"
+        super().__init__(f"approval {name!r} is {status} already{who}{when}")
+
+
+class ApprovalNotAllowed(ApprovalError):
+    def __init__(self, name: str, by: str) -> None:
+        self.name = name
+        self.by = by
+        super().__init__(f"{by!r} is not among those who may decide on approval {name!r}")
 
 
 class UpdateRefused(DurableError):

@@ -15,6 +15,7 @@ from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from durable.approval_storage import ApprovalStorage
 from durable.errors import ConfigurationError
 from durable.execution import (
     CancelResult,
@@ -84,7 +85,7 @@ Note = Callable[[Sequence[Execution]], Sequence[NewNotice]]
 """Gives the notices of executions that a verb has ended, as they are after it; called inside the verb's transaction."""
 
 
-class Storage(JobStorage, WorkflowStorage, Protocol):
+class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
     """In the order in which an execution meets the verbs."""
 
     @property

@@ -37,6 +37,7 @@ from durable.script import Append, Ask, EndOf, Heard, NewsOf, Script, Tell
 from durable.settings import checked_name
 from durable.storage import Hint, Operation, Storage
 from durable.task import SleepingTask, Task, Typed
+from durable.workflow.approvals import SyncApprovals
 from durable.workflow.sync_handle import SyncWorkflowHandle
 from durable.workflow.workflow import TypedWorkflow, Workflow
 
@@ -240,6 +241,11 @@ class Client:
     def jobs(self) -> SyncJobs:
         """Lists and counts of keyed jobs."""
         return SyncJobs(self)
+
+    @property
+    def approvals(self) -> SyncApprovals:
+        """See Durable.approvals."""
+        return SyncApprovals(self, lambda: self._registry.codec)
 
     @property
     def timers(self) -> SyncTimers:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from durable.approval_rows import ApprovalFilter, Decided, Decision, NewApproval, StoredApproval
 from durable.errors import ConfigurationError
 from durable.execution import (
     FINISHED,
@@ -62,6 +63,7 @@ from durable.workflow_rows import (
     StoredChunk,
 )
 from storage_postgres import (
+    approval_verbs,
     cancel_verbs,
     job_verbs,
     message_verbs,
@@ -378,6 +380,25 @@ class PostgresStorage:
     def fork_workflow(self, source_id: str, *, before_seq: int | None, new: NewExecution) -> PostgresOperation[bool]:
         plan = partial(workflow_verbs.fork_workflow, source_id, before_seq=before_seq, new=new)
         return self._do(plan, transaction=True)
+
+    def open_approval(self, new: NewApproval) -> PostgresOperation[StoredApproval | None]:
+        return self._do(partial(approval_verbs.open_approval, new), transaction=True)
+
+    def get_approval(
+        self, *, approval_id: str | None = None, token_hash: str | None = None
+    ) -> PostgresOperation[StoredApproval | None]:
+        return self._do(partial(approval_verbs.get_approval, approval_id=approval_id, token_hash=token_hash))
+
+    def list_approvals(
+        self, where: ApprovalFilter, *, limit: int, before: str | None = None
+    ) -> PostgresOperation[list[StoredApproval]]:
+        return self._do(partial(approval_verbs.list_approvals, where, limit=limit, before=before))
+
+    def decide_approval(self, approval_id: str, decision: Decision) -> PostgresOperation[Decided]:
+        return self._do(partial(approval_verbs.decide_approval, approval_id, decision), transaction=True)
+
+    def expire_approval(self, approval_id: str) -> PostgresOperation[StoredApproval | None]:
+        return self._do(partial(approval_verbs.expire_approval, approval_id), transaction=True)
 
     def emit(self, notices: Sequence[NewNotice]) -> PostgresOperation[None]:
         return self._do(partial(outbox.emit, notices))

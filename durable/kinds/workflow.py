@@ -14,6 +14,7 @@ from durable.kinds.turn import EndedBy, Turn
 from durable.outcomes import Blocked, Completed, Outcome, Stopped, Suspended
 from durable.workflow.body import run_body
 from durable.workflow.context import ContinueAsNew, WorkflowContext
+from durable.workflow.desk import Desk
 from durable.workflow.entries import RunStep
 from durable.workflow.fingerprint import fingerprint
 from durable.workflow.outbox import Outbox
@@ -56,10 +57,11 @@ async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
     assert isinstance(spec, WorkflowSpec)
     args, kwargs = definition.signature.load(claimed.input if claimed.run_output is None else claimed.run_output)
 
+    desk = Desk(services, claimed.id, turn.services.ids, definition.codec)
     updates = Updates(cast("dict[str, Update[..., Any]]", spec.updates), definition.codec)
 
     def body(replay: Replay) -> Coroutine[Any, Any, Any]:
-        context = WorkflowContext(replay, claimed, definition, services.plans, updates)
+        context = WorkflowContext(replay, claimed, definition, services.plans, updates, desk)
         updates.context = context
         return run_body(definition.function, spec.finalize, context, args, kwargs)
 

@@ -67,7 +67,7 @@ def _is_over(record: Execution, before: datetime) -> bool:
 
 def _delete(tx: Transaction, record: Execution) -> None:
     tx.executions.remove(record.id)
-    for table in (tx.history, tx.messages, tx.published, tx.chunks):
+    for table in (tx.history, tx.messages, tx.published, tx.chunks, tx.approvals):
         table.remove(record.id)
     if record.idempotency_key is not None:
         tx.keys.remove((record.task_name, record.idempotency_key))

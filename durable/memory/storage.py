@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from durable.approval_rows import ApprovalFilter, Decided, Decision, NewApproval, StoredApproval
 from durable.errors import ConfigurationError, StorageUnavailable
 from durable.execution import (
     CancelResult,
@@ -41,6 +42,7 @@ from durable.job import (
     TurnToTake,
 )
 from durable.memory import (
+    approvals,
     cancel,
     claim,
     close,
@@ -346,6 +348,25 @@ class MemoryStorage:
 
     def fork_workflow(self, source_id: str, *, before_seq: int | None, new: NewExecution) -> MemoryOperation[bool]:
         return self._do(partial(workflows.fork_workflow, source_id=source_id, before_seq=before_seq, new=new))
+
+    def open_approval(self, new: NewApproval) -> MemoryOperation[StoredApproval | None]:
+        return self._do(partial(approvals.open_approval, new=new))
+
+    def get_approval(
+        self, *, approval_id: str | None = None, token_hash: str | None = None
+    ) -> MemoryOperation[StoredApproval | None]:
+        return self._do(partial(approvals.get_approval, approval_id=approval_id, token_hash=token_hash))
+
+    def list_approvals(
+        self, where: ApprovalFilter, *, limit: int, before: str | None = None
+    ) -> MemoryOperation[list[StoredApproval]]:
+        return self._do(partial(approvals.list_approvals, where=where, limit=limit, before=before))
+
+    def decide_approval(self, approval_id: str, decision: Decision) -> MemoryOperation[Decided]:
+        return self._do(partial(approvals.decide_approval, approval_id=approval_id, decision=decision))
+
+    def expire_approval(self, approval_id: str) -> MemoryOperation[StoredApproval | None]:
+        return self._do(partial(approvals.expire_approval, approval_id=approval_id))
 
     def emit(self, notices: Sequence[NewNotice]) -> MemoryOperation[None]:
         return self._do(partial(outbox.emit, notices=notices))

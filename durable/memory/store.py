@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from durable.approval_rows import StoredApproval
 from durable.execution import Execution
 from durable.job import Job, JobKey
 from durable.memory.follow import follow
@@ -19,7 +20,18 @@ from durable.storage import ExecutorRow
 from durable.timer import StoredTimer
 from durable.workflow_rows import Entry, Message, Published, StoredChunk
 
-__all__ = ["Bucket", "DeliveryRight", "EventStatus", "InboxEvent", "Overlay", "Store", "Transaction", "Turn", "Wakeup"]
+__all__ = [
+    "Bucket",
+    "DeliveryRight",
+    "EventStatus",
+    "InboxEvent",
+    "KeptApproval",
+    "Overlay",
+    "Store",
+    "Transaction",
+    "Turn",
+    "Wakeup",
+]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -75,6 +87,14 @@ class Turn(NamedTuple):
 
     at: datetime
     served: int
+
+
+class KeptApproval(NamedTuple):
+    """An approval, with what is not shown of it. Its status is as stored, whatever time or an end has made of it."""
+
+    key: str
+    token_hash: str
+    row: StoredApproval
 
 
 class Overlay(Generic[K, V]):
@@ -141,6 +161,7 @@ class Transaction:
         self.messages = Overlay(store.messages)
         self.published = Overlay(store.published)
         self.chunks = Overlay(store.chunks)
+        self.approvals = Overlay(store.approvals)
         self.written: dict[str, bool] = {}
         """Ids of the records written, and whether each had finished before."""
 
@@ -161,6 +182,7 @@ class Transaction:
             self.executions, self.keys, self.sleepers, self.wakeups, self.executors, self.pools, self.buckets,
             self.turns, self.pool_counts, self.pool_reports, self.jobs, self.job_ids, self.inboxes, self.timers,
             self.notices, self.deliveries, self.history, self.messages, self.published, self.chunks,
+            self.approvals,
         )  # fmt: skip
         for table in tables:
             table.commit()
@@ -200,6 +222,8 @@ class Store:
         """By numbers of no meaning."""
         self.pool_reports: dict[str, datetime] = {}
         """Pool → when it was last reported."""
+        self.approvals: dict[str, tuple[KeptApproval, ...]] = {}
+        """Execution id → the approvals it has asked for."""
         self._lock = threading.RLock()
 
     def run(self, work: Callable[[Transaction], T]) -> T:

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from random import Random
 from typing import Any
 
+from durable.approval_rows import NewApproval, StoredApproval
 from durable.execution import ChildOutcome, FinishedExecution
 from durable.group_commit import GroupCommit
 from durable.rooms.loop import patiently
@@ -83,6 +84,18 @@ class CheckpointRoom:
 
     def is_transient(self, error: BaseException) -> bool:
         return self._storage.is_transient(error)
+
+    async def open_approval(self, new: NewApproval) -> StoredApproval | None:
+        async def store() -> StoredApproval | None:
+            return await self._storage.open_approval(new)
+
+        return await patiently(self._storage, store, "asking for an approval")
+
+    async def expire_approval(self, approval_id: str) -> StoredApproval | None:
+        async def expire() -> StoredApproval | None:
+            return await self._storage.expire_approval(approval_id)
+
+        return await patiently(self._storage, expire, "ending an approval")
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         return self._storage.transaction()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable
+import secrets
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from random import Random
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
@@ -19,9 +21,11 @@ from durable.definition import Definition
 from durable.durations import Duration, aware, seconds
 from durable.errors import ChildFailed, ChildLimitExceeded, ConfigurationError
 from durable.execution import Claimed, FinishedExecution, Status
-from durable.retry import Retry
+from durable.retry import NO_RETRY, Retry
 from durable.returns import ChildResult
 from durable.task import Task, Typed
+from durable.workflow.approval import Approval, ApprovalDecision, OpenedApproval, load_decision
+from durable.workflow.desk import Desk, checked_people
 from durable.workflow.entries import Group, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.map_plan import plan_map
 from durable.workflow.names import checked_name
@@ -97,7 +101,13 @@ class WorkflowContext:
     """Given to a workflow's body as its first argument. Valid while the body runs."""
 
     def __init__(
-        self, replay: Replay, claimed: Claimed, definition: Definition, plans: StepPlans, updates: Updates
+        self,
+        replay: Replay,
+        claimed: Claimed,
+        definition: Definition,
+        plans: StepPlans,
+        updates: Updates,
+        desk: Desk,
     ) -> None:
         self._replay = replay
         self._claimed = claimed
@@ -107,6 +117,8 @@ class WorkflowContext:
         self.state: dict[str, Any] = {}
         """For the body and its update handlers to share; kept in memory alone, and built anew by a replay."""
         self.updates = updates
+        self._desk = desk
+        self._approval_counts: Counter[str] = Counter()
         self._asks = Asks()
         # Of an iteration: one that continues as new must not meet its own numbers again.
         self._chance = _Chance(f"{claimed.id}/{claimed.iteration}")
@@ -176,6 +188,10 @@ class WorkflowContext:
     async def step(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
     async def step(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def step(
+        self, function: Callable[Concatenate[TaskContext, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
     async def step(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function once and for all: its result is stored before this returns, and it never runs again.
 
@@ -238,8 +254,9 @@ class WorkflowContext:
         *,
         prefix: str = "",
         is_transaction: bool = False,
+        is_ours: bool = False,
     ) -> asyncio.Future[Any]:
-        asks = self._asks
+        asks = Asks() if is_ours else self._asks
         name = prefix + (asks.name or plan.name)
         result = plan.result
         command = RunStep(
@@ -322,6 +339,55 @@ class WorkflowContext:
         checked = checked_name(name, "name")
         payload = dump_value(self._codec, value, f"signal {checked!r}")
         await self._replay.issue(f"send:{checked}", Send(execution_id, checked, payload))
+
+    # --- approvals ------------------------------------------------------------------------------------------
+
+    async def approval(
+        self,
+        name: str,
+        *,
+        allowed: Collection[str] | None = None,
+        expires: Duration | None = None,
+        details: Any = None,
+    ) -> Approval:
+        """Ask people for something; they decide by `app.approvals`, and `await approval.decision()` gives what.
+
+        `allowed` are those who may decide, None whoever has `approval.token`. After `expires` it has expired, None
+        never. `details` are shown to who decides. It is there when this returns, and once, also after a crash.
+        """
+        checked = checked_name(name, "name")
+        who = None if allowed is None else checked_people(allowed)
+        ends = None if expires is None else seconds(expires, "expires", minimum=0.001)
+        said = None if details is None else dump_value(self._codec, details, "details")
+        self._approval_counts[checked] += 1
+        key = f"{self._claimed.iteration}/{checked}#{self._approval_counts[checked]}"
+        desk = self._desk
+
+        async def ask() -> OpenedApproval:
+            token = secrets.token_urlsafe(32)
+            return await desk.open(key, checked, token, who, said, ends)
+
+        opened: OpenedApproval = await self._ask(f"approval:{checked}", ask, OpenedApproval)
+        return Approval(checked, opened, self._wait_for(opened), self._settle(checked, opened))
+
+    def _wait_for(self, opened: OpenedApproval) -> Callable[[str, str], asyncio.Future[Any]]:
+        def wait(name: str, message: str) -> asyncio.Future[Any]:
+            left = None if opened.expires_at is None else (opened.expires_at - self.now()).total_seconds()
+            load = partial(load_decision, self._codec)
+            limit = None if left is None else max(0.0, left)
+            return self._replay.issue(f"decision:{name}", WaitMessage(message, load, limit))
+
+        return wait
+
+    def _settle(self, name: str, opened: OpenedApproval) -> Callable[[], asyncio.Future[Any]]:
+        return lambda: self._ask(f"expire:{name}", partial(self._desk.expire, opened.id), ApprovalDecision)
+
+    def _ask(self, name: str, function: Callable[[], Awaitable[Any]], shape: type[Any]) -> asyncio.Future[Any]:
+        """A step of our own."""
+        plan = StepPlan(
+            name, function, self._codec.value(shape, name), NO_RETRY, None, wants_context=False, is_async=True
+        )
+        return self._step(plan, (), {}, is_ours=True)
 
     # --- what others see ------------------------------------------------------------------------------------
 

@@ -95,6 +95,12 @@ class Update(Generic[P, R]):
         """Register a def with the parameters of the handler that raises to refuse a request, and changes nothing."""
         if inspect.iscoroutinefunction(function):
             raise ConfigurationError(f"the validator of update {self.name!r} must be a def")
+        taken, wanted = list(inspect.signature(function).parameters), list(inspect.signature(self._function).parameters)
+        if taken[1:] != wanted[1:] or not taken:
+            raise ConfigurationError(
+                f"the validator of update {self.name!r} takes ({', '.join(taken)}); give it the parameters of the "
+                f"handler: ({', '.join(wanted)})"
+            )
         if self.validate is not None:
             raise ConfigurationError(f"update {self.name!r} has a validator already")
         self.validate = function

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from durable.approval_rows import NewApproval, StoredApproval
 from durable.execution import ChildOutcome, FinishedExecution
 from durable.workflow.cache import ReplayCache
 from durable.workflow.step import StepPlans
@@ -63,5 +64,9 @@ class WorkflowServices(Protocol):
     def is_transient(self, error: BaseException) -> bool:
         """The storage was away, so nobody knows what has become of a write; False: it was refused."""
         ...
+
+    async def open_approval(self, new: NewApproval) -> StoredApproval | None: ...
+
+    async def expire_approval(self, approval_id: str) -> StoredApproval | None: ...
 
     def transaction(self) -> AbstractAsyncContextManager[Any]: ...

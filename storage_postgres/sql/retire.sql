@@ -73,6 +73,9 @@ values_gone as (
 ),
 chunks_gone as (
     delete from /*schema*/chunks as c using workflows as w where c.execution_id = any(array[w.id])
+),
+approvals_gone as (
+    delete from /*schema*/approvals as a using workflows as w where a.execution_id = any(array[w.id])
 )
 select (select count(*) from deleted),
     case when (select count(*) from page) = %(limit)s::bigint

@@ -42,7 +42,7 @@ def replay_of(body: Body, code: str = "one") -> Replay:
 
     def make(replay: Replay) -> Coroutine[Any, Any, Any]:
         updates = Updates({}, _app.codec)
-        updates.context = WorkflowContext(replay, claimed(), _some.definition, plans, updates)
+        updates.context = WorkflowContext(replay, claimed(), _some.definition, plans, updates, NO_DESK)
         return body(updates.context)
 
     def load_error(text: str) -> ErrorInfo:

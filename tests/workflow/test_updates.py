@@ -335,6 +335,30 @@ async def test_declarations_that_cannot_be_meant(app: Durable) -> None:
             flow.update(bad)  # type: ignore[arg-type]  # pyright: ignore
 
 
+async def test_a_validator_takes_what_its_handler_takes(app: Durable) -> None:
+    basket = Basket(app)
+
+    def bare(item: str, count: int = 1) -> None: ...
+
+    def named(ctx: WorkflowContext, thing: str, count: int) -> None: ...
+
+    async def slow(ctx: WorkflowContext) -> None: ...
+
+    def fitting(ctx: WorkflowContext) -> None: ...
+
+    for update, bad, words in (
+        (basket.add, bare, r"takes \(item, count\); .* of the handler: \(ctx, item, count\)"),
+        (basket.add, named, "item, count"),
+        (basket.burn, slow, "must be a def"),
+        (basket.add, fitting, "item, count"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            update.validator(bad)  # type: ignore[arg-type]  # pyright: ignore
+    basket.burn.validator(fitting)
+    with pytest.raises(ConfigurationError, match="already"):
+        basket.burn.validator(fitting)
+
+
 async def test_an_update_in_real_time_from_both_clients(place: Place) -> None:
     app = place.app()
     basket = Basket(app)

@@ -10,6 +10,7 @@ subject says so and the case asserts what then holds. For readable failures, cal
 `pytest.register_assert_rewrite("durable.testing.contract")` in conftest.py before importing it.
 """
 
+from durable.testing.contract.approvals import ApprovalContract
 from durable.testing.contract.callbacks import CallbacksContract
 from durable.testing.contract.cancel import CancelContract
 from durable.testing.contract.children import ChildrenContract
@@ -99,6 +100,7 @@ class StorageContract(
     WorkflowMessagesContract,
     WorkflowCancelContract,
     WorkflowChildrenContract,
+    ApprovalContract,
     LookContract,
     NoticesContract,
     NotedContract,

@@ -1,0 +1,89 @@
+-- name: open_approval
+-- Store an approval of a workflow that is there; one with its key gets the new token, and stays as it is. Locks what it
+-- writes. Index: the primary key of executions, approvals_key.
+insert into /*schema*/approvals as a (
+    id, execution_id, key, name, token_hash, allowed, details, created_at, expires_at
+)
+select %(id)s::uuid, e.id, %(key)s::text, %(name)s::text, %(token_hash)s::text, %(allowed)s::text, %(details)s::text,
+    at.now, at.now + %(expires_after)s::double precision * interval '1 second'
+from /*schema*/executions as e
+    cross join (select /*schema*/clock_now() as now) as at
+where e.id = %(execution_id)s::uuid
+on conflict (execution_id, key) do update
+set token_hash = excluded.token_hash
+returning a.id::text;
+
+-- name: get_approval
+-- One approval by its id or its token, as it stands. Index: the primary keys, approvals_token.
+select a.id, a.execution_id, e.task_name, a.name,
+    case
+        when a.status <> 'pending' then a.status
+        when e.finished_at is not null then 'withdrawn'
+        when a.expires_at <= /*schema*/clock_now() then 'expired'
+        else 'pending' end,
+    a.allowed, a.details, a.created_at, a.expires_at, a.decision_id, a.decided_by, a.comment, a.decided_at
+from /*schema*/approvals as a
+    join /*schema*/executions as e on e.id = a.execution_id
+where a.id = %(id)s::uuid
+union all
+select a.id, a.execution_id, e.task_name, a.name,
+    case
+        when a.status <> 'pending' then a.status
+        when e.finished_at is not null then 'withdrawn'
+        when a.expires_at <= /*schema*/clock_now() then 'expired'
+        else 'pending' end,
+    a.allowed, a.details, a.created_at, a.expires_at, a.decision_id, a.decided_by, a.comment, a.decided_at
+from /*schema*/approvals as a
+    join /*schema*/executions as e on e.id = a.execution_id
+where a.token_hash = %(token_hash)s::text;
+
+-- name: list_approvals
+-- A page of approvals, newest first. Index: the primary keys; approvals_pending serves the list of those.
+select s.*
+from (
+    select a.id, a.execution_id, e.task_name, a.name,
+        case
+            when a.status <> 'pending' then a.status
+            when e.finished_at is not null then 'withdrawn'
+            when a.expires_at <= /*schema*/clock_now() then 'expired'
+            else 'pending' end as status,
+        a.allowed, a.details, a.created_at, a.expires_at, a.decision_id, a.decided_by, a.comment, a.decided_at
+    from /*schema*/approvals as a
+        join /*schema*/executions as e on e.id = a.execution_id
+) as s
+where (%(before)s::uuid is null or s.id < %(before)s::uuid)
+    and (%(status)s::text is null or s.status = %(status)s::text)
+    and (%(task_name)s::text is null or s.task_name = %(task_name)s::text)
+order by s.id desc
+limit %(limit)s::bigint;
+
+-- name: list_pending_approvals
+-- The same of those that can be decided, which are few among many. Index: approvals_pending, the primary key of
+-- executions.
+select a.id, a.execution_id, e.task_name, a.name, a.status, a.allowed, a.details, a.created_at, a.expires_at,
+    a.decision_id, a.decided_by, a.comment, a.decided_at
+from /*schema*/approvals as a
+    join /*schema*/executions as e on e.id = a.execution_id
+where a.status = 'pending'
+    and e.finished_at is null
+    and (a.expires_at is null or a.expires_at > /*schema*/clock_now())
+    and (%(before)s::uuid is null or a.id < %(before)s::uuid)
+    and (%(task_name)s::text is null or e.task_name = %(task_name)s::text)
+order by a.id desc
+limit %(limit)s::bigint;
+
+-- name: decide_approval
+-- Write what has been decided of a pending approval, or that nobody has in time: that is as of the end of its time,
+-- which the executor's clock may meet a little early. The transaction holds its workflow, as every other that decides.
+-- Locks what it writes. Index: the primary key.
+update /*schema*/approvals as a
+set status = %(status)s::text,
+    decision_id = %(decision_id)s::uuid,
+    decided_by = %(by)s::text,
+    comment = %(comment)s::text,
+    decided_at = case
+        when %(status)s::text = 'expired' then coalesce(a.expires_at, /*schema*/clock_now())
+        else /*schema*/clock_now() end
+where a.id = %(id)s::uuid
+    and a.status = 'pending'
+returning a.decided_at;
