@@ -75,7 +75,7 @@ chunks as (
     delete from /*schema*/chunks as c where c.execution_id = any(array(select w.id from workflows as w))
 ),
 approvals as (
-    delete from /*schema*/approvals as a where a.execution_id = any(array(select w.id from workflows as w))
+    delete from /*schema*/approvals as a using workflows as w where a.execution_id = any(array[w.id])
 )
 select (select count(*) from deleted),
     case when (select count(*) from page) = %(limit)s::bigint
