@@ -8,7 +8,7 @@ select %(id)s::uuid, e.id, %(key)s::text, %(name)s::text, %(token_hash)s::text, 
     at.now, at.now + %(expires_after)s::double precision * interval '1 second'
 from /*schema*/executions as e
     cross join (select /*schema*/clock_now() as now) as at
-where e.id = %(execution_id)s::uuid
+where e.id = any(array[%(execution_id)s::uuid])
 on conflict (execution_id, key) do update
 set token_hash = excluded.token_hash
 returning a.id::text;
@@ -23,8 +23,8 @@ select a.id, a.execution_id, e.task_name, a.name,
         else 'pending' end,
     a.allowed, a.details, a.created_at, a.expires_at, a.decision_id, a.decided_by, a.comment, a.decided_at
 from /*schema*/approvals as a
-    join /*schema*/executions as e on e.id = a.execution_id
-where a.id = %(id)s::uuid
+    join /*schema*/executions as e on e.id = any(array[a.execution_id])
+where a.id = any(array[%(id)s::uuid])
 union all
 select a.id, a.execution_id, e.task_name, a.name,
     case
@@ -34,8 +34,8 @@ select a.id, a.execution_id, e.task_name, a.name,
         else 'pending' end,
     a.allowed, a.details, a.created_at, a.expires_at, a.decision_id, a.decided_by, a.comment, a.decided_at
 from /*schema*/approvals as a
-    join /*schema*/executions as e on e.id = a.execution_id
-where a.token_hash = %(token_hash)s::text;
+    join /*schema*/executions as e on e.id = any(array[a.execution_id])
+where a.token_hash = any(array[%(token_hash)s::text]);
 
 -- name: list_approvals
 -- A page of approvals, newest first. Index: the primary keys; approvals_pending serves the list of those.
@@ -49,7 +49,7 @@ from (
             else 'pending' end as status,
         a.allowed, a.details, a.created_at, a.expires_at, a.decision_id, a.decided_by, a.comment, a.decided_at
     from /*schema*/approvals as a
-        join /*schema*/executions as e on e.id = a.execution_id
+        join /*schema*/executions as e on e.id = any(array[a.execution_id])
 ) as s
 where (%(before)s::uuid is null or s.id < %(before)s::uuid)
     and (%(status)s::text is null or s.status = %(status)s::text)
@@ -63,7 +63,7 @@ limit %(limit)s::bigint;
 select a.id, a.execution_id, e.task_name, a.name, a.status, a.allowed, a.details, a.created_at, a.expires_at,
     a.decision_id, a.decided_by, a.comment, a.decided_at
 from /*schema*/approvals as a
-    join /*schema*/executions as e on e.id = a.execution_id
+    join /*schema*/executions as e on e.id = any(array[a.execution_id])
 where a.status = 'pending'
     and e.finished_at is null
     and (a.expires_at is null or a.expires_at > /*schema*/clock_now())
@@ -84,6 +84,6 @@ set status = %(status)s::text,
     decided_at = case
         when %(status)s::text = 'expired' then coalesce(a.expires_at, /*schema*/clock_now())
         else /*schema*/clock_now() end
-where a.id = %(id)s::uuid
+where a.id = any(array[%(id)s::uuid])
     and a.status = 'pending'
 returning a.decided_at;
