@@ -37,6 +37,7 @@ from durable.script import Append, Ask, EndOf, Script, Tell
 from durable.settings import checked_name
 from durable.storage import Hint, Operation, Storage
 from durable.task import SleepingTask, Task, Typed
+from durable.workflow.fork import fork, restart
 
 __all__ = ["Client"]
 
@@ -115,6 +116,15 @@ class Client:
     def handle(self, task: Task[..., R], execution_id: str) -> SyncHandle[R]:
         """A handle for an execution that exists, or may; raises ExecutionNotFound for what is no id."""
         return self._handle(task.name, parse_id(execution_id))
+
+    def fork(self, handle: SyncHandle[R], from_step: str | None = None) -> SyncHandle[R]:
+        """See WorkflowHandle.fork."""
+        new_id = self.play(fork(handle.execution_id, from_step, self._ids.new_id()))
+        return self._handle(handle.task_name, new_id)
+
+    def restart(self, handle: SyncHandle[R]) -> SyncHandle[R]:
+        """See WorkflowHandle.restart."""
+        return self._handle(handle.task_name, self.play(restart(handle.execution_id, self._ids.new_id())))
 
     def wakeup(self, task: SleepingTask[R], sleeping_id: str, output: R) -> WakeResult:
         """See SleepingTask.wakeup."""

@@ -64,6 +64,8 @@ async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
         code=fingerprint(definition.function, definition.options.version),
         load_error=definition.codec.load_error,
         outbox=Outbox(),
+        # Of an iteration: one that continues as new must not meet its own numbers again.
+        seed=f"{claimed.id}/{claimed.iteration}",
     )
     try:
         # The first claim ever has nothing to read.

@@ -94,9 +94,11 @@ class WorkflowContext:
         self._outbox = outbox
         self._compensations: list[Compensation] = []
         self._asks = Asks()
-        # Of an iteration: one that continues as new must not meet its own numbers again.
-        self.random = Random(f"{claimed.id}/{claimed.iteration}")  # noqa: S311 - for a body's own use, not for secrets
-        """A source of random numbers that gives the same ones in every replay."""
+
+    @property
+    def random(self) -> Random:
+        """A source of random numbers that gives the same ones in every replay. Not for secrets."""
+        return self._replay.random
 
     @property
     def _codec(self) -> Codec:
@@ -354,7 +356,7 @@ class WorkflowContext:
             text = end.output or "null"
             return self._codec.value(Any).load(text, "result") if call.load is None else call.load(text)
 
-        return StartChild(call, read, group)
+        return StartChild(call, read, group, self._claimed.id)
 
     def _check_depth(self) -> None:
         if self._claimed.depth >= DEEPEST_TREE:

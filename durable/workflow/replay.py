@@ -14,6 +14,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
+from random import Random
 from typing import Any, Final
 
 from durable.child import MOST_CHILDREN
@@ -105,7 +107,10 @@ class Replay:
         code: str,
         load_error: Callable[[str], ErrorInfo],
         outbox: Outbox,
+        seed: str = "",
     ) -> None:
+        self.seed = seed
+        """Of the body's random numbers; that of the history, if there is one, also where it was copied."""
         self.now = started_at
         """The moment of the last entry that was delivered: what the body takes for now."""
         self.seq = 0
@@ -136,11 +141,17 @@ class Replay:
         self._patches: dict[str, bool] = {}
         self._inbox = _Inbox()
         self._open_children = 0
+        self._dropped_maps: dict[str, Pending] = {}
+        """Maps that the body has given up; a wave of theirs may have been on its way."""
         self._fresh: list[Pending] = []
         self._released: list[Pending] = []
         self._main = self._loop.create_task(body(self))
 
     # --- the body's side ------------------------------------------------------------------------------------
+
+    @cached_property
+    def random(self) -> Random:
+        return Random(self.seed)  # noqa: S311 - for a body's own use, not for secrets
 
     def key(self, name: str) -> str:
         """The key of the next command of that name."""
@@ -184,6 +195,8 @@ class Replay:
         self._open_children -= _children_of(pending.command)
         if pending.future.cancelled():
             self._released.append(pending)
+            if _is_map(pending):
+                self._dropped_maps[pending.key] = pending
 
     # --- the driver's side ----------------------------------------------------------------------------------
 
@@ -194,6 +207,7 @@ class Replay:
         self._marks = {entry.key for entry in stored if entry.kind == EntryKind.MARK}
         if stored and stored[0].kind == EntryKind.CODE:
             self.now = _moment(stored[0])  # the body may ask for the time before it asks for anything else
+            self.seed = json.loads(stored[0].detail or "{}").get("seed", self.seed)
         self.is_replaying = bool(stored)
         self._run()
         for left, entry in zip(range(len(stored) - 1, -1, -1), stored, strict=True):
@@ -234,7 +248,8 @@ class Replay:
                 if pending is not None:
                     self._answer(pending, entry)
                 elif self._was_issued(entry.key):
-                    return  # the body had given it up when its answer came
+                    self._miss(entry)
+                    return
                 else:
                     self._unmet.setdefault(entry.key, []).append(entry)
                 self._run()
@@ -258,7 +273,7 @@ class Replay:
 
     def take_released(self) -> list[Pending]:
         """Commands that somebody was given, now or before a replay, and whose answer nobody waits for any more."""
-        released, self._released = [p for p in self._released if p.is_taken or _has_children(p)], []
+        released, self._released = [p for p in self._released if p.is_taken or _is_map(p)], []
         return released
 
     @property
@@ -309,6 +324,13 @@ class Replay:
                 raised = self._main.exception()
                 self.ended = Ended(error=raised) if raised is not None else Ended(self._main.result())
 
+    def _miss(self, entry: Entry) -> None:
+        """The body had given it up when its answer came."""
+        dropped = self._dropped_maps.get(entry.key)
+        if dropped is not None and isinstance(dropped.command, MapChildren) and entry.kind == EntryKind.WAVE:
+            dropped.command.start(entry.detail)
+            self._released.append(dropped)
+
     def _was_issued(self, key: str) -> bool:
         name, _, occurrence = key.rpartition("#")
         return int(occurrence) <= self._occurrences.get(name, 0)
@@ -334,7 +356,7 @@ class Replay:
                 pending.future.set_exception(TimeoutError(f"no message came for {pending.key!r} in time"))
             case EntryKind.SIGNAL:
                 self._pass(_moment(entry))
-                self._meet(pending, int(json.loads(entry.detail or "{}")["number"]))
+                self._meet(pending, entry)
             case EntryKind.CHILD:
                 self._start_child(pending, entry)
             case EntryKind.CHILD_END:
@@ -374,15 +396,23 @@ class Replay:
         pending.first_at = pending.first_at or entry.at
         pending.due_at = entry.at + timedelta(seconds=float(detail["delay"]))
 
-    def _meet(self, pending: Pending, number: int) -> None:
+    def _meet(self, pending: Pending, entry: Entry) -> None:
+        command = pending.command
+        assert isinstance(command, WaitMessage)
+        payload = entry.output  # in a copied history, whose messages are another's
+        if payload is None:
+            payload = self._take_out(int(json.loads(entry.detail or "{}")["number"])).payload
+        text = payload
+        _resolve(pending.future, lambda: command.load(text))
+
+    def _take_out(self, number: int) -> Message:
+        """A message that is met."""
         message = self._inbox.by_number[number]
         self._inbox.met.add(number)
         box = self._inbox.waiting[_box(message.kind, message.name)]
         if message in box:
             box.remove(message)
-        command = pending.command
-        assert isinstance(command, WaitMessage)
-        _resolve(pending.future, lambda: command.load(message.payload))
+        return message
 
     def _start_child(self, pending: Pending, entry: Entry) -> None:
         detail = json.loads(entry.detail or "{}")
@@ -390,14 +420,15 @@ class Replay:
         if detail["task"] != pending.command.child.new.task_name:
             found = pending.command.child.new.task_name
             raise StepMismatch(f"child {entry.key!r} of task {detail['task']!r}", f"task {found!r}")
-        pending.child_id = detail["id"]
+        if detail.get("of", pending.command.parent_id) == pending.command.parent_id:
+            pending.child_id = detail["id"]
 
     def _end_child(self, pending: Pending, entry: Entry) -> None:
         assert isinstance(pending.command, StartChild)
         read = pending.command.read
-        status = Status(json.loads(entry.detail or "{}")["status"])
+        detail = json.loads(entry.detail or "{}")
         self._pass(_moment(entry))
-        end = FinishedExecution(pending.child_id or "", status, entry.output, entry.error)
+        end = FinishedExecution(detail["id"], Status(detail["status"]), entry.output, entry.error)
         _resolve(pending.future, lambda: read(end))
 
     def _map(self, pending: Pending, entry: Entry) -> None:
@@ -444,9 +475,9 @@ def _children_of(command: Command) -> int:
     return 1 if isinstance(command, StartChild) else 0
 
 
-def _has_children(pending: Pending) -> bool:
-    """Perhaps a crash came before those were cancelled; a second time does no harm."""
-    return pending.child_id is not None or isinstance(pending.command, MapChildren)
+def _is_map(pending: Pending) -> bool:
+    """Perhaps a crash came before its children were cancelled; a second time does no harm."""
+    return isinstance(pending.command, MapChildren)
 
 
 def _noun(command: Command) -> str:

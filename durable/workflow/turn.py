@@ -91,7 +91,7 @@ class WorkflowTurn:
     async def run(self) -> Suspension:
         """Go on until the body has ended or everything in it waits; gives what the end of the turn has to write."""
         if self._replay.is_new_code:
-            self._add(EntryKind.CODE, self._replay.code, detail={"at": self._moment()})
+            self._add(EntryKind.CODE, self._replay.code, detail={"at": self._moment(), "seed": self._replay.seed})
         self._begin(self._replay.open)
         if self._active_children < self._open_children():
             await self._look_for_ends()
@@ -168,7 +168,7 @@ class WorkflowTurn:
         self._placed += 1
         self._active_children += 1
         self._children.append(child)
-        self._add(EntryKind.CHILD, pending.key, detail={"id": child.id, "task": child.task_name})
+        self._add(EntryKind.CHILD, pending.key, detail={"id": child.id, "task": child.task_name, "of": claimed.id})
 
     def _let_go(self, pendings: Iterable[Pending]) -> None:
         for pending in pendings:
@@ -263,7 +263,7 @@ class WorkflowTurn:
             self._add_end(by_id[end.id], end)
 
     def _add_end(self, pending: Pending, end: Any) -> None:
-        detail = {"status": str(end.status), "at": self._moment()}
+        detail = {"id": end.id, "status": str(end.status), "at": self._moment()}
         self._add(EntryKind.CHILD_END, pending.key, end.output, end.error, detail)
 
     def _open_children(self) -> int:

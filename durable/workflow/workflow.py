@@ -15,6 +15,7 @@ from durable.script import Script, Tell, ask
 from durable.storage import Hint
 from durable.task import TaskFunction, Typed
 from durable.workflow.context import WorkflowContext
+from durable.workflow.fork import fork, restart
 from durable.workflow_rows import MessageKind, NewMessage, Published, SendOutcome, Sent
 
 __all__ = ["Workflow", "WorkflowClient", "WorkflowDecorator", "WorkflowHandle"]
@@ -35,11 +36,13 @@ class WorkflowClient(HandleClient, Protocol):
 
     async def play(self, script: Script[T], connection: Any = None) -> T: ...
 
+    def new_id(self) -> str: ...
+
 
 class WorkflowHandle(Handle[R]):
     """One execution of a workflow, from its id."""
 
-    __slots__ = ("_codec", "_play")
+    __slots__ = ("_codec", "_play", "_workflows")
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class WorkflowHandle(Handle[R]):
         super().__init__(client, execution_id, task_name, read)
         self._play = client.play
         self._codec = client.codec
+        self._workflows = client
 
     async def signal(
         self, name: str, value: Any = None, *, signal_id: str | None = None, connection: Any = None
@@ -79,6 +83,25 @@ class WorkflowHandle(Handle[R]):
         """What the workflow has published under a key; None where it has not. Asks no executor."""
         found = await self._play(_published(self.execution_id, [checked_text(key, "key")]))
         return self._codec.value(shape).load(found[0].value, f"published value {key!r}") if found else None
+
+    async def fork(self, from_step: str | None = None) -> WorkflowHandle[R]:
+        """Run the workflow again from a step on, as an execution of its own, by the code of today; gives its handle.
+
+        `from_step` is a step's key such as `charge#2`, its name for the first of that name, or the key of anything else
+        in the history. What came before is not done again: it has its stored results, and its children their ends; a
+        child that had not ended is started anew. None: from where it failed, before it began to undo its work; all of
+        it for one that has completed, or waits. What was undone stays undone. Signals that it had not met are not
+        copied. Raises ExecutionNotFound, and ConfigurationError for a step that the history does not have.
+        """
+        return await self._again(lambda new_id: fork(self.execution_id, from_step, new_id))
+
+    async def restart(self) -> WorkflowHandle[R]:
+        """Run the workflow again from the beginning, with the same input, as an execution of its own."""
+        return await self._again(lambda new_id: restart(self.execution_id, new_id))
+
+    async def _again(self, make: Callable[[str], Script[str]]) -> WorkflowHandle[R]:
+        new_id = await self._play(make(self._workflows.new_id()))
+        return WorkflowHandle(self._workflows, new_id, self.task_name, self._read)
 
 
 def _send(message: NewMessage) -> Script[Sent]:
