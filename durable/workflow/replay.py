@@ -303,6 +303,16 @@ class Replay:
         box = self._inbox.waiting.get(_box(MessageKind.CANCEL, ""))
         return box[0] if box and self.stop_kind is None else None
 
+    @property
+    def unmet_keys(self) -> tuple[str, ...]:
+        """What the history has and the body has not asked for."""
+        return tuple(self._unmet)
+
+    @property
+    def waits_for(self) -> list[str]:
+        """What the body waits for, in words."""
+        return [f"{_noun(pending.command)} {pending.key!r}" for pending in self.open]
+
     def close(self) -> None:
         """Let go of the body without running it any further."""
         self._loop.close()

@@ -38,7 +38,7 @@ async def outer(ctx: WorkflowContext) -> None:
     assert_type(await ctx.start(square, 1), str)
     assert_type(await ctx.start(inner.child("a", delay="1m")), str)
     assert_type(await ctx.child(square.child(1, on_parent_close="abandon")), float)
-    await ctx.start(square, "a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await ctx.start(square, "a")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     square.child(1, on_parent_close="forget")  # type: ignore[call-overload]  # pyright: ignore
 
 
