@@ -42,6 +42,7 @@ from durable.errors import (
     StorageUnavailable,
     TransitionRefused,
     UnknownTask,
+    WorkflowTrapWarning,
 )
 from durable.events import EventName, Events, LifecycleEvent
 from durable.execution import CancelResult, Execution, Status, WakeResult
@@ -140,6 +141,7 @@ __all__ = [
     "Workflow",
     "WorkflowContext",
     "WorkflowHandle",
+    "WorkflowTrapWarning",
     "constant",
     "cron",
     "every",

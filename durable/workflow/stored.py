@@ -74,15 +74,16 @@ def load_history(text: str) -> StoredHistory:
             _claimed({name: given["execution"][name] for name in _KEPT}, datetime.fromisoformat(given["created_at"])),
             Status(given["status"]),
             tuple(Entry(**_with_moment(entry)) for entry in given["entries"]),
-            tuple(
-                Message(**{**_with_moment(message), "kind": MessageKind(message["kind"])})
-                for message in given["messages"]
-            ),
+            tuple(_message(message) for message in given["messages"]),
         )
     except ConfigurationError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(f"no exported history of a workflow: {type(error).__name__}: {error}") from None
+
+
+def _message(row: dict[str, Any]) -> Message:
+    return Message(**_with_moment(row))._replace(kind=MessageKind(row["kind"]))
 
 
 def _with_text(row: dict[str, Any]) -> dict[str, Any]:

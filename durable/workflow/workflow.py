@@ -16,6 +16,7 @@ from durable.storage import Hint
 from durable.task import TaskFunction, Typed
 from durable.workflow.context import WorkflowContext
 from durable.workflow.fork import fork, restart
+from durable.workflow.traps import warn_of_traps
 from durable.workflow_rows import MessageKind, NewMessage, Published, SendOutcome, Sent
 
 __all__ = ["Workflow", "WorkflowClient", "WorkflowDecorator", "WorkflowHandle"]
@@ -161,6 +162,7 @@ class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[obj
         if self._spec.finalize is not None:
             raise ConfigurationError(f"workflow {self.name!r} has a finalize already")
         self._spec.finalize = function
+        warn_of_traps(function)
         return function
 
 
