@@ -45,6 +45,7 @@ from durable.errors import (
     UpdateFailed,
     UpdateRefused,
     UpdateTimeout,
+    WorkflowTrapWarning,
 )
 from durable.events import EventName, Events, LifecycleEvent
 from durable.execution import CancelResult, Execution, Status, WakeResult
@@ -157,6 +158,7 @@ __all__ = [
     "Workflow",
     "WorkflowContext",
     "WorkflowHandle",
+    "WorkflowTrapWarning",
     "constant",
     "cron",
     "every",

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from random import Random
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
@@ -82,17 +81,6 @@ class Asks:
     timeout: float | None = None
 
 
-class _Chance:
-    """A source of random numbers, made when it is first asked for: most bodies never do, and it takes a while."""
-
-    def __init__(self, seed: str) -> None:
-        self._seed = seed
-
-    @cached_property
-    def random(self) -> Random:
-        return Random(self._seed)  # noqa: S311 - for a body's own use, not for secrets
-
-
 class WorkflowContext:
     """Given to a workflow's body as its first argument. Valid while the body runs."""
 
@@ -108,8 +96,6 @@ class WorkflowContext:
         """For the body and its update handlers to share; kept in memory alone, and built anew by a replay."""
         self.updates = updates
         self._asks = Asks()
-        # Of an iteration: one that continues as new must not meet its own numbers again.
-        self._chance = _Chance(f"{claimed.id}/{claimed.iteration}")
 
     @property
     def _codec(self) -> Codec:
@@ -151,7 +137,7 @@ class WorkflowContext:
     @property
     def random(self) -> Random:
         """A source of random numbers that gives the same ones in every replay."""
-        return self._chance.random
+        return self._replay.random
 
     def uuid(self) -> UUID:
         """A random UUID; the same in a replay."""
@@ -376,7 +362,7 @@ class WorkflowContext:
             text = end.output or "null"
             return self._codec.value(Any).load(text, "result") if call.load is None else call.load(text)
 
-        return StartChild(call, read, group)
+        return StartChild(call, read, group, self._claimed.id)
 
     def _check_depth(self) -> None:
         if self._claimed.depth >= DEEPEST_TREE:
