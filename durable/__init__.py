@@ -49,6 +49,7 @@ from durable.errors import (
     UpdateFailed,
     UpdateRefused,
     UpdateTimeout,
+    WorkflowTrapWarning,
 )
 from durable.events import EventName, Events, LifecycleEvent
 from durable.execution import CancelResult, Execution, Status, WakeResult
@@ -172,6 +173,7 @@ __all__ = [
     "Workflow",
     "WorkflowContext",
     "WorkflowHandle",
+    "WorkflowTrapWarning",
     "constant",
     "cron",
     "every",

@@ -40,6 +40,7 @@ DurableError
 │   └── PermissionDenied
 └── EmbeddedError                 the embedded Postgres could not be found, made or started
 
+WorkflowTrapWarning is a warning: nobody raises it.
 LeaseLost and Continue derive from BaseException: user code that catches Exception must not swallow them.
 """
 
@@ -96,6 +97,7 @@ __all__ = [
     "UpdateFailed",
     "UpdateRefused",
     "UpdateTimeout",
+    "WorkflowTrapWarning",
 ]
 
 
@@ -443,3 +445,7 @@ class HistoryTooLong(DurableError):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__(f"the workflow has {limit} entries in its history, the limit; use ctx.continue_as_new(…)")
+
+
+class WorkflowTrapWarning(UserWarning):
+    """A workflow's body calls what gives something else in each replay, or blocks: time, chance, threads, I/O."""

@@ -27,6 +27,7 @@ from durable.retry import Retry
 from durable.settings import checked_name
 from durable.task import Home, SleepingTask, Task, TaskFunction, Typed
 from durable.workflow.context import WorkflowContext
+from durable.workflow.traps import warn_of_traps
 from durable.workflow.workflow import Workflow, WorkflowDecorator
 
 __all__ = ["Registry"]
@@ -298,6 +299,7 @@ class Registry(JobDeclarations):
             if not inspect.iscoroutinefunction(body) or not inspect.signature(body).parameters:
                 raise ConfigurationError("a workflow is an async def whose first parameter is a WorkflowContext")
             definition = self._define(_name_of(body, name), Kind.WORKFLOW, body, WorkflowSpec(), options)
+            warn_of_traps(body)
             return Workflow(definition, self.home)
 
         return WorkflowDecorator(register) if function is None else register(function)

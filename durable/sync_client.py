@@ -141,6 +141,9 @@ class Client:
         """A handle for an execution that exists, or may; raises ExecutionNotFound for what is no id."""
         return self._handle(task.name, parse_id(execution_id))
 
+    def new_id(self) -> str:
+        return self._ids.new_id()
+
     def wakeup(self, task: SleepingTask[R], sleeping_id: str, output: R) -> WakeResult:
         """See SleepingTask.wakeup."""
         checked_text(sleeping_id, "sleeping_id")

@@ -377,10 +377,14 @@ _NOTHING_MORE: Final = Suspension()
 
 
 def complete(turn: Claimed, output: str, writes: Suspension | None = None) -> Settlement:
-    """The turn gave the execution's result. `writes`: here and below, what a workflow's turn writes with its end."""
+    """The turn gave the execution's result. `writes`: here and below, what a workflow's turn writes with its end.
+
+    A workflow keeps what it continued with: it may be forked.
+    """
     written = _writes(turn, writes)
+    kept = turn.run_output if turn.kind is Kind.WORKFLOW else None
     return Settlement(
-        turn.id, turn.fence, S.COMPLETED, turn.phase, turn.attempts, 0, turn.iteration, 0.0, output, None, None, None,
+        turn.id, turn.fence, S.COMPLETED, turn.phase, turn.attempts, 0, turn.iteration, 0.0, output, kept, None, None,
         (), None, (), written, turn.parent_id is None and written is None,
     )  # fmt: skip
 

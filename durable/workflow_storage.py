@@ -69,7 +69,10 @@ class WorkflowStorage(Protocol):
         ...
 
     def fork_workflow(self, source_id: str, *, before_seq: int | None, new: NewExecution) -> Operation[bool]:
-        """Store a new workflow with the history of another up to a seq (None: all of it), messages not included.
+        """Store a new workflow with the history of another up to a seq (None: all of it), in the same iteration.
+
+        It counts as one that has run: its first claim raises the fence to 2. Messages are not copied; an entry whose
+        detail names the `number` of one gets the payload of that as its output.
 
         False, and nothing stored, where the source is gone or is no workflow. An id that is there is left as it is: it
         was stored by an earlier try. Raises IdempotencyConflict if `new` has a key that is taken.

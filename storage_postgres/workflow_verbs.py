@@ -207,6 +207,7 @@ def fork_workflow(source_id: str, *, before_seq: int | None, new: NewExecution) 
     if not (yield Query("hold_source", {"id": source_id})):
         return False
     if (yield Query("enqueue", executions.new_columns([new]))):
+        yield Query("begin_fork", {"id": new.id, "source": source_id})
         yield Query("copy_history", {"id": new.id, "source": source_id, "before": before_seq})
         return True
     ((_, id_, _),) = yield Query("existing_rows", to.existing_params(new))

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from io import TextIOWrapper
 from typing import Final, NamedTuple
 
-from durable.cli import cancel, counts, doctor, executor, explain, migrate, pools, retry, show
+from durable.cli import cancel, counts, doctor, executor, explain, history, migrate, pools, replay, retry, show
 from durable.cli import list as list_
 from durable.cli.exits import EXIT_CODES, Exit, exit_of
 from durable.cli.redact import redacted
@@ -34,6 +34,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "list": Command("list executions, newest first", list_.add_arguments, list_.run),
     "show": Command("show an execution and the tree below it", show.add_arguments, show.run),
     "explain": Command("say why an execution does not run, or how it stands", explain.add_arguments, explain.run),
+    "history": Command("show what a workflow has done, or export it", history.add_arguments, history.run),
+    "replay": Command("run a workflow's history against the code here", replay.add_arguments, replay.run),
     "cancel": Command("end executions and what runs below them", cancel.add_arguments, cancel.run),
     "retry": Command("run failed executions again", retry.add_arguments, retry.run),
     "counts": Command("count unfinished work, and list executors", counts.add_arguments, counts.run, ("status",)),

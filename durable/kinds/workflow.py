@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-from durable.definition import WorkflowSpec
 from durable.errors import ErrorInfo, StepMismatch
 from durable.execution import Claimed
 from durable.kinds.turn import EndedBy, Turn
 from durable.outcomes import Blocked, Completed, Outcome, Stopped, Suspended
-from durable.workflow.body import run_body
-from durable.workflow.context import ContinueAsNew, WorkflowContext
+from durable.workflow.begin import begin
+from durable.workflow.context import ContinueAsNew
 from durable.workflow.desk import Desk
 from durable.workflow.entries import RunStep
-from durable.workflow.fingerprint import fingerprint
-from durable.workflow.outbox import Outbox
 from durable.workflow.replay import Ended, Replay
-from durable.workflow.requests import Update
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import StepRuns
 from durable.workflow.turn import WorkflowStuck, WorkflowTurn
-from durable.workflow.updates import Updates
 from durable.workflow.values import dump_value
 from durable.workflow_rows import Suspension
 
@@ -53,26 +48,8 @@ def _close(replay: Replay | None) -> None:
 async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
     """The body as far as its history goes."""
     claimed, definition = turn.claimed, turn.definition
-    spec = definition.spec
-    assert isinstance(spec, WorkflowSpec)
-    args, kwargs = definition.signature.load(claimed.input if claimed.run_output is None else claimed.run_output)
-
     desk = Desk(services, claimed.id, turn.services.ids, definition.codec)
-    updates = Updates(cast("dict[str, Update[..., Any]]", spec.updates), definition.codec)
-
-    def body(replay: Replay) -> Coroutine[Any, Any, Any]:
-        context = WorkflowContext(replay, claimed, definition, services.plans, updates, desk)
-        updates.context = context
-        return run_body(definition.function, spec.finalize, context, args, kwargs)
-
-    replay = Replay(
-        body,
-        started_at=_claimed_at(claimed),
-        code=fingerprint(definition.function, definition.options.version),
-        load_error=definition.codec.load_error,
-        outbox=Outbox(),
-        updates=updates,
-    )
+    replay = begin(definition, claimed, services.plans, desk, started_at=_claimed_at(claimed))
     try:
         # The first claim ever has nothing to read.
         if claimed.fence > 1 or claimed.message_count:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 from durable.errors import IdempotencyConflict
 from durable.execution import FINISHED, SUCCEEDED, ChildOutcome, Execution, Kind, NewExecution
 from durable.memory.enqueue import existing_for, store_row
 from durable.memory.store import Transaction
-from durable.workflow_rows import ChildTally, History, Published, StoredChunk
+from durable.workflow_rows import ChildTally, Entry, History, Published, StoredChunk
 
 __all__ = [
     "children_between",
@@ -84,6 +85,21 @@ def fork_workflow(tx: Transaction, source_id: str, *, before_seq: int | None, ne
             raise IdempotencyConflict(new.task_name, new.idempotency_key or "", found.id)
         return True
     store_row(tx, new)
-    entries = tx.history.get(source_id) or ()
-    tx.history.put(new.id, tuple(entry for entry in entries if before_seq is None or entry.seq < before_seq))
+    stored = tx.executions.get(new.id)
+    assert stored is not None
+    tx.put(stored._replace(fence=1, iteration=source.iteration, run_output=source.run_output))
+    messages = {message.number: message.payload for message in tx.messages.get(source_id) or ()}
+    tx.history.put(
+        new.id,
+        tuple(
+            entry if entry.output is not None else entry._replace(output=messages.get(_number_of(entry)))
+            for entry in tx.history.get(source_id) or ()
+            if before_seq is None or entry.seq < before_seq
+        ),
+    )
     return True
+
+
+def _number_of(entry: Entry) -> int:
+    """Of the message that it names; 0: of none."""
+    return int(json.loads(entry.detail or "{}").get("number", 0))

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from random import Random
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
@@ -86,17 +86,6 @@ class Asks:
     timeout: float | None = None
 
 
-class _Chance:
-    """A source of random numbers, made when it is first asked for: most bodies never do, and it takes a while."""
-
-    def __init__(self, seed: str) -> None:
-        self._seed = seed
-
-    @cached_property
-    def random(self) -> Random:
-        return Random(self._seed)  # noqa: S311 - for a body's own use, not for secrets
-
-
 class WorkflowContext:
     """Given to a workflow's body as its first argument. Valid while the body runs."""
 
@@ -107,7 +96,7 @@ class WorkflowContext:
         definition: Definition,
         plans: StepPlans,
         updates: Updates,
-        desk: Desk,
+        desk: Desk | None,
     ) -> None:
         self._replay = replay
         self._claimed = claimed
@@ -120,8 +109,6 @@ class WorkflowContext:
         self._desk = desk
         self._approval_counts: Counter[str] = Counter()
         self._asks = Asks()
-        # Of an iteration: one that continues as new must not meet its own numbers again.
-        self._chance = _Chance(f"{claimed.id}/{claimed.iteration}")
 
     @property
     def _codec(self) -> Codec:
@@ -163,7 +150,7 @@ class WorkflowContext:
     @property
     def random(self) -> Random:
         """A source of random numbers that gives the same ones in every replay."""
-        return self._chance.random
+        return self._replay.random
 
     def uuid(self) -> UUID:
         """A random UUID; the same in a replay."""
@@ -361,11 +348,11 @@ class WorkflowContext:
         said = None if details is None else dump_value(self._codec, details, "details")
         self._approval_counts[checked] += 1
         key = f"{self._claimed.iteration}/{checked}#{self._approval_counts[checked]}"
-        desk = self._desk
 
         async def ask() -> OpenedApproval:
+            assert self._desk is not None, "a replay that touches nothing runs no step"
             token = secrets.token_urlsafe(32)
-            return await desk.open(key, checked, token, who, said, ends)
+            return await self._desk.open(key, checked, token, who, said, ends)
 
         opened: OpenedApproval = await self._ask(f"approval:{checked}", ask, OpenedApproval)
         return Approval(checked, opened, self._wait_for(opened), self._settle(checked, opened))
@@ -380,7 +367,11 @@ class WorkflowContext:
         return wait
 
     def _settle(self, name: str, opened: OpenedApproval) -> Callable[[], asyncio.Future[Any]]:
-        return lambda: self._ask(f"expire:{name}", partial(self._desk.expire, opened.id), ApprovalDecision)
+        async def expire() -> ApprovalDecision:
+            assert self._desk is not None, "a replay that touches nothing runs no step"
+            return await self._desk.expire(opened.id)
+
+        return lambda: self._ask(f"expire:{name}", expire, ApprovalDecision)
 
     def _ask(self, name: str, function: Callable[[], Awaitable[Any]], shape: type[Any]) -> asyncio.Future[Any]:
         """A step of our own."""
@@ -442,7 +433,7 @@ class WorkflowContext:
             text = end.output or "null"
             return self._codec.value(Any).load(text, "result") if call.load is None else call.load(text)
 
-        return StartChild(call, read, group)
+        return StartChild(call, read, group, self._claimed.id)
 
     def _check_depth(self) -> None:
         if self._claimed.depth >= DEEPEST_TREE:

@@ -109,6 +109,8 @@ class StartChild:
     read: Callable[[Any], Any]
     """Turns the child's end into what the body gets, or raises."""
     group: Group
+    parent_id: str = ""
+    """Who starts it. In a copied history a child of another is not this command's."""
 
 
 @dataclass(frozen=True, slots=True)

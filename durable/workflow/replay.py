@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
+from random import Random
 from typing import Any, Final
 
 from durable.child import MOST_CHILDREN
@@ -99,7 +101,12 @@ class Replay:
         load_error: Callable[[str], ErrorInfo],
         outbox: Outbox,
         updates: Updates | None = None,
+        seed: str = "",
     ) -> None:
+        self.own = seed
+        """What names this run of this execution."""
+        self.seed = seed
+        """Of the body's random numbers; that of the history, if there is one, also where it was copied."""
         self.started_at = started_at
         """When the body first began, in this iteration."""
         self.now = started_at
@@ -139,12 +146,18 @@ class Replay:
         self._patches: dict[str, bool] = {}
         self._mismatch: StepMismatch | None = None
         self._open_children = 0
+        self._dropped_maps: dict[str, Pending] = {}
+        """Maps that the body has given up; a wave of theirs may have been on its way."""
         self._fresh: list[Pending] = []
         self._released: list[Pending] = []
         self._abandoned: list[str] = []
         self._main = self._loop.create_task(body(self))
 
     # --- the body's side ------------------------------------------------------------------------------------
+
+    @cached_property
+    def random(self) -> Random:
+        return Random(self.seed)  # noqa: S311 - for a body's own use, not for secrets
 
     def key(self, name: str) -> str:
         """The key of the next command of that name."""
@@ -200,6 +213,8 @@ class Replay:
             self._released.append(pending)
             if pending.child_id is not None:
                 self._abandoned.append(pending.child_id)
+            if _is_map(pending):
+                self._dropped_maps[pending.key] = pending
 
     # --- the driver's side ----------------------------------------------------------------------------------
 
@@ -218,6 +233,7 @@ class Replay:
         if stored and stored[0].kind == EntryKind.CODE:
             # The body may ask for the time before it asks for anything else.
             self.now = self.started_at = _moment(stored[0])
+            self.seed = json.loads(stored[0].detail or "{}").get("seed", self.seed)
         last = max((place for place, entry in enumerate(stored) if entry.kind not in _SILENT), default=-1)
         self.is_replaying = bool(stored)
         self._run()
@@ -285,7 +301,7 @@ class Replay:
         """Commands that somebody was given, now or before a replay, and whose answer nobody waits for any more."""
         if not self._released:
             return []
-        released, self._released = [p for p in self._released if p.is_taken or _has_children(p)], []
+        released, self._released = [p for p in self._released if p.is_taken or _is_map(p)], []
         return released
 
     def take_abandoned(self) -> list[str]:
@@ -330,6 +346,16 @@ class Replay:
     def can_be_stopped(self) -> bool:
         return self.stop_kind is None and self.ended is None and not self.is_unwinding
 
+    @property
+    def unmet_keys(self) -> tuple[str, ...]:
+        """What the history has and the body has not asked for."""
+        return tuple(self._unmet)
+
+    @property
+    def waits_for(self) -> list[str]:
+        """What the body waits for, in words."""
+        return [f"{_noun(pending.command)} {pending.key!r}" for pending in self.open]
+
     def close(self) -> None:
         """Let go of the body without running it any further."""
         self._loop.close()
@@ -361,6 +387,10 @@ class Replay:
         """The body had given it up when its answer came."""
         if entry.kind == EntryKind.CHILD:
             self._abandoned.append(json.loads(entry.detail or "{}")["id"])
+        dropped = self._dropped_maps.get(entry.key)
+        if dropped is not None and isinstance(dropped.command, MapChildren) and entry.kind == EntryKind.WAVE:
+            dropped.command.start(entry.detail)
+            self._released.append(dropped)
 
     def _answer(self, pending: Pending, entry: Entry) -> None:
         command = pending.command
@@ -383,7 +413,7 @@ class Replay:
                 pending.future.set_exception(TimeoutError(f"no message came for {pending.key!r} in time"))
             case EntryKind.SIGNAL:
                 self._pass(_moment(entry))
-                self._meet(pending, int(json.loads(entry.detail or "{}")["number"]))
+                self._meet(pending, entry)
             case EntryKind.CHILD:
                 self._start_child(pending, entry)
             case EntryKind.CHILD_END:
@@ -426,7 +456,8 @@ class Replay:
     def _meet_update(self, entry: Entry) -> None:
         assert self.updates is not None
         detail = json.loads(entry.detail or "{}")
-        self.inbox.meet(int(detail["number"]))
+        if detail.get("of", self.own) == self.own:  # not in a copied history, whose messages are another's
+            self.inbox.meet(int(detail["number"]))
         key = answer_key(detail["id"])
         if entry.error is not None:
             self._publish(key, Answer(None, entry.error, True).to_text())
@@ -450,12 +481,16 @@ class Replay:
         if self.say():
             self.outbox.values[key] = text
 
-    def _meet(self, pending: Pending, number: int) -> None:
-        message = self.inbox.meet(number)
-        assert message is not None
+    def _meet(self, pending: Pending, entry: Entry) -> None:
         command = pending.command
         assert isinstance(command, WaitMessage)
-        _resolve(pending.future, lambda: command.load(message.payload))
+        payload = entry.output  # in a copied history, whose messages are another's
+        if payload is None:
+            message = self.inbox.meet(int(json.loads(entry.detail or "{}")["number"]))
+            assert message is not None
+            payload = message.payload
+        text = payload
+        _resolve(pending.future, lambda: command.load(text))
 
     def _start_child(self, pending: Pending, entry: Entry) -> None:
         detail = json.loads(entry.detail or "{}")
@@ -463,14 +498,15 @@ class Replay:
         if detail["task"] != pending.command.child.new.task_name:
             found = pending.command.child.new.task_name
             raise StepMismatch(f"child {entry.key!r} of task {detail['task']!r}", f"task {found!r}")
-        pending.child_id = detail["id"]
+        if detail.get("of", pending.command.parent_id) == pending.command.parent_id:
+            pending.child_id = detail["id"]
 
     def _end_child(self, pending: Pending, entry: Entry) -> None:
         assert isinstance(pending.command, StartChild)
         read = pending.command.read
-        status = Status(json.loads(entry.detail or "{}")["status"])
+        detail = json.loads(entry.detail or "{}")
         self._pass(_moment(entry))
-        end = FinishedExecution(pending.child_id or "", status, entry.output, entry.error)
+        end = FinishedExecution(detail["id"], Status(detail["status"]), entry.output, entry.error)
         _resolve(pending.future, lambda: read(end))
 
     def _map(self, pending: Pending, entry: Entry) -> None:
@@ -506,9 +542,9 @@ def _children_of(command: Command) -> int:
     return 1 if isinstance(command, StartChild) else 0
 
 
-def _has_children(pending: Pending) -> bool:
-    """Perhaps a crash came before those were cancelled; a second time does no harm."""
-    return pending.child_id is not None or isinstance(pending.command, MapChildren)
+def _is_map(pending: Pending) -> bool:
+    """Perhaps a crash came before its children were cancelled; a second time does no harm."""
+    return isinstance(pending.command, MapChildren)
 
 
 def _noun(command: Command) -> str:

@@ -11,6 +11,7 @@ from durable.execution import FinishedExecution
 from durable.handle import BlockingClient, SyncHandle
 from durable.script import Script
 from durable.workflow import calls
+from durable.workflow.fork import fork, restart
 from durable.workflow.names import checked_name
 from durable.workflow.requests import Query, TypedUpdate, UpdateOptions
 from durable.workflow.said import Chunk, PublishedValues
@@ -31,11 +32,13 @@ class BlockingWorkflowClient(BlockingClient, Protocol):
 
     def play(self, script: Script[T], connection: Any = None) -> T: ...
 
+    def new_id(self) -> str: ...
+
 
 class SyncWorkflowHandle(SyncHandle[R]):
     """As WorkflowHandle, for code without an event loop. Every call blocks this thread."""
 
-    __slots__ = ("_codec", "_play")
+    __slots__ = ("_codec", "_play", "_workflows")
 
     def __init__(
         self,
@@ -48,6 +51,19 @@ class SyncWorkflowHandle(SyncHandle[R]):
         super().__init__(client, execution_id, task_name, read)
         self._play = client.play
         self._codec = codec
+        self._workflows = client
+
+    def fork(self, from_step: str | None = None) -> SyncWorkflowHandle[R]:
+        """See WorkflowHandle.fork."""
+        return self._again(lambda new_id: fork(self.execution_id, from_step, new_id))
+
+    def restart(self) -> SyncWorkflowHandle[R]:
+        """See WorkflowHandle.restart."""
+        return self._again(lambda new_id: restart(self.execution_id, new_id))
+
+    def _again(self, make: Callable[[str], Script[str]]) -> SyncWorkflowHandle[R]:
+        new_id = self._play(make(self._workflows.new_id()))
+        return SyncWorkflowHandle(self._workflows, new_id, self.task_name, self._read, self._codec)
 
     def signal(
         self, name: str, value: Any = None, *, signal_id: str | None = None, connection: Any = None

@@ -72,7 +72,9 @@ class WorkflowTurn:
         self._ids = ids
         self._known = claimed_at, clock.monotonic()
         limit = attempt.claimed.timeout
-        self._deadline = None if limit is None else replay.started_at + timedelta(seconds=limit)
+        # A fork's history began before it did itself.
+        begun_at = max(replay.started_at, attempt.claimed.created_at)
+        self._deadline = None if limit is None else begun_at + timedelta(seconds=limit)
         self._message_count = attempt.claimed.message_count
         self._active_children = attempt.claimed.active_children_count
         self._placed = attempt.claimed.children_count
@@ -120,7 +122,7 @@ class WorkflowTurn:
         if self._replay.is_new_code:
             # The body has begun with that moment, and so will every replay.
             at = self._moment() if self._replay.seq else self._replay.now
-            self._add(EntryKind.CODE, self._replay.code, detail={"at": _latest(at)})
+            self._add(EntryKind.CODE, self._replay.code, detail={"at": _latest(at), "seed": self._replay.seed})
         self._begin(self._replay.open)
         if self._active_children < self._placed and self._open_children():
             await self._look_for_ends()
@@ -211,7 +213,7 @@ class WorkflowTurn:
         self._placed += 1
         self._active_children += 1
         self._children.append(child)
-        self._add(EntryKind.CHILD, pending.key, detail={"id": child.id, "task": child.task_name})
+        self._add(EntryKind.CHILD, pending.key, detail={"id": child.id, "task": child.task_name, "of": claimed.id})
 
     def _let_go(self) -> None:
         for pending in self._replay.take_released():
@@ -273,7 +275,13 @@ class WorkflowTurn:
             return
         refused = updates.judge(message)
         id_ = message.message_id or f"update:{message.number}"
-        detail = {"number": message.number, "id": id_, "name": message.name, "at": _latest(self._moment())}
+        detail = {
+            "number": message.number,
+            "of": self._replay.own,
+            "id": id_,
+            "name": message.name,
+            "at": _latest(self._moment()),
+        }
         # With its arguments, so that the history tells all by itself.
         output = message.payload if refused is None else None
         self._add(EntryKind.UPDATE, f"update:{message.name}#{message.number}", output, refused, detail)
@@ -353,7 +361,7 @@ class WorkflowTurn:
             self._add_end(by_id[end.id], end)
 
     def _add_end(self, pending: Pending, end: Any) -> None:
-        detail = {"status": str(end.status), "at": _latest(self._moment())}
+        detail = {"id": end.id, "status": str(end.status), "at": _latest(self._moment())}
         self._add(EntryKind.CHILD_END, pending.key, end.output, end.error, detail)
 
     def _open_children(self) -> int:

@@ -16,9 +16,11 @@ from durable.script import Script
 from durable.task import Home, TaskFunction, Typed
 from durable.workflow import calls
 from durable.workflow.context import WorkflowContext
+from durable.workflow.fork import fork, restart
 from durable.workflow.names import checked_name
 from durable.workflow.requests import Query, TypedUpdate, Update, UpdateOptions
 from durable.workflow.said import Chunk, PublishedValues
+from durable.workflow.traps import warn_of_traps
 from durable.workflow_rows import Published, SendOutcome
 
 __all__ = ["TypedWorkflow", "Workflow", "WorkflowClient", "WorkflowDecorator", "WorkflowHandle"]
@@ -41,11 +43,13 @@ class WorkflowClient(HandleClient, Protocol):
 
     async def play(self, script: Script[T], connection: Any = None) -> T: ...
 
+    def new_id(self) -> str: ...
+
 
 class WorkflowHandle(Handle[R]):
     """One execution of a workflow, from its id."""
 
-    __slots__ = ("_codec", "_play")
+    __slots__ = ("_codec", "_play", "_workflows")
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class WorkflowHandle(Handle[R]):
         super().__init__(client, execution_id, task_name, read)
         self._play = client.play
         self._codec = client.codec
+        self._workflows = client
 
     async def signal(
         self, name: str, value: Any = None, *, signal_id: str | None = None, connection: Any = None
@@ -161,6 +166,25 @@ class WorkflowHandle(Handle[R]):
     def _read_value(self, found: Published, shape: Any) -> Any:
         return self._codec.value(shape).load(found.value, f"published value {found.key!r}")
 
+    async def fork(self, from_step: str | None = None) -> WorkflowHandle[R]:
+        """Run the workflow again from a step on, as an execution of its own, by the code of today; gives its handle.
+
+        `from_step` is a step's key such as `charge#2`, its name for the first of that name, or the key of anything else
+        in the history. What came before is not done again: it has its stored results, and its children their ends; a
+        child that had not ended is started anew. None: from where it failed, before it began to undo its work; all of
+        it for one that has completed, or waits. What was undone stays undone. Signals that it had not met are not
+        copied. Raises ExecutionNotFound, and ConfigurationError for a step that the history does not have.
+        """
+        return await self._again(lambda new_id: fork(self.execution_id, from_step, new_id))
+
+    async def restart(self) -> WorkflowHandle[R]:
+        """Run the workflow again from the beginning, with the same input, as an execution of its own."""
+        return await self._again(lambda new_id: restart(self.execution_id, new_id))
+
+    async def _again(self, make: Callable[[str], Script[str]]) -> WorkflowHandle[R]:
+        new_id = await self._play(make(self._workflows.new_id()))
+        return WorkflowHandle(self._workflows, new_id, self.task_name, self._read)
+
 
 class TypedWorkflow(Protocol[F_co]):
     """As Typed, of workflows alone."""
@@ -224,6 +248,7 @@ class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[obj
         if self._spec.finalize is not None:
             raise ConfigurationError(f"workflow {self.name!r} has a finalize already")
         self._spec.finalize = function
+        warn_of_traps(function)
         return function
 
     def query(self, function: Callable[Concatenate[PublishedValues, Q], T]) -> Query[Q, T]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from durable import ChildResult, Durable, WorkflowContext
+from durable import ChildResult, Durable, WorkflowContext, WorkflowHandle
 
 app = Durable()
 
@@ -35,3 +35,13 @@ async def outer(ctx: WorkflowContext) -> None:
     assert_type(await ctx.map(inner, ["a"], tolerate_failures="5%"), list[ChildResult[bytes]])
     await ctx.map(square, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await ctx.map(ping, [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(await ctx.start(square, 1), str)
+    assert_type(await ctx.start(inner.child("a", delay="1m")), str)
+    assert_type(await ctx.child(square.child(1, on_parent_close="abandon")), float)
+    await ctx.start(square, "a")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    square.child(1, on_parent_close="forget")  # type: ignore[call-overload]  # pyright: ignore
+
+
+async def runs_again(handle: WorkflowHandle[bytes]) -> None:
+    assert_type(await handle.fork("charge#1"), WorkflowHandle[bytes])
+    assert_type(await handle.restart(), WorkflowHandle[bytes])

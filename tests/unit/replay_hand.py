@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from durable import Durable, WorkflowContext
 from durable.errors import ErrorInfo
@@ -42,7 +42,7 @@ def replay_of(body: Body, code: str = "one") -> Replay:
 
     def make(replay: Replay) -> Coroutine[Any, Any, Any]:
         updates = Updates({}, _app.codec)
-        updates.context = WorkflowContext(replay, claimed(), _some.definition, plans, updates, cast("Any", None))
+        updates.context = WorkflowContext(replay, claimed(), _some.definition, plans, updates, None)
         return body(updates.context)
 
     def load_error(text: str) -> ErrorInfo:

@@ -56,7 +56,8 @@ class TestBuilders:
         state, turn = turn_of(kind, phase, attempts, deliveries)
         settlement = complete(turn, '"done"')
         assert_image(state, Event.COMPLETE, settlement)
-        assert (settlement.output, settlement.run_output, settlement.error) == ('"done"', None, None)
+        kept = turn.run_output if kind is Kind.WORKFLOW else None
+        assert (settlement.output, settlement.run_output, settlement.error) == ('"done"', kept, None)
         assert settlement.is_bare is (settlement.workflow is None)
         assert not complete(turn._replace(parent_id="parent"), '"done"').is_bare
 

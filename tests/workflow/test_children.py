@@ -8,7 +8,7 @@ import pytest
 
 from durable import ChildLimitExceeded, ConfigurationError, Durable, Status, StorageUnavailable, WorkflowContext
 from durable.testing import VirtualStorage, app_under_test
-from durable.workflow import replay
+from durable.workflow import context, replay
 from tests.jobs.crew import Failing, crew
 
 
@@ -143,15 +143,19 @@ async def test_a_workflow_has_so_many_open_children_and_no_more(
         assert await handle.result(timeout=0) == expected
 
 
-async def test_a_tree_has_so_many_levels_and_no_more(app: Durable, storage: VirtualStorage) -> None:
+async def test_a_tree_has_so_many_levels_and_no_more(
+    app: Durable, storage: VirtualStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "DEEPEST_TREE", 4)
+
     @app.workflow
     async def nested(ctx: WorkflowContext, level: int) -> int:
         try:
             return await ctx.child(nested, level + 1)
         except ChildLimitExceeded as error:
-            return level if error.limit == 100 else -1
+            return level if error.limit == 4 else -1
 
     async with app_under_test(app, storage=storage) as kit:
         handle = await nested.enqueue(0)
         await kit.drain()
-        assert await handle.result(timeout=0) == 100
+        assert await handle.result(timeout=0) == 4

@@ -87,7 +87,7 @@ async def test_it_finds_a_body_that_throws_dice(app: Durable) -> None:
     @app.workflow
     async def flow(ctx: WorkflowContext) -> float:
         await ctx.step(add, 1, 1)
-        return random.random()
+        return random.random()  # durable: ok
 
     with pytest.raises(AssertionError, match=r"result 0\.\d+, without a crash 0\.\d+"):
         await crash_everywhere(flow)

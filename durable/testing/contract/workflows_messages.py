@@ -11,7 +11,7 @@ from durable.execution import Kind, Status
 from durable.testing.contract.scene import CHILD, ERROR
 from durable.testing.contract.workflows_scene import WORKFLOW, WorkflowCase, WorkflowScene, entries
 from durable.transitions import complete, fail
-from durable.workflow_rows import History, Message, MessageKind, SendOutcome, Sent, Suspension
+from durable.workflow_rows import History, Message, MessageKind, NewEntry, SendOutcome, Sent, Suspension
 
 __all__ = ["WorkflowMessagesContract"]
 
@@ -222,3 +222,31 @@ class WorkflowMessagesContract(WorkflowCase):
         with pytest.raises(IdempotencyConflict):
             await flow.storage.fork_workflow(turn.id, before_seq=None, new=new)
         assert await flow.storage.existing([new.id]) == frozenset()
+
+    async def test_a_fork_goes_on_in_the_iteration_of_its_source(self, flow: WorkflowScene) -> None:
+        first = await flow.begin(input='"begun"')
+        await flow.suspend(first, continued='"continued"')
+        turn = await flow.next_turn()
+        await flow.storage.settle([complete(turn, "1", Suspension(entries=entries(1)))])
+        new = flow.make.row(task_name=WORKFLOW, kind=Kind.WORKFLOW, input='"begun"')
+        assert await flow.storage.fork_workflow(turn.id, before_seq=None, new=new)
+        again = await flow.next_turn()
+        assert (again.id, again.input, again.run_output) == (new.id, '"begun"', '"continued"')
+        assert (again.iteration, again.fence) == (1, 2)
+
+    async def test_a_fork_has_the_messages_that_its_history_names(self, flow: WorkflowScene) -> None:
+        turn = await flow.begin()
+        for payload in ('"first"', '"second"'):
+            await flow.send(turn.id, payload)
+        met = NewEntry(1, "signal", "signal:approved#1", None, None, '{"number": 2}')
+        other = NewEntry(2, "slept", "sleep#1", None, None, '{"at": "then"}')
+        await flow.checkpoint(turn, entries=(met, other))
+        ids = [turn.id]
+        for _ in range(2):
+            new = flow.make.row(task_name=CHILD, kind=Kind.WORKFLOW)
+            assert await flow.storage.fork_workflow(ids[-1], before_seq=None, new=new)
+            ids.append(new.id)
+        for id_ in ids[1:]:
+            history = await flow.history(id_)
+            assert [entry.output for entry in history.entries] == ['"second"', None]
+            assert history.messages == []

@@ -1,0 +1,51 @@
+"""From a definition and a claim to a body that waits to be run over its history."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from datetime import datetime
+from typing import Any, cast
+
+from durable.definition import Definition, WorkflowSpec
+from durable.execution import Claimed
+from durable.workflow.body import run_body
+from durable.workflow.context import WorkflowContext
+from durable.workflow.desk import Desk
+from durable.workflow.fingerprint import fingerprint
+from durable.workflow.outbox import Outbox
+from durable.workflow.replay import Replay
+from durable.workflow.requests import Update
+from durable.workflow.step import StepPlans
+from durable.workflow.updates import Updates
+
+__all__ = ["begin"]
+
+
+def begin(
+    definition: Definition, claimed: Claimed, plans: StepPlans, desk: Desk | None, *, started_at: datetime
+) -> Replay:
+    """Not started yet; without a desk it opens no approvals.
+
+    Raises InvalidInput for an input that the body's annotations do not take any more.
+    """
+    spec = definition.spec
+    assert isinstance(spec, WorkflowSpec)
+    args, kwargs = definition.signature.load(claimed.input if claimed.run_output is None else claimed.run_output)
+
+    updates = Updates(cast("dict[str, Update[..., Any]]", spec.updates), definition.codec)
+
+    def body(replay: Replay) -> Coroutine[Any, Any, Any]:
+        context = WorkflowContext(replay, claimed, definition, plans, updates, desk)
+        updates.context = context
+        return run_body(definition.function, spec.finalize, context, args, kwargs)
+
+    return Replay(
+        body,
+        started_at=started_at,
+        code=fingerprint(definition.function, definition.options.version),
+        load_error=definition.codec.load_error,
+        outbox=Outbox(),
+        updates=updates,
+        # Of an iteration: one that continues as new must not meet its own numbers again.
+        seed=f"{claimed.id}/{claimed.iteration}",
+    )
