@@ -115,7 +115,7 @@ def test_a_mismatch_is_raised_past_the_body_and_undoes_nothing() -> None:
     replay = replay_of(after, "two")
     replay.start(hand.history)
     assert keys(replay) == ["new#1"]
-    new = next(replay.open)
+    new = next(iter(replay.open))
     with pytest.raises(StepMismatch):
         replay.deliver(hand.history[1]._replace(seq=9, key=new.key))
     assert keys(replay) == ["x#1"]
@@ -418,7 +418,7 @@ def test_a_stop_reaches_a_body_once_and_not_while_it_undoes() -> None:
     stop = (EntryKind.CANCEL, "cancelled", None, None, {"reason": "why", "at": BEGAN.isoformat()})
     hand.give([stop])
     assert keys(hand.replay) == ["echo#1"]
-    hand.give([hand.answer(next(hand.replay.open)), stop])
+    hand.give([hand.answer(next(iter(hand.replay.open))), stop])
     assert keys(hand.replay) == ["rollback:append#1"]
     hand.answer_all()
     assert done == ["undone"]

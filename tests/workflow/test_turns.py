@@ -259,24 +259,30 @@ async def test_a_child_that_is_let_go_of_before_it_is_stored_is_cancelled(
         assert child.status is Status.CANCELLED
 
 
-async def test_a_child_whose_key_is_taken_fails_and_the_workflow_goes_on(app: Durable, storage: VirtualStorage) -> None:
-    @app.task
-    async def ship(order: str) -> str:
-        return order
+async def test_a_sleeping_child_whose_id_is_taken_fails_and_the_workflow_goes_on(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    approval = app.sleeping("approval", str)
+
+    async def add(a: int, b: int) -> int:
+        return a + b
 
     @app.workflow
-    async def flow(ctx: WorkflowContext) -> list[str]:
+    async def flow(ctx: WorkflowContext) -> list[object]:
+        step = asyncio.create_task(ctx.step(add, 1, 2))
         try:
-            await ctx.child(ship.child("b", idempotency_key="one"))
+            await ctx.child(approval, "taken")
         except ChildFailed as failed:
-            return [str(failed.error and failed.error.type), await ctx.child(ship.child("c", idempotency_key="two"))]
+            return [failed.error.type if failed.error else "", await ctx.child(approval, "free"), await step]
         return []
 
     async with app_under_test(app, storage=storage) as kit:
-        await ship.enqueue("a", idempotency_key="one")
+        await approval.enqueue("taken")
         handle = await flow.enqueue()
         await kit.drain()
-        assert await handle.result(timeout=0) == ["IdempotencyConflict", "c"]
+        await approval.wakeup("free", "granted")
+        await kit.drain()
+        assert await handle.result(timeout=0) == ["SleepingIdConflict", "granted", 3]
 
 
 async def test_the_timeout_of_a_workflow_counts_from_its_first_start(app: Durable, storage: VirtualStorage) -> None:
