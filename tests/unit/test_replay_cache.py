@@ -56,7 +56,7 @@ def test_those_that_wait_longest_are_let_go_first() -> None:
 def test_the_fingerprint_of_a_body_is_that_of_its_code_and_version() -> None:
     def made(text: str) -> Any:
         names: dict[str, Any] = {}
-        exec(text, names)  # noqa: S102 - two bodies of one name
+        exec(text, names)
         return names["body"]
 
     one = made("async def body(ctx): return 'a' in {'a', 'b'}")
