@@ -73,7 +73,7 @@ class Durable(Registry):
         self._dsn = dsn if dsn is not None else os.environ.get("DURABLE_DSN") or EMBEDDED
         self._schema = schema
         self._storage = storage
-        self._migrate = (storage is None and self._dsn.startswith(EMBEDDED)) if migrate is None else migrate
+        self._migrate: bool = (storage is None and self._dsn.startswith(EMBEDDED)) if migrate is None else migrate
         self._poll_interval = seconds(poll_interval, "poll_interval", minimum=0.01, maximum=600.0)
         self._clock = clock or SystemClock()
         self._random = random or Random()  # noqa: S311 - jitter
@@ -155,13 +155,14 @@ class Durable(Registry):
         """
         if self._live is not None:
             raise ConfigurationError("the app is open; override its storage before `async with app:`")
-        before = self._storage, self._migrate, self._random, self._ids
+        before, ids_before = (self._storage, self._migrate, self._random), self._ids
         self._storage, self._migrate, self._random = storage, False, random or self._random
-        self._ids = ids or self._ids
+        self._ids = ids or ids_before
         try:
             yield
         finally:
-            self._storage, self._migrate, self._random, self._ids = before
+            self._storage, self._migrate, self._random = before
+            self._ids = ids_before
 
     @property
     def storage(self) -> Storage:
