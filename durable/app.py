@@ -156,13 +156,14 @@ class Durable(Registry):
         """
         if self._live is not None:
             raise ConfigurationError("the app is open; override its storage before `async with app:`")
-        before = self._storage, self._migrate, self._random, self._ids
+        before, ids_before = (self._storage, self._migrate, self._random), self._ids
         self._storage, self._migrate, self._random = storage, False, random or self._random
-        self._ids = ids or self._ids
+        self._ids = ids or ids_before
         try:
             yield
         finally:
-            self._storage, self._migrate, self._random, self._ids = before
+            self._storage, self._migrate, self._random = before
+            self._ids = ids_before
 
     @property
     def storage(self) -> Storage:

@@ -455,7 +455,7 @@ class WorkflowContext:
         """The results of all, in the order given. The first error is raised when it comes, and cancels the others."""
         group = Group()
         joined = [each.join(group) if isinstance(each, ChildCall) else each for each in awaitables]
-        tasks = [asyncio.create_task(_awaited(each)) for each in joined]
+        tasks = [_started(each) for each in joined]
         try:
             return tuple(await asyncio.gather(*tasks))
         finally:
@@ -502,7 +502,7 @@ class WorkflowContext:
         """The result of whichever ends first, or its error; the others are cancelled."""
         if not awaitables:
             raise ConfigurationError("wait_first needs something to wait for")
-        tasks = [asyncio.create_task(_awaited(each)) for each in awaitables]
+        tasks = [_started(each) for each in awaitables]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return next(task for task in tasks if task in done).result()
@@ -512,7 +512,7 @@ class WorkflowContext:
 
     async def shield(self, awaitable: Awaitable[T]) -> T:
         """Let the awaitable come to its end also if the workflow is told to stop meanwhile; then raise."""
-        inner = asyncio.ensure_future(_awaited(awaitable))
+        inner = _started(awaitable)
         try:
             return await asyncio.shield(inner)
         except asyncio.CancelledError:
@@ -527,6 +527,11 @@ class WorkflowContext:
         Signals that were not waited for are kept. Raises as enqueue does for bad arguments.
         """
         raise ContinueAsNew(self._definition.dump_input(args, kwargs))
+
+
+def _started(awaitable: Awaitable[T]) -> asyncio.Task[T]:
+    # A coroutine as it is: within another, it would be complained of as never awaited if it is cancelled at once.
+    return asyncio.create_task(awaitable if asyncio.iscoroutine(awaitable) else _awaited(awaitable))
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

@@ -121,9 +121,7 @@ class WorkflowLoop:
                 raise ConfigurationError("the workflow's body runs on without waiting for anything")
 
     def close(self) -> None:
-        """Forget the tasks that have not ended. Their `finally` blocks run as far as they do not await, as does what
-        those start: a coroutine that has never begun would be complained of."""
-        begun = set(self.tasks)
+        """Forget the tasks that have not ended. Their `finally` blocks run as far as they do not await."""
         with self._entered():
             while self.tasks:
                 task = self.tasks.pop()
@@ -131,11 +129,8 @@ class WorkflowLoop:
                     continue
                 vars_of: Any = task
                 vars_of._log_destroy_pending = False
-                coroutine: Any = task.get_coro()
-                if task not in begun:
-                    with suppress(BaseException):
-                        coroutine.send(None)
-                _close(coroutine)
+                # What it starts while it is closed is closed as well.
+                _close(task.get_coro())
         self._ready.clear()
 
     # --- what asyncio asks of a loop ------------------------------------------------------------------------

@@ -259,26 +259,30 @@ async def test_a_child_that_is_let_go_of_before_it_is_stored_is_cancelled(
         assert child.status is Status.CANCELLED
 
 
-async def test_a_child_whose_key_is_taken_fails_and_the_workflow_goes_on(app: Durable, storage: VirtualStorage) -> None:
-    @app.task
-    async def ship(order: str) -> str:
-        return order
+async def test_a_sleeping_child_whose_id_is_taken_fails_and_the_workflow_goes_on(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    approval = app.sleeping("approval", str)
 
-    door = app.sleeping("door", str)
+    async def add(a: int, b: int) -> int:
+        return a + b
 
     @app.workflow
-    async def flow(ctx: WorkflowContext) -> list[str]:
+    async def flow(ctx: WorkflowContext) -> list[object]:
+        step = asyncio.create_task(ctx.step(add, 1, 2))
         try:
-            await ctx.child(door.child("one"))
+            await ctx.child(approval, "taken")
         except ChildFailed as failed:
-            return [str(failed.error and failed.error.type), await ctx.child(ship, "c")]
+            return [failed.error.type if failed.error else "", await ctx.child(approval, "free"), await step]
         return []
 
     async with app_under_test(app, storage=storage) as kit:
-        await door.enqueue("one")
+        await approval.enqueue("taken")
         handle = await flow.enqueue()
         await kit.drain()
-        assert await handle.result(timeout=0) == ["SleepingIdConflict", "c"]
+        await approval.wakeup("free", "granted")
+        await kit.drain()
+        assert await handle.result(timeout=0) == ["SleepingIdConflict", "granted", 3]
 
 
 async def test_the_timeout_of_a_workflow_counts_from_its_first_start(app: Durable, storage: VirtualStorage) -> None:
@@ -321,9 +325,15 @@ async def test_a_step_that_is_deaf_to_its_end_commits_nothing(app: Durable, dura
             return "never mind"
         return ""
 
+    async def rest() -> None:
+        for _ in range(20):
+            await turned()
+
     @app.workflow
     async def flow(ctx: WorkflowContext) -> str:
-        return await ctx.wait_first(ctx.transaction(deaf), ctx.wait_signal("go", str))
+        went = await ctx.wait_first(ctx.transaction(deaf), ctx.wait_signal("go", str))
+        await ctx.step(rest)
+        return went
 
     async with app_under_test(app, storage=durable_postgres) as kit:
         handle = await flow.enqueue()
@@ -333,7 +343,7 @@ async def test_a_step_that_is_deaf_to_its_end_commits_nothing(app: Durable, dura
         await kit.drain()
         assert await handle.result(timeout=0) == "went"
         (history,) = await kit.app.storage.histories([(handle.execution_id, 0, 0)])
-        assert [entry.key for entry in history.entries if entry.kind == "step"] == []
+        assert [entry.key for entry in history.entries if entry.kind == "step"] == ["rest#1"]
 
 
 @pytest.fixture
@@ -403,29 +413,32 @@ async def test_a_step_that_goes_on_after_an_error_of_sql_has_failed(
 async def test_a_stop_rolls_back_the_transactions_that_wait_for_their_checkpoint(
     app: Durable, durable_postgres: VirtualPostgres, table: sql.Identifier
 ) -> None:
-    """Two are ready at once, and only one of them is in the checkpoint that the stop follows."""
-    door = Door()
+    """Three are ready at once, and the body needs the one that is written first."""
+    written = list[int]()
+    all_written = asyncio.Event()
 
     async def note(connection: psycopg.AsyncConnection[Any], n: int) -> int:
-        await door.hold()
         await connection.execute(sql.SQL("insert into {} values (%s)").format(table), [n])
+        written.append(n)
+        if len(written) == 3:
+            all_written.set()
+        await all_written.wait()
         return n
 
+    async def rest() -> None:
+        for _ in range(20):
+            await turned()
+
     @app.workflow
-    async def flow(ctx: WorkflowContext) -> None:
-        await ctx.wait_first(ctx.transaction(note, 1), ctx.transaction(note, 2), ctx.transaction(note, 3))
-        await ctx.sleep("1h")
+    async def flow(ctx: WorkflowContext) -> int:
+        first = await ctx.wait_first(*(ctx.transaction(note, n) for n in (1, 2, 3)))
+        await ctx.step(rest)
+        return first
 
     async with app_under_test(app, storage=durable_postgres) as kit:
-        for _ in range(5):
-            handle = await flow.enqueue()
-            kit.executor.wake()
-            await reached(door)
-            door.open()
-            await kit.drain()
-            (history,) = await kit.app.storage.histories([(handle.execution_id, 0, 0)])
-            committed = [entry for entry in history.entries if entry.kind == "step"]
-            found = rows(durable_postgres, table)
-            assert len(committed) == len(found) == 1
-            with psycopg.connect(durable_postgres.dsn, autocommit=True) as connection:
-                connection.execute(sql.SQL("delete from {}").format(table))
+        handle = await flow.enqueue()
+        await kit.drain()
+        assert rows(durable_postgres, table) == [await handle.result(timeout=0)]
+        assert len(written) == 3
+        (history,) = await kit.app.storage.histories([(handle.execution_id, 0, 0)])
+        assert len([entry for entry in history.entries if entry.kind == "step"]) == 2
