@@ -49,7 +49,7 @@ from (
             else 'pending' end as status,
         a.allowed, a.details, a.created_at, a.expires_at, a.decision_id, a.decided_by, a.comment, a.decided_at
     from /*schema*/approvals as a
-        join /*schema*/executions as e on e.id = any(array[a.execution_id])
+        join /*schema*/executions as e on e.id = a.execution_id
 ) as s
 where (%(before)s::uuid is null or s.id < %(before)s::uuid)
     and (%(status)s::text is null or s.status = %(status)s::text)
