@@ -133,7 +133,7 @@ class _Unheard:
 def _drive(run: _Run, deadline: float) -> None:
     """Feed the load, and strike at random points of it, until all is finished or the time is up."""
     options = run.options
-    strikes: list[Callable[[_Run], bool]] = [_kill] * options.kills + [_freeze] * options.freezes
+    strikes: list[Callable[[_Run], bool]] = [*[_kill] * options.kills, *[_freeze] * options.freezes]
     run.random.shuffle(strikes)
     goals = sorted(run.random.uniform(0.01, 0.9) * options.workflows for _ in strikes)
     struck = 0
@@ -142,7 +142,7 @@ def _drive(run: _Run, deadline: float) -> None:
         nonlocal struck
         run.look()
         run.finished = _finished(run.database)
-        _feed(run)
+        _feed(run, int(goals[struck]) + OUTSTANDING if struck < len(strikes) else options.workflows)
         _signal(run)
         _thaw(run)
         if struck < len(strikes) and run.finished >= goals[struck] and strikes[struck](run):
@@ -164,8 +164,10 @@ def _finished(database: Database) -> int:
     )
 
 
-def _feed(run: _Run) -> None:
-    room = min(OUTSTANDING - (len(run.started) - run.finished), run.options.workflows - len(run.started))
+def _feed(run: _Run, most: int) -> None:
+    """Enqueue up to so many in all: where strikes are late, the load waits for them."""
+    most = min(most, run.options.workflows, run.finished + OUTSTANDING)
+    room = most - len(run.started)
     if room <= 0:
         return
     first = len(run.started)
