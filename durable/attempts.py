@@ -46,6 +46,7 @@ class Attempt:
         "connection",
         "deadline",
         "exhausted",
+        "has_news",
         "is_lost",
         "is_over",
         "joined",
@@ -72,6 +73,8 @@ class Attempt:
         """What its kind has found out about the turn, for the events that tell of its end, failed or not."""
         self.news: Callable[[], None] | None = None
         """Told, instead of being stopped, when somebody marked the execution for its executor; None: it is stopped."""
+        self.has_news = False
+        """Of a workflow: it was marked, be it before its turn began, and its turn has not looked at its row since."""
         self.exhausted: str | None = None
         """The limit of the retry policy that its failure has met: max_attempts or max_duration."""
         self.task: asyncio.Task[None] | None = None

@@ -353,6 +353,7 @@ class Executor:
         self._stop_attempt(attempt, "lost")
 
     def _on_cancelled(self, attempt: Attempt) -> None:
+        attempt.has_news = True
         if attempt.news is not None:
             attempt.news()
         elif attempt.claimed.kind is not Kind.WORKFLOW:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -100,7 +101,7 @@ class WorkflowTurn:
                     await self._collect()
                 if self._new:
                     await self._deliver()
-                elif self._replay.ended is not None or not len(self._steps):
+                elif self._replay.ended is not None or self._steps.is_idle:
                     return self._rest()
                 else:
                     await self._wait()
@@ -361,20 +362,28 @@ class WorkflowTurn:
         if self._active_children:
             self._watch_children()
         self._stirred.clear()
-        if self._steps.has_finished:
-            return
-        delay = self._delay()
+        if not self._has_come():
+            await self._stirred_within(self._delay())
+        if self._attempt.has_news:
+            # Somebody has sent a message, or has ended the workflow by force: the row knows.
+            self._attempt.has_news = False
+            await self._write()
+
+    async def _stirred_within(self, delay: float | None) -> None:
         if delay is None:
             await self._stirred.wait()
-        else:
-            try:
-                async with asyncio.timeout(delay):
-                    await self._stirred.wait()
-            except TimeoutError:
-                return
-        if not self._steps.has_finished and not any(future.done() for future in self._watched.values()):
-            # Somebody has sent a message, or has ended the workflow by force: the row knows.
-            await self._write()
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._stirred.wait()
+
+    def _has_come(self) -> bool:
+        """What happened before the event was cleared does not set it again."""
+        return (
+            self._attempt.has_news
+            or self._steps.has_finished
+            or any(future.done() for future in self._watched.values())
+        )
 
     def _watch_children(self) -> None:
         for pending in self._replay.open:

@@ -1,7 +1,8 @@
-"""Turns whose end is refused, or whose transaction cannot begin, leave nothing that their history does not know."""
+"""What comes between two looks of a turn is not lost, and what was refused leaves nothing behind."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -76,3 +77,68 @@ async def test_a_workflow_whose_transaction_cannot_begin_is_given_back_and_goes_
         await kit.drain()
         record = await handle.execution()
         assert (await handle.result(timeout=0), ran, record.attempts) == ("booked", ["book"], 1)
+
+
+async def test_a_step_that_ends_while_messages_are_read_is_not_lost(
+    app: Durable, storage: VirtualStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> str:
+        entered.set()
+        await go.wait()
+        return "slow"
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> str:
+        return await ctx.step(slow)
+
+    async with app_under_test(app, storage=storage) as kit:
+        read = kit.executor._checkpoint.read
+
+        async def reading(*args: Any) -> Any:
+            history = await read(*args)
+            go.set()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            return history
+
+        monkeypatch.setattr(kit.executor._checkpoint, "read", reading)
+        handle = await flow.enqueue()
+        kit.executor.wake()
+        async with asyncio.timeout(10):
+            await entered.wait()
+        await handle.signal("any", 1)
+        await kit.drain()
+        assert await handle.result(timeout=0) == "slow"
+
+
+async def test_a_turn_that_was_marked_before_it_began_reads_its_messages_while_a_step_runs(
+    app: Durable, storage: VirtualStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = asyncio.Event()
+
+    async def slow() -> str:
+        await never.wait()
+        return "slow"
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> str:
+        return await ctx.wait_first(ctx.step(slow), ctx.wait_signal("go", str))
+
+    async with app_under_test(app, storage=storage) as kit:
+        start, pick_up = kit.executor._run.start, kit.executor._cancel.step
+        tasks: list[asyncio.Task[Any]] = []
+
+        async def signalled(attempt: Any) -> None:
+            await handle.signal("go", "signal")
+            await pick_up()
+            start(attempt)
+
+        def starting(attempt: Any) -> None:
+            tasks.append(asyncio.create_task(signalled(attempt)))
+
+        monkeypatch.setattr(kit.executor._claim, "_start", starting)
+        handle = await flow.enqueue()
+        await kit.drain()
+        assert await handle.result(timeout=0) == "signal"
