@@ -119,6 +119,10 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
 
 
 def _call(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Awaitable[Any]:
+    """Call a step, unless the process was away for so long that the step may be another's by now."""
+    if turn.services.clock.monotonic() >= turn.attempt.deadline:
+        turn.stop(turn.attempt, "lost")
+        raise asyncio.CancelledError
     args = (*first, *command.args)
     if command.wants_context:
         args = (turn.step_context(), *args)

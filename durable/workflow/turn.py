@@ -118,7 +118,7 @@ class WorkflowTurn:
             match pending.command:
                 case RunStep():
                     if pending.due_at is None or pending.due_at <= self._now():
-                        self._start(pending)
+                        self._steps.start(pending)
                 case Sleep() | WaitMessage():
                     self._begin_timer(pending)
                 case StartChild():
@@ -130,13 +130,6 @@ class WorkflowTurn:
                     self._add(EntryKind.MARK, pending.key)
                 case Mark():
                     self._add(EntryKind.MARK, pending.key)
-
-    def _start(self, pending: Pending) -> None:
-        """Begin an attempt of a step, unless the process was away for so long that the step may be another's."""
-        if self._clock.monotonic() >= self._attempt.deadline:
-            self._attempt.is_lost = True
-            raise LeaseLost(self._claimed.id, self._claimed.fence)
-        self._steps.start(pending)
 
     def _begin_timer(self, pending: Pending) -> None:
         if pending.due_at is not None:
@@ -208,7 +201,7 @@ class WorkflowTurn:
             if pending.due_at is None or pending.due_at > now or pending.key in met:
                 continue
             if isinstance(pending.command, RunStep):
-                self._start(pending)
+                self._steps.start(pending)
             else:
                 self._add(EntryKind.SLEPT, pending.key, detail={"at": max(self._moment(), pending.due_at.isoformat())})
 
