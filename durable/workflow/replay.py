@@ -112,6 +112,8 @@ class Replay:
         self.stop_kind: str | None = None
         """Why the body was told to stop: cancelled or timed_out; None: it was not."""
         self.stop_reason = ""
+        self.has_timers = False
+        """Some command of the body has had a moment at which it goes on."""
         self.chunk_count = 0
         """Pieces that the body has streamed."""
         self.stored_chunk_count = 0
@@ -317,6 +319,7 @@ class Replay:
             case EntryKind.ATTEMPT:
                 self._count_attempt(pending, entry)
             case EntryKind.SLEEPING:
+                self.has_timers = True
                 pending.due_at = datetime.fromisoformat(json.loads(entry.detail or "{}")["until"])
             case EntryKind.SLEPT if isinstance(command, Sleep):
                 self._pass(_moment(entry))
@@ -360,6 +363,7 @@ class Replay:
         pending.attempts = int(detail["attempt"])
         pending.error = self._load_error(entry.error or "")
         pending.first_at = pending.first_at or entry.at
+        self.has_timers = True
         pending.due_at = entry.at + timedelta(seconds=float(detail["delay"]))
 
     def _meet(self, pending: Pending, number: int) -> None:

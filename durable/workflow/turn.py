@@ -187,17 +187,15 @@ class WorkflowTurn:
         self._collect_stop()
         for pending, number in self._replay.messages_met():
             self._add(EntryKind.SIGNAL, pending.key, detail={"number": number, "at": self._moment()})
-        self._collect_due()
+        if self._replay.has_timers:
+            self._collect_due()
         if self._watched:
             self._collect_watched()
 
     def _collect_due(self) -> None:
-        timed = [pending for pending in self._replay.open if pending.due_at is not None]
-        if not timed:
-            return
         met = {entry.key for entry in self._new}
         now = self._now()
-        for pending in timed:
+        for pending in self._replay.open:
             if pending.due_at is None or pending.due_at > now or pending.key in met:
                 continue
             if isinstance(pending.command, RunStep):
@@ -341,6 +339,8 @@ class WorkflowTurn:
         return self._active_children - min(sizes.values()) if sizes else None
 
     def _delay(self) -> float | None:
+        if self._deadline is None and not self._replay.has_timers:
+            return None
         moments = [pending.due_at for pending in self._replay.open if pending.due_at is not None]
         if self._deadline is not None and self._replay.stop_kind is None:
             moments.append(self._deadline)
@@ -372,11 +372,9 @@ class WorkflowTurn:
 
     def _has_come(self) -> bool:
         """What happened before the event was cleared does not set it again."""
-        return (
-            self._attempt.has_news
-            or self._steps.has_finished
-            or any(future.done() for future in self._watched.values())
-        )
+        if self._attempt.has_news or self._steps.has_finished:
+            return True
+        return bool(self._watched) and any(future.done() for future in self._watched.values())
 
     def _watch_children(self) -> None:
         for pending in self._replay.open:
