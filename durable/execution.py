@@ -282,7 +282,8 @@ class Settlement(NamedTuple):
     notices: tuple[NewNotice, ...] = ()
     """Lifecycle events for their subscribers, stored if the settlement is accepted, and only then."""
     workflow: Suspension | None = None
-    """For the end of a workflow's turn, and for every such end: what it writes in the same transaction."""
+    """For the end of a workflow's turn: what it writes in the same transaction. Also where that is nothing, unless the
+    workflow ends without ever having had a child: a child may end in the same write."""
 
     @property
     def is_suspension(self) -> bool:
