@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -23,8 +22,9 @@ class Child(Generic[R_co]):
     """One execution to start under a parent. Its ids are given when the parent's turn ends."""
 
     new: NewExecution
-    load: Callable[[str], Any] | None = None
-    """Reads the stored result; None where it is not known."""
+    load: Any = None
+    """A Callable[[str], Any] that reads the stored result; None where it is not known. Annotated as Any because a
+    schema is made of what a task returns, `Spawn` of children too, and functions have none."""
 
 
 def place(

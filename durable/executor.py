@@ -323,10 +323,10 @@ class Executor:
 
     def _on_settled(self, settlements: list[Settlement], settled: Settled, refused: int) -> None:
         self._telemetry.settled(settlements, refused)
+        self._claim.ends_written()
         for item in settlements:
             if item.is_suspension:
                 self._checkpoint.cache.confirm(item.id, item.fence)
-        self._claim.ends_written()
         if self._live.emitter.is_on and any(item.notices for item in settlements):
             self._deliver.ring()
         hints = [Hint("ready", queue) for queue in settled.ready_queues]

@@ -102,12 +102,11 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
 
 
 def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare: bool) -> Outcome:
-    """A bare end is written as that of a task: it writes nothing beside, and no child can end with it."""
+    """A bare end is written as that of a task, in one statement: nothing else is written, no child can end with it."""
     if isinstance(ended.error, ContinueAsNew):
         # What was waiting when this run began has a number of its own, below those that came since.
         return Suspended(rest._replace(continued=ended.error.stored_input, kept_messages=replay.unmet_messages))
-    if not is_bare:
-        turn.attempt.close = lambda settlement: settlement._replace(workflow=rest)
+    turn.attempt.close = lambda settlement: settlement._replace(workflow=None if is_bare else rest)
     if ended.error is None:
         return Completed(turn.definition.dump_result(ended.value))
     if isinstance(ended.error, asyncio.CancelledError) and replay.stop_kind is not None:
@@ -116,6 +115,10 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
 
 
 def _call(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Awaitable[Any]:
+    """Call a step, unless the process was away for so long that the step may be another's by now."""
+    if turn.services.clock.monotonic() >= turn.attempt.deadline:
+        turn.stop(turn.attempt, "lost")
+        raise asyncio.CancelledError
     args = (*first, *command.args)
     if command.wants_context:
         args = (turn.step_context(), *args)

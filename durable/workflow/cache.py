@@ -42,7 +42,7 @@ class ReplayCache:
             kept.is_stored = True
 
     def take(self, execution_id: str, fence: int) -> Replay | None:
-        """For a turn of that fence; None where nobody was kept, or another turn came between."""
+        """For a turn of that fence; None where nobody was kept, another turn came between, or its end was refused."""
         kept = self._kept.pop(execution_id, None)
         if kept is None:
             return None

@@ -125,6 +125,8 @@ class Replay:
         """How often the body has said something: published, streamed, answered."""
         self.stored_count = 0
         """Of that, what is stored."""
+        self.has_timers = False
+        """Some command of the body has had a moment at which it goes on."""
         self.outbox = outbox
         self.inbox = Inbox()
         self.updates = updates
@@ -404,6 +406,7 @@ class Replay:
             case EntryKind.ATTEMPT:
                 self._count_attempt(pending, entry)
             case EntryKind.SLEEPING:
+                self.has_timers = True
                 pending.due_at = datetime.fromisoformat(json.loads(entry.detail or "{}")["until"])
             case EntryKind.SLEPT if isinstance(command, Sleep):
                 self._pass(_moment(entry))
@@ -451,6 +454,7 @@ class Replay:
         pending.attempts = int(detail["attempt"])
         pending.error = self._load_error(entry.error or "")
         pending.first_at = datetime.fromisoformat(detail["first_at"])
+        self.has_timers = True
         pending.due_at = entry.at + timedelta(seconds=float(detail["delay"]))
 
     def _meet_update(self, entry: Entry) -> None:

@@ -88,8 +88,10 @@ class StepRuns:
         """Why a transaction could not be had, or not be ended."""
         self.on_end: Callable[[], None] = lambda: None
 
-    def __len__(self) -> int:
-        return len(self._running)
+    @property
+    def is_idle(self) -> bool:
+        """Nothing runs, and nothing has ended that was not taken."""
+        return not self._running and not self.has_finished
 
     @property
     def has_finished(self) -> bool:

@@ -143,7 +143,7 @@ class WorkflowTurn:
                 await self._wait()
 
     def _is_over(self) -> bool:
-        return self._replay.ended is not None or not (len(self._steps) or self._steps.has_finished)
+        return self._replay.ended is not None or (self._steps.is_idle and not self._steps.has_finished)
 
     def stream(self, chunk: str) -> None:
         """A piece that a step has emitted; it goes out with the next checkpoint, which is now."""
@@ -246,7 +246,8 @@ class WorkflowTurn:
         self._collect_stop()
         for pending, number in self._replay.messages_met():
             self._add(EntryKind.SIGNAL, pending.key, detail={"number": number, "at": _latest(self._moment())})
-        self._collect_due()
+        if self._replay.has_timers:
+            self._collect_due()
         if self._watched:
             self._collect_watched()
         self._collect_refused()
@@ -255,12 +256,9 @@ class WorkflowTurn:
             self._collect_update()
 
     def _collect_due(self) -> None:
-        timed = [pending for pending in self._replay.open if pending.due_at is not None]
-        if not timed:
-            return
         met = {entry.key for entry in self._new}
         now = self._now()
-        for pending in timed:
+        for pending in self._replay.open:
             if pending.due_at is None or pending.due_at > now or pending.key in met:
                 continue
             if isinstance(pending.command, RunStep):
@@ -484,6 +482,8 @@ class WorkflowTurn:
         return [pending.command for pending in self._replay.open if isinstance(pending.command, MapChildren)]
 
     def _delay(self) -> float | None:
+        if self._deadline is None and not self._replay.has_timers:
+            return None
         moments = [pending.due_at for pending in self._replay.open if pending.due_at is not None]
         if self._deadline is not None and self._replay.can_be_stopped:
             moments.append(self._deadline)

@@ -43,3 +43,13 @@ def test_jobs_of_killed_executors_lose_and_double_nothing(
     assert (report["lost"], report["open_after_60s"]) == (0, 0)
     assert report["turns"] > 30
     assert report["events"] > 20
+
+
+def test_workflows_of_killed_and_frozen_executors_do_each_step_once(
+    postgres_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = run(postgres_dsn, capsys, "workflows", "--workflows", "40", "--kills", "2", "--freezes", "1")
+    assert set(report["violations"].values()) == {0}
+    assert (report["workflows"], report["kills"], report["freezes"], report["lost"]) == (40, 2, 1, 0)
+    assert report["interrupted"] >= 2
+    assert report["taken_over"] >= 1

@@ -4,6 +4,7 @@ once its result is stored."""
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,10 @@ class _Frozen:
     since: float
 
 
+_Strike = Callable[["_Run"], bool]
+"""Gives whether it did what it is for; otherwise it is tried again."""
+
+
 @dataclass
 class _Run:
     options: WorkflowsOptions
@@ -75,6 +80,8 @@ class _Run:
     frozen: list[_Frozen] = field(default_factory=list[_Frozen])
     was_frozen: set[int] = field(default_factory=set[int])
     suspended: set[int] = field(default_factory=set[int])
+    strikes: deque[tuple[float, _Strike]] = field(default_factory=deque[tuple[float, "_Strike"]])
+    """What is still to be done to the executors, each when so many sagas have finished."""
     kills: int = 0
     interrupted: int = 0
     freezes: int = 0
@@ -133,20 +140,19 @@ class _Unheard:
 def _drive(run: _Run, deadline: float) -> None:
     """Feed the load, and strike at random points of it, until all is finished or the time is up."""
     options = run.options
-    strikes: list[Callable[[_Run], bool]] = [_kill] * options.kills + [_freeze] * options.freezes
-    run.random.shuffle(strikes)
-    goals = sorted(run.random.uniform(0.01, 0.9) * options.workflows for _ in strikes)
-    struck = 0
+    kinds: list[_Strike] = [*[_kill] * options.kills, *[_freeze] * options.freezes]
+    run.random.shuffle(kinds)
+    goals = sorted(run.random.uniform(0.01, 0.9) * options.workflows for _ in kinds)
+    run.strikes = deque(zip(goals, kinds, strict=True))
 
     def turn() -> bool:
-        nonlocal struck
         run.look()
         run.finished = _finished(run.database)
-        _feed(run)
+        _feed(run, int(run.strikes[0][0]) + OUTSTANDING if run.strikes else options.workflows)
         _signal(run)
         _thaw(run)
-        if struck < len(strikes) and run.finished >= goals[struck] and strikes[struck](run):
-            struck += 1
+        if run.strikes and run.finished >= run.strikes[0][0] and run.strikes[0][1](run):
+            run.strikes.popleft()
         run.progress.show(run.finished, options.workflows, f"{run.kills} kills, {run.freezes} freezes")
         return run.finished >= options.workflows and not run.frozen
 
@@ -164,8 +170,10 @@ def _finished(database: Database) -> int:
     )
 
 
-def _feed(run: _Run) -> None:
-    room = min(OUTSTANDING - (len(run.started) - run.finished), run.options.workflows - len(run.started))
+def _feed(run: _Run, most: int) -> None:
+    """Enqueue up to so many in all: where strikes are late, the load waits for them."""
+    most = min(most, run.options.workflows, run.finished + OUTSTANDING)
+    room = most - len(run.started)
     if room <= 0:
         return
     first = len(run.started)
@@ -248,6 +256,9 @@ def _thaw(run: _Run) -> None:
         taken_over = len(each.held) - len(left)
         run.taken_over += taken_over
         run.freezes += taken_over > 0
+        if not taken_over:
+            # All it held was locked by a transaction that stands open with it: that is for another time.
+            run.strikes.appendleft((run.finished, _freeze))
 
 
 def _report(run: _Run, began: float) -> dict[str, Any]:

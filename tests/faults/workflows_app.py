@@ -58,15 +58,23 @@ class _Steps:
         self._insert = insert
         self._failed: set[tuple[str, str]] = set()
 
-    async def _do(self, ctx: TaskContext, key: str, value: int) -> int:
+    def _begin(self, ctx: TaskContext, key: str) -> None:
+        """The first thing that a step does."""
         self._journal.note("step", ctx.execution_id, fence_of(ctx), key=key)
+
+    async def _do(self, ctx: TaskContext, key: str, value: int) -> int:
+        self._begin(ctx, key)
+        return await self._end(ctx, key, value)
+
+    async def _write(self, ctx: TaskContext, connection: psycopg.AsyncConnection[Any], key: str, value: int) -> int:
+        self._begin(ctx, key)
+        await connection.execute(self._insert, [ctx.execution_id, key, fence_of(ctx), value])
+        return await self._end(ctx, key, value)
+
+    async def _end(self, ctx: TaskContext, key: str, value: int) -> int:
         await asyncio.sleep(share(f"{ctx.execution_id}{key}") * _LONGEST)
         self._journal.note("stepped", ctx.execution_id, fence_of(ctx), key=key)
         return value
-
-    async def _write(self, ctx: TaskContext, connection: psycopg.AsyncConnection[Any], key: str, value: int) -> int:
-        await connection.execute(self._insert, [ctx.execution_id, key, fence_of(ctx), value])
-        return await self._do(ctx, key, value)
 
     def _fail_once(self, ctx: TaskContext, key: str) -> None:
         if share(f"{ctx.execution_id}{key} fails") < 0.2 and (ctx.execution_id, key) not in self._failed:
