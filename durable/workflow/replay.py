@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from durable.child import MOST_CHILDREN
 from durable.errors import ChildLimitExceeded, ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
@@ -116,15 +116,12 @@ class Replay:
         self.ended: Ended | None = None
         self.is_replaying = False
         """Entries of the history are still to be delivered: what the body does now it has done before."""
-        self.stop_kind: str | None = None
+        self.stop_kind, self.stop_reason = cast("str | None", None), ""
         """Why the body was told to stop: cancelled or timed_out; None: it was not."""
-        self.stop_reason = ""
         self.is_unwinding = False
         """The body has ended, and what undoes or finalizes it runs: nothing stops that, and no limit of the history."""
-        self.said_count = 0
-        """How often the body has said something: published, streamed, answered."""
-        self.stored_count = 0
-        """Of that, what is stored."""
+        self.said_count = self.stored_count = 0
+        """How often the body has said something: published, streamed, answered; and how much of that is stored."""
         self.has_timers = False
         """Some command of the body has had a moment at which it goes on."""
         self.outbox = outbox

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from durable import Durable, WorkflowContext
+from durable import Durable, StorageUnavailable, WorkflowContext
 from durable.execution import Settled, Settlement
 from durable.testing import VirtualStorage, app_under_test
+from tests.jobs.crew import turned
 
 
 async def test_a_turn_whose_end_was_refused_goes_on_from_its_history_and_not_from_memory(
@@ -68,7 +69,7 @@ async def test_a_workflow_whose_transaction_cannot_begin_is_given_back_and_goes_
         async def failing(*args: Any) -> AsyncGenerator[Any]:
             tries.append(True)
             if len(tries) == 1:
-                raise ConnectionError("the server is away")
+                raise StorageUnavailable("the server is away")
             async with transaction(*args) as connection:
                 yield connection
 
@@ -100,7 +101,7 @@ async def test_a_step_that_ends_while_messages_are_read_is_not_lost(
             history = await read(*args)
             go.set()
             for _ in range(10):
-                await asyncio.sleep(0)
+                await turned()
             return history
 
         monkeypatch.setattr(kit.executor._checkpoint, "read", reading)
