@@ -288,12 +288,22 @@ class Executor:
         for waker in self._wakers:
             waker.ring()
 
+    @property
+    def claimed_count(self) -> int:
+        """Executions claimed so far."""
+        return self._claim.claimed_count
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is held here and every loop sleeps; one may be about to wake by itself."""
+        return not len(self._holdings) and all(waker.is_asleep for waker in self._wakers)
+
     async def quiet(self) -> None:
         """Wait until nothing is held here and every loop sleeps, having found nothing more to do.
 
         An attempt is held until its end is written, so what the complete and the settle room do is waited for as well.
         """
-        while len(self._holdings) or not all(waker.is_asleep for waker in self._wakers):
+        while not self.is_quiet:
             await self._holdings.emptied()
             for waker in self._wakers:
                 await waker.asleep()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from durable.execution import Execution, Settled, WakeResult
 from durable.storage import Note
 from storage_postgres import rows as to
@@ -9,6 +11,9 @@ from storage_postgres.outbox import note_ends
 from storage_postgres.plan import Plan, Query
 
 __all__ = ["apply_wakeups", "expire_waits", "get_sleeping", "wake"]
+
+_TRIES: Final = 5
+"""Round trips in which another waker's commit comes; what somebody holds for longer is woken by the next upkeep."""
 
 
 def wake(
@@ -19,11 +24,11 @@ def wake(
     ready: frozenset[str] = frozenset()
     if found is None or not found.is_finished:
         yield Query("keep_wakeup", {**name, "output": output, "error": error})
-        ready, found = yield from _meet(task_name, sleeping_id, note)
-        if found is not None and not found.is_finished:
-            # Applying skips what is locked, and another waker's end of it may not be committed yet.
-            yield Query("await_sleeper", name)
+        for _ in range(_TRIES):
+            # Applying skips what is locked: another waker's end of it may be about to be committed.
             ready, found = yield from _meet(task_name, sleeping_id, note)
+            if found is None or found.is_finished:
+                break
     return WakeResult(None, None) if found is None else WakeResult(found.id, found.status, ready)
 
 

@@ -31,6 +31,7 @@ MODULES: Final = {
     "nightly_import": "9900 rows imported, 2 slices refused; ",
     "order_saga": "bob stays at home: ",
     "order_state_machine": "to ada: did lamp arrive?",
+    "refund_approval": "lamp: granted by alice",
     "reminders": "to ada: your table is at seven",
     "subscription_billing": "ada paid 20.00 for month 12",
     "token_refresher": "bob: the customer is gone, after ",

@@ -72,6 +72,7 @@ class ClaimRoom:
         self._wait: float | None = None
         self._rest = Rest(storage=storage, waker=waker, clock=clock, interval=settings.poll_interval, look=self._look)
         self._running = 0
+        self.claimed_count = 0
         self._is_stopping = False
         self._rate = 0.0
         self._ended_since = 0
@@ -188,6 +189,7 @@ class ClaimRoom:
         )
 
     def _take(self, claimed: Sequence[Claimed], sent_at: float) -> int:
+        self.claimed_count += len(claimed)
         self._on_claimed(len(claimed))
         deadline = sent_at + self._settings.lease * (1 - _MARGIN)
         for turn in claimed:

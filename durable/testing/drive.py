@@ -58,7 +58,10 @@ class Driver:
             self._executor.wake()
             await self._executor.quiet()
             # What a claim had to skip, because another transaction held it, is due still.
+            claimed = self._executor.claimed_count
             due = await self._executor.next_due()
+            if self._executor.claimed_count != claimed or not self._executor.is_quiet:
+                continue  # it looked by itself meanwhile, and what it has claimed has no moment
             if due is None or due > self.now():
                 return due
 

@@ -81,15 +81,6 @@ select array(select woken.id::text from woken),
         where woken.on_complete is not null and /*schema*/is_payload(woken.on_complete)
     );
 
--- name: await_sleeper
--- Wait for whoever holds the record that sleeps under an id, most likely another waker. Locks it, until the statement
--- is over. Index: executions_sleeping.
-select e.id
-from /*schema*/executions as e
-where e.task_name = %(task_name)s::text
-    and e.sleeping_id = %(sleeping_id)s::text
-for share;
-
 -- name: expire_waits
 -- End what waited past its deadline. Locks what it takes and their parents, skips what is locked: an execution whose
 -- parent is locked is left for the next call. Index: executions_wait.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from examples import agent, nightly_import, order_saga, subscription_billing
+from examples import agent, nightly_import, order_saga, refund_approval, subscription_billing
 from storage_postgres import PostgresStorage
 
 
@@ -43,3 +43,9 @@ async def test_ten_thousand_rows_are_imported_but_for_the_bad_slices(storage: Po
     with nightly_import.app.override(storage=storage):
         words, refused = await nightly_import.main()
         assert (len(words), refused) == (3, 2)
+
+
+async def test_a_refund_is_granted_or_expires_after_a_reminder() -> None:
+    for _ in range(2):
+        assert await refund_approval.main() == ["lamp: granted by alice", "sofa: expired by nobody"]
+        assert refund_approval.mails[-1] == "to alice and bob: sofa still waits for you"

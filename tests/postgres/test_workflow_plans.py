@@ -15,7 +15,7 @@ from storage_postgres import workflow_rows as to
 from storage_postgres.arrays import plain
 from storage_postgres.migrate import migrate
 from storage_postgres.plan import Query
-from storage_postgres.rows import child_columns
+from storage_postgres.rows import new_columns
 from storage_postgres.statements import render
 from storage_postgres.workflow_rows import Part
 from tests.support.crowd import Crowd, Group, Statistics, fill
@@ -101,7 +101,7 @@ def spawning(crowd: Crowd) -> Query:
     parents = crowd.ids("parents", COUNT)
     rows = [MAKE.row(parent_id=id_, root_id=id_, child_index=9, depth=1) for id_ in parents]
     return Query("spawn_from_turns", {"id": plain(parents), "children": plain([1] * len(parents)),
-                                      **child_columns(rows)})  # fmt: skip
+                                      **new_columns(rows, "child_")})  # fmt: skip
 
 
 def own_children(crowd: Crowd) -> Query:
@@ -123,7 +123,8 @@ QUERIES: Final[Mapping[str, Callable[[Crowd], Query]]] = {
     "own_children": own_children,
     "end_workflow_turns": lambda crowd: Query("end_workflow_turns", to.turn_end_columns(ends(crowd))),
     "forget_history": lambda crowd: Query("forget_history", {
-        "id": plain(crowd.ids("suspended", COUNT)), "seen_messages": plain([1] * COUNT)}),
+        "id": plain(crowd.ids("suspended", COUNT)), "seen_messages": plain([1] * COUNT),
+        "kept_id": plain([]), "kept_number": plain([])}),
     "histories": lambda crowd: Query("histories", {
         "id": plain(crowd.ids("suspended", COUNT)), "seq": plain([1] * COUNT), "number": plain([0] * COUNT)}),
     "published_values": lambda crowd: Query("published_values", {

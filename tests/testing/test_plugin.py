@@ -110,7 +110,9 @@ def test_fixtures_serve_without_pytest_asyncio_and_in_workers_side_by_side(proje
 
 def test_what_the_documentation_shows_passes(project: pytest.Pytester) -> None:
     text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
-    orders, test_orders, on_postgres = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    orders, test_orders = blocks[:2]
+    on_postgres = next(block for block in blocks if "durable_postgres" in block)
     (project.path / "orders.py").write_text(orders, encoding="utf-8")
     (project.path / "test_orders.py").write_text(test_orders + on_postgres, encoding="utf-8")
     project.runpytest_subprocess("-W", "error", *ASYNCIO).assert_outcomes(passed=2)
