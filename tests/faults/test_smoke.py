@@ -48,8 +48,8 @@ def test_jobs_of_killed_executors_lose_and_double_nothing(
 def test_workflows_of_killed_and_frozen_executors_do_each_step_once(
     postgres_dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = run(postgres_dsn, capsys, "workflows", "--workflows", "40", "--kills", "2", "--freezes", "1")
+    report = run(postgres_dsn, capsys, "workflows", "--workflows", "60", "--kills", "2", "--freezes", "1")
     assert set(report["violations"].values()) == {0}
-    assert (report["workflows"], report["kills"], report["freezes"], report["lost"]) == (40, 2, 1, 0)
+    assert (report["workflows"], report["kills"], report["freezes"], report["lost"]) == (60, 2, 1, 0)
     assert report["interrupted"] >= 2
     assert report["taken_over"] >= 1

@@ -88,6 +88,11 @@ class _Run:
     taken_over: int = 0
     finished: int = 0
 
+    @property
+    def outstanding(self) -> int:
+        """Workflows under way at once; of a small run a part, or all would have ended before the last strike."""
+        return min(OUTSTANDING, max(8, self.options.workflows // 5))
+
     def look(self) -> None:
         """Read what the processes have noted since the last look."""
         new = self.reader.read()
@@ -148,7 +153,8 @@ def _drive(run: _Run, deadline: float) -> None:
     def turn() -> bool:
         run.look()
         run.finished = _finished(run.database)
-        _feed(run, int(run.strikes[0][0]) + OUTSTANDING if run.strikes else options.workflows)
+        # While a strike is due the load goes on in small portions, so that there is something left for it to hit.
+        _feed(run, max(int(run.strikes[0][0]), run.finished) + run.outstanding if run.strikes else options.workflows)
         _signal(run)
         _thaw(run)
         if run.strikes and run.finished >= run.strikes[0][0] and run.strikes[0][1](run):
@@ -172,7 +178,7 @@ def _finished(database: Database) -> int:
 
 def _feed(run: _Run, most: int) -> None:
     """Enqueue up to so many in all: where strikes are late, the load waits for them."""
-    most = min(most, run.options.workflows, run.finished + OUTSTANDING)
+    most = min(most, run.options.workflows, run.finished + run.outstanding)
     room = most - len(run.started)
     if room <= 0:
         return
