@@ -169,6 +169,8 @@ class Definition:
             )
         if is_within and self.options.delay:
             raise ConfigurationError(f"{self.name!r} has a delay, so it cannot run in the transaction of an end")
+        if is_within and self.options.is_pooled:
+            raise ConfigurationError(f"{self.name!r} runs in a pool, so it cannot run in the transaction of an end")
         return None if context is None else self._completion[1].dump(context, "context")
 
     def completion(self, given: CallbackInput) -> Completion[Any, Any]:

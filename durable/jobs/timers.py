@@ -163,6 +163,14 @@ def _record_of(call: Child[Any]) -> Any:
         raise ConfigurationError(f"a timer runs a task.child(…), got {type(call).__name__}")
     if call.new.kind is not Kind.TASK:
         raise ConfigurationError(f"a timer runs a task, and {call.new.task_name!r} is a {call.new.kind}")
+    if call.new.is_pooled:
+        # The turn of a timer is no execution of the pool: no executor looks for it in the pool's queue.
+        raise ConfigurationError(
+            f"a timer takes no place in a pool, and {call.new.task_name!r} runs in pool {call.new.queue!r}; give "
+            "task.child(…, queue=…), or a task that enqueues it"
+        )
+    if call.new.on_complete is not None:
+        raise ConfigurationError(f"a timer calls nothing back; take on_complete out of {call.new.task_name!r}.child(…)")
     return call.new
 
 

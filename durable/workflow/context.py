@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from asyncio import events
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import asynccontextmanager
@@ -114,6 +115,13 @@ class WorkflowContext:
     def _codec(self) -> Codec:
         return self._definition.codec
 
+    @property
+    def _inside(self) -> Replay:
+        """For what only the body and its updates may do: a step or a validator is not run again by a replay."""
+        if events._get_running_loop() is not self._replay.loop:
+            raise ConfigurationError("a workflow's context is for its body: a step returns, or takes a TaskContext")
+        return self._replay
+
     # --- what it is -----------------------------------------------------------------------------------------
 
     @property
@@ -150,7 +158,7 @@ class WorkflowContext:
     @property
     def random(self) -> Random:
         """A source of random numbers that gives the same ones in every replay."""
-        return self._replay.random
+        return self._inside.random
 
     def uuid(self) -> UUID:
         """A random UUID; the same in a replay."""
@@ -161,7 +169,7 @@ class WorkflowContext:
 
         Leave the call while any such workflow lives; its answer is stored, and the same in every replay.
         """
-        return self._replay.patched(checked_name(patch_id, "patch_id"))
+        return self._inside.patched(checked_name(patch_id, "patch_id"))
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -244,7 +252,10 @@ class WorkflowContext:
         is_ours: bool = False,
     ) -> asyncio.Future[Any]:
         asks = Asks() if is_ours else self._asks
-        name = prefix + (asks.name or plan.name)
+        name = asks.name or plan.name
+        if not name:
+            raise ConfigurationError("a step needs a name that stays the same: use def, or with_options(name=…)")
+        name = prefix + name
         result = plan.result
         command = RunStep(
             plan.function,
@@ -258,17 +269,17 @@ class WorkflowContext:
             is_transaction,
             plan.is_async,
         )
-        return self._replay.issue(name, command)
+        return self._inside.issue(name, command)
 
     # --- time -----------------------------------------------------------------------------------------------
 
     async def sleep(self, duration: Duration) -> None:
         """Wait. Nothing is held meanwhile, and a restart does not begin the time anew."""
-        await self._replay.issue(self._asks.name or "sleep", Sleep(seconds(duration, "duration"), None))
+        await self._inside.issue(self._asks.name or "sleep", Sleep(seconds(duration, "duration"), None))
 
     async def sleep_until(self, at: datetime) -> None:
         """As sleep; a moment that has passed is over at once."""
-        await self._replay.issue(self._asks.name or "sleep", Sleep(None, aware(at, "at")))
+        await self._inside.issue(self._asks.name or "sleep", Sleep(None, aware(at, "at")))
 
     @asynccontextmanager
     async def timeout(self, duration: Duration) -> AsyncGenerator[None]:
@@ -277,7 +288,7 @@ class WorkflowContext:
         waiting = asyncio.current_task()
         assert waiting is not None
         cancelled_before = waiting.cancelling()
-        timer = self._replay.issue(self._asks.name or "timeout", Sleep(limit, None))
+        timer = self._inside.issue(self._asks.name or "timeout", Sleep(limit, None))
         is_over = False
 
         def stop(done: asyncio.Future[Any]) -> None:
@@ -314,7 +325,7 @@ class WorkflowContext:
             lambda text: read.load(text, f"signal {checked!r}"),
             None if timeout is None else seconds(timeout, "timeout"),
         )
-        return await self._replay.issue(f"signal:{checked}", command)  # type: ignore[no-any-return]
+        return await self._inside.issue(f"signal:{checked}", command)  # type: ignore[no-any-return]
 
     async def signals(self, name: str, shape: type[T]) -> AsyncIterator[T]:
         """All signals of that name, one after another, for ever; leave the loop with break."""
@@ -325,7 +336,7 @@ class WorkflowContext:
         """Send a signal to another workflow, once. One that has ended, or is none, does not get it."""
         checked = checked_name(name, "name")
         payload = dump_value(self._codec, value, f"signal {checked!r}")
-        await self._replay.issue(f"send:{checked}", Send(execution_id, checked, payload))
+        await self._inside.issue(f"send:{checked}", Send(execution_id, checked, payload))
 
     # --- approvals ------------------------------------------------------------------------------------------
 
@@ -362,7 +373,7 @@ class WorkflowContext:
             left = None if opened.expires_at is None else (opened.expires_at - self.now()).total_seconds()
             load = partial(load_decision, self._codec)
             limit = None if left is None else max(0.0, left)
-            return self._replay.issue(f"decision:{name}", WaitMessage(message, load, limit))
+            return self._inside.issue(f"decision:{name}", WaitMessage(message, load, limit))
 
         return wait
 
@@ -385,12 +396,12 @@ class WorkflowContext:
     def publish(self, key: str, value: Any) -> None:
         """Let `handle.value(key)` give this value from the next checkpoint on."""
         checked = checked_name(key, "key")
-        if self._replay.say():
+        if self._inside.say():
             self._replay.outbox.values[checked] = dump_value(self._codec, value, f"published value {checked!r}")
 
     def emit(self, chunk: Any) -> None:
         """Add a piece to what `handle.stream()` gives, with the next checkpoint."""
-        if self._replay.say():
+        if self._inside.say():
             self._replay.outbox.chunks.append(dump_value(self._codec, chunk, "chunk"))
 
     # --- children -------------------------------------------------------------------------------------------
@@ -407,7 +418,7 @@ class WorkflowContext:
         and ChildLimitExceeded beyond 10,000 open children and 100 levels.
         """
         call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
-        return ChildCall(lambda group: self._replay.issue(call.new.task_name, self._start_child(call, group)))
+        return ChildCall(lambda group: self._inside.issue(call.new.task_name, self._start_child(call, group)))
 
     @overload
     async def start(self, call: Child[Any], /) -> str: ...
@@ -421,7 +432,7 @@ class WorkflowContext:
         """
         call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
         new = call.new._replace(outlives_parent=False)
-        return await self._replay.issue(f"start:{new.task_name}", Start(new))  # type: ignore[no-any-return]
+        return await self._inside.issue(f"start:{new.task_name}", Start(new))  # type: ignore[no-any-return]
 
     def _start_child(self, call: Child[Any], group: Group) -> StartChild:
         self._check_depth()
@@ -496,7 +507,7 @@ class WorkflowContext:
             concurrency=concurrency,
             tolerate_failures=tolerate_failures,
         )
-        return await self._replay.issue(f"map:{command.task_name}", command)  # type: ignore[no-any-return]
+        return await self._inside.issue(f"map:{command.task_name}", command)  # type: ignore[no-any-return]
 
     async def wait_first(self, *awaitables: Awaitable[T]) -> T:
         """The result of whichever ends first, or its error; the others are cancelled."""

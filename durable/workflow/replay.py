@@ -199,6 +199,11 @@ class Replay:
                 self.issue(name, Mark())
         return self._patches[patch_id]
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one that runs while the body does, and no other time."""
+        return cast("asyncio.AbstractEventLoop", self._loop)
+
     def say(self) -> bool:
         """Count one thing that the body says; False: it is stored already, and not to go out again."""
         self.said_count += 1

@@ -91,6 +91,8 @@ class StepPlans:
 
     def __getitem__(self, function: Any) -> StepPlan:
         """Raises ConfigurationError for what cannot be a step."""
+        if inspect.ismethod(function) or "<locals>" in getattr(function, "__qualname__", ""):
+            return self._make(function)  # made anew by each body: kept, it would never be let go
         try:
             plan = self._plans.get(function)
         except TypeError:  # a callable that cannot be hashed
@@ -115,8 +117,8 @@ class StepPlans:
             retry, timeout, function = function.retry or NO_RETRY, function.timeout, function.__wrapped__
         if not callable(function):
             raise ConfigurationError(f"a step is a function, not {type(function).__name__}")
-        if not name or name == "<lambda>":
-            raise ConfigurationError("a step needs a name that stays the same: use def, or with_options(name=…)")
+        if name == "<lambda>":
+            name = ""  # `with_options` may give one
         shape = self._codec().value(annotated_return(function), f"result of step {name!r}")
         is_async = inspect.iscoroutinefunction(function)
         return StepPlan(name, function, shape, retry, timeout, _wants_context(function), is_async)

@@ -31,6 +31,8 @@ __all__ = ["WorkflowStuck", "WorkflowTurn"]
 _log = logging.getLogger("durable")
 _WARN_AT: Final = 1000
 _SHORT: Final = 1.0
+_BARELY: Final = 0.1
+"""Seconds by which a timer may be late because of it."""
 _MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT, EntryKind.STARTED, EntryKind.PAGE})
 """Before the body hears of them: it may act on them outside. Pages, because many of them would be too much at once."""
 _SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, EntryKind.WAVE, EntryKind.MARK})
@@ -487,7 +489,13 @@ class WorkflowTurn:
         moments = [pending.due_at for pending in self._replay.open if pending.due_at is not None]
         if self._deadline is not None and self._replay.can_be_stopped:
             moments.append(self._deadline)
-        return max(0.0, (min(moments) - self._now()).total_seconds()) if moments else None
+        if not moments:
+            return None
+        at, then = self._known
+        # Counted from the moment that was told, unless that is some time ago: under virtual time, which stands while
+        # anything runs, the workflow would be due a little before its timer, and suspend again.
+        base = at if self._clock.monotonic() - then < _BARELY else self._now()
+        return max(0.0, (min(moments) - base).total_seconds())
 
     # --- waiting --------------------------------------------------------------------------------------------
 

@@ -265,6 +265,7 @@ class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[obj
         """
         made = Update(self.name, function, lambda: self.definition.codec)
         self._keep(self._spec.updates, made.name, made)
+        warn_of_traps(function)
         return made
 
     def _keep(self, kept: dict[str, Any], name: str, made: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from durable import Status
 from durable.testing import CrashScene, crash_everywhere
 from examples import agent, nightly_import, order_saga, refund_approval, subscription_billing
@@ -49,7 +51,8 @@ async def test_a_year_is_billed() -> None:
     assert (report.result.month, report.result.paid) == (3, 60.0)
 
 
-async def test_rows_are_imported(tmp_path: Path) -> None:
+async def test_rows_are_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nightly_import, "ROWS", 1_000)
     path = tmp_path / "words.csv"
     nightly_import.write_rows(path)
     report = await crash_everywhere(nightly_import.nightly, str(path))

@@ -153,8 +153,7 @@ def _drive(run: _Run, deadline: float) -> None:
     def turn() -> bool:
         run.look()
         run.finished = _finished(run.database)
-        # While a strike is due the load goes on in small portions, so that there is something left for it to hit.
-        _feed(run, max(int(run.strikes[0][0]), run.finished) + run.outstanding if run.strikes else options.workflows)
+        _feed(run, _most_before_next_strike(run))
         _signal(run)
         _thaw(run)
         if run.strikes and run.finished >= run.strikes[0][0] and run.strikes[0][1](run):
@@ -168,6 +167,14 @@ def _drive(run: _Run, deadline: float) -> None:
         each.process.thaw()
     while run.unsent:
         _signal(run)
+
+
+def _most_before_next_strike(run: _Run) -> int:
+    """The load waits for a strike that is late, unless all of it has ended before there was something to hit."""
+    if not run.strikes:
+        return run.options.workflows
+    is_over = run.finished >= len(run.started)
+    return (run.finished if is_over else int(run.strikes[0][0])) + run.outstanding
 
 
 def _finished(database: Database) -> int:

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from durable import Durable
+from durable import Completion, ConfigurationError, Durable, OnComplete
 from durable.jobs import Timer, TimerContext
 from durable.testing import VirtualStorage, app_under_test
 
@@ -344,3 +344,20 @@ async def test_tm_16_get_and_list_show_attempt_next_time_and_last_error(app: Dur
         assert (shown.last_error.type, shown.last_error.message) == ("ValueError", "no 2")
         assert await app.timers.list(owner="o") == [shown]
         assert await app.timers.list(owner="o", after=shown) == []
+
+
+async def test_a_timer_takes_no_place_in_a_pool_and_calls_nothing_back(app: Durable, storage: VirtualStorage) -> None:
+    pool = app.pool("mails")
+
+    @pool.task
+    async def mail(n: int) -> None: ...
+
+    @app.task
+    async def ended(end: Completion[None, None]) -> None: ...
+
+    async with app_under_test(app, storage=storage):
+        with pytest.raises(ConfigurationError, match="pool 'mails'"):
+            await app.timers.after("1m", mail.child(1), owner="o")
+        with pytest.raises(ConfigurationError, match="calls nothing back"):
+            await app.timers.after("1m", mail.child(1, queue="default", on_complete=OnComplete(ended)), owner="o")
+        assert await app.timers.list(owner="o") == []
