@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from durable.codec import Codec
 from durable.codec.shape import Shape
@@ -17,6 +18,8 @@ from durable.retry import NO_RETRY, Retry
 from durable.task import TaskFunction
 
 __all__ = ["Step", "StepPlan", "StepPlans", "step"]
+
+_MOST_PASSING: Final = 256
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,17 +91,22 @@ class StepPlans:
     def __init__(self, codec: Callable[[], Codec]) -> None:
         self._codec = codec
         self._plans: dict[Any, StepPlan] = {}
+        self._passing: OrderedDict[Any, StepPlan] = OrderedDict()
+        """Those of functions that a body may have made for itself, and of methods: kept for ever, they would keep all
+        that they refer to."""
 
     def __getitem__(self, function: Any) -> StepPlan:
         """Raises ConfigurationError for what cannot be a step."""
-        if inspect.ismethod(function) or "<locals>" in getattr(function, "__qualname__", ""):
-            return self._make(function)  # made anew by each body: kept, it would never be let go
+        may_pass = inspect.ismethod(function) or "<locals>" in getattr(function, "__qualname__", "")
+        plans: dict[Any, StepPlan] = self._passing if may_pass else self._plans
         try:
-            plan = self._plans.get(function)
+            plan = plans.get(function)
         except TypeError:  # a callable that cannot be hashed
             return self._make(function)
         if plan is None:
-            plan = self._plans[function] = self._make(function)
+            plan = plans[function] = self._make(function)
+            if len(self._passing) > _MOST_PASSING:
+                self._passing.popitem(last=False)
         return plan
 
     def _make(self, function: Any) -> StepPlan:
