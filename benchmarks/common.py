@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from psycopg.conninfo import make_conninfo
 from durable import Durable, ExecutorSettings
 from storage_postgres.embedded import start
 
-__all__ = ["Bench", "Countdown", "Counters", "Figures", "Workload", "environment", "quantile", "serve"]
+__all__ = ["Bench", "Countdown", "Counters", "Figures", "Workload", "drained", "environment", "quantile", "serve"]
 
 Figures = dict[str, float]
 """What one run found, by name; the unit ends the name."""
@@ -174,3 +175,13 @@ def quantile(values: list[float], part: float) -> float:
     """The value that `part` of the values do not exceed: one of them, never between two."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * part), len(ordered) - 1)]
+
+
+async def drained(app: Durable, left: Countdown, bench: Bench) -> tuple[float, float]:
+    """Wall and CPU seconds of this process from the executor's start to the last end that is stored."""
+    async with app:
+        began, busy = time.perf_counter(), time.process_time()
+        async with app.executor(**bench.executor_settings):
+            await left.none()
+        # An executor ends when every end it was handed has been written.
+        return time.perf_counter() - began, time.process_time() - busy

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 from psycopg import sql
 
-from benchmarks.common import Bench, Countdown, Figures, Workload
+from benchmarks.common import Bench, Countdown, Figures, Workload, drained
 from benchmarks.workflow_limits import steps_limit
 from durable import Durable, Workflow, WorkflowContext
 
@@ -43,7 +41,7 @@ async def _run(bench: Bench, count: int) -> Figures:
         await bench.left()
         bench.phase("running")
         before = bench.counters()
-        took, busy = await _drain(app, left, bench)
+        took, busy = await drained(app, left, bench)
         await bench.left()
         after = bench.counters()
         _check(bench, schema, count)
@@ -57,15 +55,6 @@ async def _run(bench: Bench, count: int) -> Figures:
         "wal_bytes_per_step": (after.wal_bytes - before.wal_bytes) / steps,
         "commits_per_step": (after.commits - before.commits) / steps,
     }
-
-
-async def _drain(app: Durable, left: Countdown, bench: Bench) -> tuple[float, float]:
-    """Wall and CPU seconds of this process from the executor's start to the last end that is stored."""
-    async with app:
-        began, busy = time.perf_counter(), time.process_time()
-        async with app.executor(**bench.executor_settings):
-            await left.none()
-        return time.perf_counter() - began, time.process_time() - busy
 
 
 def _check(bench: Bench, schema: str, count: int) -> None:

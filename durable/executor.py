@@ -334,14 +334,16 @@ class Executor:
     def _on_settled(self, settlements: list[Settlement], settled: Settled, refused: int) -> None:
         self._telemetry.settled(settlements, refused)
         self._claim.ends_written()
-        for item in settlements:
-            if item.is_suspension:
-                self._checkpoint.cache.confirm(item.id, item.fence)
         if self._live.emitter.is_on and any(item.notices for item in settlements):
             self._deliver.ring()
         hints = [Hint("ready", queue) for queue in settled.ready_queues]
-        said = [item for item in settlements if item.workflow is not None and item.workflow.says_something]
-        hints += [said_by(item.id) for item in said]
+        for item in settlements:
+            if item.workflow is None:
+                continue
+            if item.is_suspension:
+                self._checkpoint.cache.confirm(item.id, item.fence)
+            if item.workflow.says_something:
+                hints.append(said_by(item.id))
         ends = [item for item in settlements if item.status in FINISHED]
         if ends:
             if self._live.waiters.is_waited_for:

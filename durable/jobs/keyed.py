@@ -137,23 +137,23 @@ class Keyed(Generic[P_co]):
             if end.is_over and turn_id is None:
                 return
             if turn_id is None:
-                turn_id = yield from self._turn_before(job_key)
-                yield EndOf(turn_id, limit_of(timeout))
+                yield from self._wait_for_turn_before(job_key, timeout)
                 continue
             yield from self.wait_for(job_key, turn_id, timeout)
             if end.is_over:
                 return
 
-    def _turn_before(self, job_key: JobKey) -> Script[str]:
+    def _wait_for_turn_before(self, job_key: JobKey, timeout: Duration | None) -> Script[None]:
+        """Wait for the end of the turn that an event was seen to wait for, unless that turn has ended since."""
         (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
         if found is None:
             raise InstanceNotFound(job_key.instance_id)
-        if found.job.turn_id is None:
+        if found.job.turn_id is not None:
+            yield EndOf(found.job.turn_id, limit_of(timeout))
+        elif found.job.status is not JobStatus.ACTIVE:
             raise InvalidJobState(
                 job_key.instance_id, "waiting for an event", expected="active", actual=found.job.status
             )
-        turn_id: str = found.job.turn_id
-        return turn_id
 
     def terminate_script(self, key: str, reason: str | None) -> Script[TerminateResult]:
         job_key = self.spec.job_key(key)

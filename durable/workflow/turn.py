@@ -145,7 +145,7 @@ class WorkflowTurn:
                 await self._wait()
 
     def _is_over(self) -> bool:
-        return self._replay.ended is not None or (self._steps.is_idle and not self._steps.has_finished)
+        return self._replay.ended is not None or self._steps.is_idle
 
     def stream(self, chunk: str) -> None:
         """A piece that a step has emitted; it goes out with the next checkpoint, which is now."""

@@ -342,6 +342,8 @@ $$;
 -- another claim holds is skipped. Each step is a statement of its own: only one that begins when the pool's row is held
 -- sees all that earlier holders have set running. A row without an id is no execution: its `delay` is the seconds after
 -- which a claim may find more than what is running now holds back; no such row: nothing is held back by time.
+-- Where no key waits for its turn, it looks at what has no key and at nothing else: the steps that order keys cost a claim
+-- a quarter of a millisecond even where there are none. A key that is marked in the meantime is found by the next claim.
 create function /*schema*/claim_pools(
     pool_names text[], known_names text[], known_version smallint, new_executor_id text, new_lease double precision,
     room_left bigint
@@ -401,12 +403,34 @@ begin
                 continue;
             end if;
         end if;
-        is_more := /*schema*/absorb_marks(pool_name, moment);
-        select count(*) into lane_count
-        from (select 1 from /*schema*/pool_lanes as l where l.pool = pool_name limit room) as l;
-        select p.* into picked
-        from /*schema*/pick_pooled(
-            this, moment, known_names, known_version, room, (room + lane_count - 1) / greatest(lane_count, 1)) as p;
+        if exists (select 1 from /*schema*/pool_lanes as l where l.pool = pool_name)
+            or exists (select 1 from /*schema*/pool_marks as m where m.pool = pool_name and m.due_at <= moment)
+        then
+            is_more := /*schema*/absorb_marks(pool_name, moment);
+            select count(*) into lane_count
+            from (select 1 from /*schema*/pool_lanes as l where l.pool = pool_name limit room) as l;
+            select p.* into picked
+            from /*schema*/pick_pooled(
+                this, moment, known_names, known_version, room, (room + lane_count - 1) / greatest(lane_count, 1)) as p;
+        else
+            is_more := false;
+            select array(
+                select due.row_id
+                from generate_series(4, -4, -1) as level (priority)
+                cross join lateral (
+                    select e.ctid as row_id
+                    from /*schema*/executions as e
+                    where e.status = 'ready' and e.is_pooled and e.serial_key is null
+                        and e.queue = pool_name and e.priority = level.priority and e.due_at <= moment
+                        and e.task_name = any(known_names) and e.record_version <= known_version
+                    order by e.due_at, e.id
+                    limit room
+                    for update skip locked
+                ) as due
+                limit room
+            ) as row_ids, '{}'::text[] as served_keys, '{}'::tid[] as served_lanes, '{}'::text[] as spent_keys
+            into picked;
+        end if;
         return query
             update /*schema*/executions as e
             set status = 'running',

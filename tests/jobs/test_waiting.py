@@ -1,0 +1,70 @@
+"""Callers that wait for a turn, while it goes on between two of their looks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from durable import Durable
+from durable.jobs import ExecuteContext, InvalidJobState, Task
+from durable.script import Ask, EndOf, Script
+from durable.testing import VirtualStorage, app_under_test
+from tests.flow.place import soon
+
+
+def counter(app: Durable) -> Task[int, int]:
+    job = app.task_job("counter", state=int, event=int)
+
+    @job.on_event
+    async def on_event(ctx: Any, event: int) -> None:
+        ctx.set_state((ctx.state or 0) + event)
+
+    @job.execute
+    async def execute(ctx: ExecuteContext[int]) -> None: ...
+
+    return job
+
+
+async def looked_once(script: Script[None], app: Durable) -> Any:
+    """The answer to the first question of a script, which it has not been told yet."""
+    first = script.send(None)
+    assert isinstance(first, Ask)
+    return await first.make(app.live.storage)
+
+
+async def finish(script: Script[None], answer: Any, app: Durable) -> None:
+    try:
+        while True:
+            match script.send(answer):
+                case Ask(make):
+                    answer = await make(app.live.storage)
+                case EndOf(execution_id):
+                    (answer,) = await soon(asyncio.gather(*app.live.waiters.futures([execution_id])))
+                case step:
+                    raise AssertionError(step)
+    except StopIteration:
+        pass
+
+
+async def test_a_turn_that_ends_between_two_looks_has_handled_the_event(app: Durable, storage: VirtualStorage) -> None:
+    job = counter(app)
+    async with app_under_test(app, storage=storage) as kit:
+        await job.send("k", 5, event_id="five")
+        script = job.wait_for_event(job.spec.job_key("k"), "five", None)
+        before = await looked_once(script, app)
+        await kit.drain()
+        await finish(script, before, app)
+        assert (await job.state("k")).state == 5
+
+
+async def test_an_event_of_a_job_that_was_ended_is_not_waited_for(app: Durable, storage: VirtualStorage) -> None:
+    job = counter(app)
+    async with app_under_test(app, storage=storage):
+        await job.send("k", 5, event_id="five")
+        script = job.wait_for_event(job.spec.job_key("k"), "five", None)
+        before = await looked_once(script, app)
+        assert await app.live.storage.end_job(job.spec.job_key("k"), reason=None)
+        with pytest.raises(InvalidJobState, match="terminated"):
+            await finish(script, before, app)
