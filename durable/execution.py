@@ -172,6 +172,8 @@ class Execution(NamedTuple):
     """What to do when it has ended, as JSON (see durable.callbacks); None: nothing."""
     cancel_requested: str | None
     """Cancelled while it ran, and allowed to finish: the error it ends with instead of becoming ready or waiting."""
+    is_counted: bool
+    """The storage's own mark: its end was counted for the report of its pool together with others."""
     message_count: int
     """Messages ever sent to a workflow."""
     wake_at_children: int | None

@@ -12,7 +12,7 @@ from durable.explain import error_of, state_of
 __all__ = ["payloads_of", "record_of"]
 
 _PAYLOADS: Final = ("input", "output", "run_output", "progress", "error")
-_LEFT_OUT: Final = {*_PAYLOADS, "retry", "idempotency_hash", "settled_fence"}
+_LEFT_OUT: Final = {*_PAYLOADS, "retry", "idempotency_hash", "settled_fence", "is_counted"}
 
 
 def record_of(execution: Execution, now: datetime) -> dict[str, Any]:

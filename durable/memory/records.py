@@ -61,6 +61,7 @@ def first_record(row: NewExecution, now: datetime) -> Execution:
         closed_at=None,
         updated_at=now,
         cancel_requested=None,
+        is_counted=False,
         message_count=0,
         wake_at_children=None,
     )

@@ -1,12 +1,12 @@
 -- fragment: end_counts
--- What one end in a pool counts as; durable.memory.pool_counts counts the same.
-e.pool, e.task_name, e.at, (e.status = 'completed')::integer as completed,
-    (e.status in ('failed', 'timed_out', 'finalize_failed'))::integer as failed,
-    (e.status = 'cancelled')::integer as cancelled,
-    (e.was_running and e.status <> 'cancelled')::integer as attempts,
-    (e.is_retry or e.was_running and e.status in ('failed', 'timed_out', 'finalize_failed'))::integer as failures,
-    e.is_retry::integer as retries, (e.start_lag is not null)::integer as starts,
-    coalesce(e.start_lag, 0) as start_lag, coalesce(e.start_lag, 0) as longest_start_lag
+-- What ends in a pool count as; durable.memory.pool_counts counts the same.
+e.pool, e.task_name, e.at, case when e.status = 'completed' then e.ends else 0 end as completed,
+    case when e.status in ('failed', 'timed_out', 'finalize_failed') then e.ends else 0 end as failed,
+    case when e.status = 'cancelled' then e.ends else 0 end as cancelled,
+    case when e.was_running and e.status <> 'cancelled' then e.ends else 0 end as attempts,
+    case when e.is_retry or e.was_running and e.status in ('failed', 'timed_out', 'finalize_failed')
+        then e.ends else 0 end as failures,
+    case when e.is_retry then e.ends else 0 end as retries, e.starts, e.start_lag, e.longest_start_lag
 
 -- name: pool_tallies
 -- What waits and runs in pools just now, and what ended in the last `over` seconds, by task; up to three rows of each

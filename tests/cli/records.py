@@ -28,7 +28,7 @@ def record(**fields: Any) -> Execution:
         "id": ID, "root_id": ID, "is_finalize": False, "depth": 0, "kind": Kind.TASK, "task_name": "task",
         "task_version": 1, "record_version": 1, "queue": "default", "priority": 0, "input": "{}", "max_attempts": 5,
         "max_deliveries": 5, "delay": 0.0, "status": Status.READY, "phase": Phase.RUN, "fence": 0,
-        "settled_fence": 0, "attempts": 0, "deliveries": 0, "iteration": 0, "needs_cancel": False,
+        "settled_fence": 0, "attempts": 0, "deliveries": 0, "iteration": 0, "needs_cancel": False, "is_counted": False,
         "children_count": 0, "active_children_count": 0, "close_status": CloseStatus.IDLE,
         "created_at": after(-10), "due_at": NOW, "updated_at": after(-10),
     }  # fmt: skip

@@ -368,5 +368,5 @@ def records_by_id(records: Sequence[Execution]) -> dict[str, object]:
 
 
 def _settled_record(record: Execution | None) -> object:
-    """A record but for `updated_at`, which tells when a storage last wrote it and belongs to no promise."""
-    return record and record._replace(updated_at=record.created_at)
+    """A record but for what belongs to no promise: when a storage last wrote it, and the storage's own mark."""
+    return record and record._replace(updated_at=record.created_at, is_counted=False)

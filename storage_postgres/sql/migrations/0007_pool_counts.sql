@@ -1,5 +1,8 @@
--- What pools have done, for their reports. An end adds a row to `pool_ends`, and nobody updates one, so no two ends ever
--- wait for each other; once a minute upkeep sums them up in `pool_counts`.
+-- What pools have done, for their reports. Ends add rows to `pool_ends`, and nobody updates one, so no two ends ever wait
+-- for each other; once a minute upkeep sums them up in `pool_counts`.
+
+alter table /*schema*/executions
+    add column is_counted boolean not null default false;
 
 create table /*schema*/pool_ends (
     pool text not null,
@@ -8,7 +11,10 @@ create table /*schema*/pool_ends (
     status text not null,
     was_running boolean not null,
     is_retry boolean not null,
-    start_lag double precision
+    ends bigint not null,
+    starts bigint not null,
+    start_lag double precision not null,
+    longest_start_lag double precision not null
 ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
 create index pool_ends_at on /*schema*/pool_ends (pool, at);
 
@@ -36,19 +42,29 @@ create table /*schema*/pool_reports (
 create index pool_reports_at on /*schema*/pool_reports (reported_at);
 insert into /*schema*/pool_reports (pool, reported_at) select p.name, /*schema*/clock_now() from /*schema*/pools as p;
 
--- The status after it, whether an attempt ended with it, and for a first attempt the seconds from due to started. What is
--- made of these is said where they are read, because this runs for every end: the less it does, the better. An attempt
--- that was given back, by a release or from an executor that died, has not ended.
+-- Seconds from due to started of an attempt that was the first; null for any other.
+create function /*schema*/first_lag(
+    phase text, attempts integer, iteration integer, started_at timestamptz, due_at timestamptz
+) returns double precision
+language sql immutable
+as $$
+    select case when phase = 'run' and attempts = 1 and iteration = 0
+        then greatest(extract(epoch from started_at - due_at), 0)::double precision end
+$$;
+
+-- Counts ends one by one, but for those that their own statement has counted and marked. An attempt that was given back has
+-- not ended. What is made of the columns is said where they are read.
 create function /*schema*/count_pooled() returns trigger
 language plpgsql
 as $$
+declare
+    lag constant double precision := case when old.status = 'running'
+        then /*schema*/first_lag(old.phase, old.attempts, old.iteration, old.started_at, old.due_at) end;
 begin
-    insert into /*schema*/pool_ends (pool, task_name, at, status, was_running, is_retry, start_lag)
-    values (
+    insert into /*schema*/pool_ends values (
         new.queue, new.task_name, new.updated_at, new.status, old.status = 'running',
         old.status = 'running' and new.status = 'ready' and new.attempts = old.attempts,
-        case when old.status = 'running' and old.phase = 'run' and old.attempts = 1 and old.iteration = 0
-            then greatest(extract(epoch from old.started_at - old.due_at), 0) end
+        1, (lag is not null)::integer, coalesce(lag, 0), coalesce(lag, 0)
     );
     return null;
 end
@@ -58,6 +74,7 @@ $$;
 create trigger count_pooled after update of status on /*schema*/executions for each row
     when (
         new.is_pooled
+        and not new.is_counted
         and old.finished_at is null
         and (new.finished_at is not null
             or old.status = 'running' and new.status <> 'running' and not (
