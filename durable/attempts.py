@@ -37,28 +37,36 @@ class Signal:
 class Attempt:
     """One claim in the hands of this process, from the claim until its end is written or refused."""
 
-    __slots__ = (
-        "about",
-        "age",
-        "cancel_signal",
-        "claimed",
-        "close",
-        "connection",
-        "deadline",
-        "emit",
-        "exhausted",
-        "has_begun",
-        "has_news",
-        "instance_id",
-        "is_lost",
-        "is_over",
-        "joined",
-        "on_news",
-        "renewed_at",
-        "started_at",
-        "stop_reason",
-        "task",
-    )
+    # Most attempts never set most of these: they stay with the class, which makes an attempt quick to make.
+    close: Callable[[Settlement], Settlement] | None = None
+    """Adds what an end must carry beside the execution's own, whatever way it ends; None: nothing."""
+    age: float | None = None
+    """Seconds since the first attempt, for max_duration, where the execution's age is another; None: it is that."""
+    about: object | None = None
+    """What its kind has found out about the turn, for the events that tell of its end, failed or not."""
+    has_news = False
+    """Somebody marked the execution for its executor, and its kind has yet to look why."""
+    on_news: Callable[[], None] | None = None
+    """Called when there is news."""
+    instance_id: str | None = None
+    """The readable id of the job that it is a turn of, once its turn was taken; None for all else."""
+    emit: Callable[[Any], None] | None = None
+    """Adds to what a workflow streams, from any thread; None: it is no step of one that runs."""
+    exhausted: str | None = None
+    """The limit of the retry policy that its failure has met: max_attempts or max_duration."""
+    task: asyncio.Task[None] | None = None
+    cancel_signal: Signal | None = None
+    has_begun = False
+    """The first step of its task has run: only from then on does its coroutine notice that it is cancelled."""
+    is_lost = False
+    is_over = False
+    """Its end was handed over or given up: what its handler still does is nobody's any more."""
+    stop_reason: str | None = None
+    """Why the handler was cancelled: timed_out, lost, cancelled or shutdown; None while nobody did."""
+    joined: Callable[[], Awaitable[str]] | None = None
+    """What is yet to run in the transaction that ends the execution; gives its output."""
+    connection: Any = None
+    """That of the transaction, while it runs."""
 
     def __init__(self, claimed: Claimed, renewed_at: float, deadline: float) -> None:
         self.claimed = claimed
@@ -66,37 +74,8 @@ class Attempt:
         """Monotonic time at which the last accepted claim or renewal was sent."""
         self.deadline = deadline
         """Monotonic time after which this process must count the lease as lost, whatever any query is doing."""
-        self.close: Callable[[Settlement], Settlement] | None = None
-        """Adds what an end must carry beside the execution's own, whatever way it ends; None: nothing."""
         self.started_at = renewed_at
         """Monotonic time at which its handler was started; until then, that of the claim."""
-        self.age: float | None = None
-        """Seconds since the first attempt, for max_duration, where the execution's age is another; None: it is that."""
-        self.about: object | None = None
-        """What its kind has found out about the turn, for the events that tell of its end, failed or not."""
-        self.has_news = False
-        """Somebody marked the execution for its executor, and its kind has yet to look why."""
-        self.on_news: Callable[[], None] = lambda: None
-        """Called when there is news."""
-        self.instance_id: str | None = None
-        """The readable id of the job that it is a turn of, once its turn was taken; None for all else."""
-        self.emit: Callable[[Any], None] | None = None
-        """Adds to what a workflow streams, from any thread; None: it is no step of one that runs."""
-        self.exhausted: str | None = None
-        """The limit of the retry policy that its failure has met: max_attempts or max_duration."""
-        self.task: asyncio.Task[None] | None = None
-        self.cancel_signal: Signal | None = None
-        self.has_begun = False
-        """The first step of its task has run: only from then on does its coroutine notice that it is cancelled."""
-        self.is_lost = False
-        self.is_over = False
-        """Its end was handed over or given up: what its handler still does is nobody's any more."""
-        self.stop_reason: str | None = None
-        """Why the handler was cancelled: timed_out, lost, cancelled or shutdown; None while nobody did."""
-        self.joined: Callable[[], Awaitable[str]] | None = None
-        """What is yet to run in the transaction that ends the execution; gives its output."""
-        self.connection: Any = None
-        """That of the transaction, while it runs."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -105,7 +84,8 @@ class Attempt:
     def tell_news(self) -> None:
         """Of a kind that is told, instead of being stopped; also before its handler has begun."""
         self.has_news = True
-        self.on_news()
+        if self.on_news is not None:
+            self.on_news()
 
     def stop(self, reason: str) -> None:
         """Cancel the handler's coroutine and set the signal that its thread may look at. Event loop only."""

@@ -7,7 +7,6 @@ immutable record with one C call and no loop over fields.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from durable.workflow_rows import Suspension
 
 from durable.notice import NewNotice
+from durable.word import Word
 
 __all__ = [
     "DEFAULT_QUEUE",
@@ -48,7 +48,7 @@ PRIORITIES = range(-4, 5)
 """Higher is claimed first; nine levels, because the claim makes one index probe per level and queue."""
 
 
-class Kind(StrEnum):
+class Kind(Word):
     TASK = "task"
     PARENT = "parent"
     SEQUENCE = "sequence"
@@ -62,7 +62,7 @@ class Kind(StrEnum):
     """Replayed from its history in every turn; woken by messages, by its children and by time."""
 
 
-class Status(StrEnum):
+class Status(Word):
     READY = "ready"
     RUNNING = "running"
     WAITING = "waiting"
@@ -80,7 +80,7 @@ FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT, Status.
 SUCCEEDED = frozenset({Status.COMPLETED})
 
 
-class Phase(StrEnum):
+class Phase(Word):
     """Which part of its life the next turn of an execution belongs to."""
 
     RUN = "run"
@@ -90,7 +90,7 @@ class Phase(StrEnum):
     """The finalize execution has finished: take over its end."""
 
 
-class CloseStatus(StrEnum):
+class CloseStatus(Word):
     IDLE = "idle"
     READY = "ready"
     CLOSING = "closing"

@@ -59,6 +59,8 @@ class ExecutionLog:
         """`level_of` gives the level of a task's name; None, also for an unknown name: the logger `durable` decides."""
         self._level_of = level_of
         self._loggers: dict[int | None, logging.Logger] = {None: _log}
+        self._logger_of: dict[str, logging.Logger] = {}
+        """By the task's name: a definition keeps its level."""
 
     def write(self, level: int, about: _Subject, message: str, *args: object) -> None:
         """Log a message about an execution or a timer; its `extra` names which."""
@@ -92,11 +94,15 @@ class ExecutionLog:
             self.write(logging.DEBUG, claimed, message, *about, *args)
 
     def _logger(self, task_name: str) -> logging.Logger:
+        return self._logger_of.get(task_name) or self._find_logger(task_name)
+
+    def _find_logger(self, task_name: str) -> logging.Logger:
         level = self._level_of(task_name)
         found = self._loggers.get(level)
         if found is None:
             assert level is not None
             found = self._loggers[level] = _OwnLevel(level)
+        self._logger_of[task_name] = found
         return found
 
 

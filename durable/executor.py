@@ -332,33 +332,36 @@ class Executor:
     # --- between the rooms ---------------------------------------------------------------------------------
 
     def _on_settled(self, settlements: list[Settlement], settled: Settled, refused: int) -> None:
-        self._telemetry.settled(settlements, refused)
+        # Most ends are bare: what follows asks the others only.
+        others = [item for item in settlements if not item.is_bare]
+        self._telemetry.settled(len(settlements) - len(others), others, refused)
         self._claim.ends_written()
         if self._live.emitter.is_on and any(item.notices for item in settlements):
             self._deliver.ring()
         hints = [Hint("ready", queue) for queue in settled.ready_queues]
-        for item in settlements:
+        for item in others:
             if item.workflow is None:
                 continue
             if item.is_suspension:
                 self._checkpoint.cache.confirm(item.id, item.fence)
             if item.workflow.says_something:
                 hints.append(said_by(item.id))
-        ends = [item for item in settlements if item.status in FINISHED]
-        if ends:
-            if self._live.waiters.is_waited_for:
-                self._live.waiters.resolve(
-                    FinishedExecution(item.id, item.status, item.output, item.error) for item in ends
-                )
+        if self._live.waiters.is_waited_for:
+            self._live.waiters.resolve(
+                FinishedExecution(item.id, item.status, item.output, item.error)
+                for item in settlements
+                if item.status in FINISHED
+            )
+        if len(others) < len(settlements) or any(item.status in FINISHED for item in others):
             self._live.bus.tell_others(Hint("finished", ""))
         if settled.has_cancelled:
             # Which of them, only the storage knows; a cancelled child may have made its parent ready.
             self._live.bus.tell(Hint("finished", ""), Hint("ready", ""), *self._live.emitter.hints)
-        delays = [item.delay for item in settlements if not item.is_bare and item.job is None]
+        delays = [item.delay for item in others if item.job is None]
         soon = [delay for delay in (*delays, settled.soonest or 0.0) if 0 < delay <= self._settings.poll_interval]
         if soon:
             asyncio.get_running_loop().call_later(min(soon), self._wakers[0].ring)
-        self._live.bus.tell(*hints, *_later_hints(settlements))
+        self._live.bus.tell(*hints, *_later_hints(others))
 
     def _noted(self, attempt: Attempt, settlement: Settlement) -> Settlement:
         return self._run.noted(attempt, settlement)

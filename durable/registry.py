@@ -64,7 +64,7 @@ class Registry(JobDeclarations):
 
     def __getitem__(self, name: str) -> Definition:
         """The definition of a name; raises UnknownTask. That of the turns of timers belongs to no name of a user's."""
-        found = self.find(name)
+        found = self._definitions.get(name) or self.find(name)
         if found is None:
             raise UnknownTask(name)
         return found

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from opentelemetry import metrics, trace
 
-from durable.execution import Claimed, Settlement
+from durable.execution import Claimed, Settlement, Status
 
 __all__ = ["Telemetry"]
 
@@ -36,9 +36,13 @@ class Telemetry:
         if count:
             self._claimed.add(count)
 
-    def settled(self, settlements: Iterable[Settlement], refused: int) -> None:
-        for status, count in Counter(item.status for item in settlements).items():
-            self._settled.add(count, {"status": str(status)})
+    def settled(self, completed: int, others: Iterable[Settlement], refused: int) -> None:
+        """`completed` counts ends that are not among the others."""
+        counts = Counter(item.status for item in others)
+        counts[Status.COMPLETED] += completed
+        for status, count in counts.items():
+            if count:
+                self._settled.add(count, {"status": str(status)})
         if refused:
             self._refused.add(refused)
 

@@ -369,6 +369,7 @@ def apply_close(close_status: CloseStatus, event: CloseEvent, *, active_children
     return after
 
 
+_COMPLETED: Final = S.COMPLETED  # to look a member up in its enum takes longer than in the module
 _NOTHING_MORE: Final = Suspension()
 """What the end of a workflow's turn writes beside it, where it was not given anything."""
 
@@ -381,11 +382,12 @@ def complete(turn: Claimed, output: str, writes: Suspension | None = None) -> Se
 
     A workflow keeps what it continued with: it may be forked.
     """
-    written = _writes(turn, writes)
-    kept = turn.run_output if turn.kind is Kind.WORKFLOW else None
+    kept = None
+    if turn.kind is Kind.WORKFLOW:
+        writes, kept = _writes(turn, writes), turn.run_output
     return Settlement(
-        turn.id, turn.fence, S.COMPLETED, turn.phase, turn.attempts, 0, turn.iteration, 0.0, output, kept, None, None,
-        (), None, (), written, turn.parent_id is None and written is None,
+        turn.id, turn.fence, _COMPLETED, turn.phase, turn.attempts, 0, turn.iteration, 0.0, output, kept, None, None,
+        (), None, (), writes, turn.parent_id is None and writes is None,
     )  # fmt: skip
 
 

@@ -154,9 +154,11 @@ class SettleRoom:
         asyncio.get_running_loop().call_later(_BUSY_PAUSE, self._arrived.set)
 
     def _finish(self, batch: list[Ending], settled: Settled) -> None:
+        accepted: list[Settlement] = []
         for attempt, settlement in batch:
             self._holdings.remove(attempt)
             if settlement.id in settled.accepted:
+                accepted.append(settlement)
                 self._log.settled(attempt, settlement)
             else:
                 self.refused_count += 1
@@ -165,7 +167,6 @@ class SettleRoom:
                     "execution %s was taken from this executor: its late end (%s, fence %d) was refused",
                     settlement.id, settlement.status, settlement.fence,
                 )  # fmt: skip
-        accepted = [item for _, item in batch if item.id in settled.accepted]
         called_back = [ending for ending in batch if ending[0].claimed.on_complete is not None]
         if called_back:
             ended = [attempt.claimed.on_complete for attempt, item in called_back if item.status in FINISHED]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from durable.child import Child
 from durable.execution import NewExecution
 from durable.retry import Retry
+from durable.word import Word
 from durable.workflow.fanout import MapChildren
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-class EntryKind(StrEnum):
+class EntryKind(Word):
     CODE = "code"
     """From here on, the body of this fingerprint has run."""
     STEP = "step"

@@ -116,7 +116,7 @@ class WorkflowTurn:
         finally:
             for future in self._watched.values():
                 future.cancel()
-            self._attempt.on_news = lambda: None
+            self._attempt.on_news = None
             self._attempt.emit = None
             self._has_ended = True
 
