@@ -325,6 +325,8 @@ class JobCommit(NamedTuple):
     """Events for other jobs, appended in the same transaction."""
     planned_by: str | None = None
     """The handler whose plan is written: event, execute, idle or error. For those who are told of it; not stored."""
+    renewal: tuple[NewNotice, ...] = ()
+    """Stored if the turn ends its job, and events wait: these begin the next incarnation at once."""
     timer: TimerEnd | None = None
     """How the start of a timer ended. The plan of an owner's job is always the first of its timers."""
 

@@ -50,8 +50,10 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
         if created and wait and spec.start_immediately:
             yield from self.wait_for(job_key, turn.id, timeout)
             found = yield from self.view(key)
-            assert found is not None
-            return StartResult(job_key.instance_id, True, shown_status(found.job))
+            is_there = found is not None and found.job.epoch == done.job.epoch
+            # Ended by its first run, it may be deleted by now, or have begun anew.
+            shown = shown_status(found.job) if found is not None and is_there else ShownStatus.TERMINATED
+            return StartResult(job_key.instance_id, True, shown)
         return StartResult(job_key.instance_id, created, shown_status(done.job))
 
     def pause_script(self, key: str) -> Script[PauseResult]:

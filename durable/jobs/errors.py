@@ -30,11 +30,11 @@ class JobNotFound(JobError, ConfigurationError):
 
 
 class InstanceNotFound(JobError):
-    """The key does not live."""
+    """The job of a call with wait=True is gone, and what was waited for has not been done."""
 
-    def __init__(self, instance_id: str) -> None:
+    def __init__(self, instance_id: str, detail: str = "does not exist, or was ended") -> None:
         self.instance_id = instance_id
-        super().__init__(f"job {instance_id} does not exist, or was ended")
+        super().__init__(f"job {instance_id} {detail}")
 
 
 class InvalidJobState(JobError):

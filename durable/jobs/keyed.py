@@ -11,7 +11,7 @@ from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ErrorInfo
 from durable.events import EventName, Fact, fact_of_job
 from durable.execution import FinishedExecution, Status
-from durable.job import Appended, Job, JobKey, JobStatus, JobView, NewEvent, NewTurn, Triggered
+from durable.job import ENDED, Appended, Job, JobKey, JobStatus, JobView, NewEvent, NewTurn, Triggered
 from durable.jobs.errors import DuplicateEventError, InstanceNotFound, InvalidJobState, JobExecutionError
 from durable.jobs.results import JobSummary, RedriveResult, ShownStatus, TerminateResult, TriggerResult
 from durable.jobs.spec import KeyedSpec
@@ -94,18 +94,42 @@ class Keyed(Generic[P_co]):
         assert done.job is not None
         turn_id = done.job.turn_id
         if done.is_queued and turn_id is not None:
-            yield EndOf(turn_id, limit_of(timeout))
-            (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
-            turn_id = found.job.turn_id if found is not None else None
+            turn_id = yield from self._turn_after(job_key, done.job, turn_id, timeout)
         if turn_id is not None:
             yield from self.wait_for(job_key, turn_id, timeout)
 
-    def wait_for(self, job_key: JobKey, turn_id: str, timeout: Duration | None) -> Script[None]:
-        """Wait for the end of a turn; raises JobExecutionError unless it was accepted."""
+    def _turn_after(self, job_key: JobKey, job: Job, turn_id: str, timeout: Duration | None) -> Script[str | None]:
+        """The turn behind one that runs, when that has ended; None: it is over too. Raises InstanceNotFound."""
         end = yield EndOf(turn_id, limit_of(timeout))
         assert isinstance(end, FinishedExecution)
+        (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
+        if found is not None and found.job.epoch == job.epoch:
+            next_turn: str | None = found.job.turn_id
+            return next_turn
+        # The job was ended; by the turn that was asked for, if that was counted beside the one before it.
+        runs = job.run_count + (1 if end.status is Status.COMPLETED else 0)
+        if found is None or found.job.run_count <= runs:
+            raise InstanceNotFound(job_key.instance_id, "was ended before the turn that was asked for")
+        return None
+
+    def wait_for(self, job_key: JobKey, turn_id: str, timeout: Duration | None) -> Script[None]:
+        """Wait for the end of a turn; raises JobExecutionError unless it was accepted, also where it ended its job.
+
+        Of one that never began, InstanceNotFound because its job was ended, or InvalidJobState because it was paused.
+        """
+        end = yield EndOf(turn_id, limit_of(timeout))
+        assert isinstance(end, FinishedExecution)
+        if end.status is Status.CANCELLED:
+            yield from self._refuse_what_was_not_begun(job_key, turn_id)
         if end.status is not Status.COMPLETED:
             raise JobExecutionError(job_key.instance_id, turn_id, self.definition.load_error(end.error))
+
+    def _refuse_what_was_not_begun(self, job_key: JobKey, turn_id: str) -> Script[None]:
+        (turn,) = yield from ask(lambda storage: storage.get([turn_id]))
+        if turn is not None and turn.reason == "paused":
+            raise InvalidJobState(job_key.instance_id, "waiting for a turn", expected="active", actual="paused")
+        if turn is not None and not turn.attempts:
+            raise InstanceNotFound(job_key.instance_id, "was ended before its turn began")
 
     def accepted(
         self, new: NewEvent, event_id: str | None, on_duplicate: OnDuplicate, *, wait: bool, timeout: Duration | None
@@ -128,11 +152,15 @@ class Keyed(Generic[P_co]):
         return done
 
     def wait_for_event(self, job_key: JobKey, event_id: str, timeout: Duration | None) -> Script[None]:
-        """Wait until a turn has handled an event; raises JobExecutionError, InvalidJobState, InstanceNotFound."""
+        """Wait until a turn has handled an event, also one that ended the job.
+
+        Raises JobExecutionError, InvalidJobState for a job that is paused, InstanceNotFound for one that was ended
+        before.
+        """
         while True:
             end = yield from ask(lambda storage: storage.event_end(job_key, event_id))
             if end is None:
-                raise InstanceNotFound(job_key.instance_id)
+                raise InstanceNotFound(job_key.instance_id, f"was ended before event {event_id!r} was handled")
             turn_id = end.turn_id
             if end.is_over and turn_id is None:
                 return
@@ -150,7 +178,7 @@ class Keyed(Generic[P_co]):
             raise InstanceNotFound(job_key.instance_id)
         if found.job.turn_id is not None:
             yield EndOf(found.job.turn_id, limit_of(timeout))
-        elif found.job.status is not JobStatus.ACTIVE:
+        elif found.job.status not in (JobStatus.ACTIVE, *ENDED):
             raise InvalidJobState(
                 job_key.instance_id, "waiting for an event", expected="active", actual=found.job.status
             )

@@ -80,14 +80,15 @@ def append_free_events(tx: Transaction, events: Sequence[NewEvent]) -> list[Appe
 
 def _append(tx: Transaction, event: NewEvent) -> Appended:
     before = job_under(tx, event.key)
+    if before is not None:
+        repeated = _remembered(tx, before, event.event_id)
+        if repeated is not None:
+            return _appended(tx, before, repeated.number, is_duplicate=True)
     is_new_job = before is None or before.status in ENDED
     if before is None or is_new_job:
         job = incarnation(tx, event.key, event.job_id, before)._replace(state_version=event.state_version)
     else:
         job = before
-        repeated = _remembered(tx, job, event.event_id)
-        if repeated is not None:
-            return _appended(tx, job, repeated.number, is_duplicate=True)
     job = _received(tx, job, event)
     job, ready_queue = _make_due(tx, job, event)
     put_job(tx, job)
@@ -109,7 +110,7 @@ def _is_forgotten(event: InboxEvent, now: datetime) -> bool:
 def _received(tx: Transaction, job: Job, event: NewEvent) -> Job:
     number = job.event_count + 1
     expires_at = tx.now + timedelta(seconds=event.dedupe_window)
-    added = InboxEvent(number, event.event_id, event.payload, tx.now, expires_at, EventStatus.PENDING, None)
+    added = InboxEvent(job.epoch, number, event.event_id, event.payload, tx.now, expires_at, EventStatus.PENDING, None)
     put_events(tx, job.id, [added])
     return counted(tx, job._replace(event_count=number))
 

@@ -20,7 +20,7 @@ __all__ = [
 
 
 def events_of(tx: Transaction, job_id: str, *statuses: EventStatus) -> list[InboxEvent]:
-    """In the order of their numbers; without statuses, all."""
+    """By incarnation and number; without statuses, all."""
     return [event for event in tx.inboxes.get(job_id) or () if not statuses or event.status in statuses]
 
 
@@ -33,10 +33,10 @@ def stored(events: Iterable[InboxEvent]) -> tuple[StoredEvent, ...]:
 
 
 def put_events(tx: Transaction, job_id: str, events: Iterable[InboxEvent]) -> None:
-    """Store events, in place of those with the same numbers."""
-    inbox = {event.number: event for event in events_of(tx, job_id)}
-    inbox.update((event.number, event) for event in events)
-    tx.inboxes.put(job_id, tuple(inbox[number] for number in sorted(inbox)))
+    """Store events, in place of those with the same numbers of the same incarnation."""
+    inbox = {event[:2]: event for event in events_of(tx, job_id)}
+    inbox.update((event[:2], event) for event in events)
+    tx.inboxes.put(job_id, tuple(inbox[place] for place in sorted(inbox)))
 
 
 def drop_events(tx: Transaction, job_id: str, drops: Callable[[InboxEvent], bool]) -> int:

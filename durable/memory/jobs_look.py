@@ -60,12 +60,12 @@ def event_end(tx: Transaction, key: JobKey, event_id: str) -> EventEnd | None:
 
 def forget_events(tx: Transaction, *, limit: int) -> int:
     late = sorted(
-        (event.expires_at, job_id, event.number)
+        (event.expires_at, job_id, event.epoch, event.number)
         for job_id, inbox in tx.inboxes.items()
         for event in inbox
         if event.status is EventStatus.CONSUMED and event.expires_at <= tx.now
     )[: max(limit, 0)]
-    return sum(_forget(tx, job_id, number) for _, job_id, number in late)
+    return sum(_forget(tx, job_id, (epoch, number)) for _, job_id, epoch, number in late)
 
 
 def has_late_events(tx: Transaction) -> bool:
@@ -77,5 +77,5 @@ def has_late_events(tx: Transaction) -> bool:
     )
 
 
-def _forget(tx: Transaction, job_id: str, number: int) -> int:
-    return drop_events(tx, job_id, lambda event: event.number == number)
+def _forget(tx: Transaction, job_id: str, place: tuple[int, int]) -> int:
+    return drop_events(tx, job_id, lambda event: event[:2] == place)

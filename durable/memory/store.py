@@ -57,6 +57,8 @@ class EventStatus(StrEnum):
 class InboxEvent(NamedTuple):
     """One event of a job. Consumed ones without an id are not kept."""
 
+    epoch: int
+    """The incarnation that accepted it; it may be one before the job's."""
     number: int
     event_id: str | None
     payload: str
@@ -203,7 +205,7 @@ class Store:
         self.jobs: dict[str, Job] = {}
         self.job_ids: dict[JobKey, str] = {}
         self.inboxes: dict[str, tuple[InboxEvent, ...]] = {}
-        """Job id → its events in the order of their numbers."""
+        """Job id → its events, by incarnation and number."""
         self.timers: dict[str, StoredTimer] = {}
         self.notices: dict[tuple[str, str], Notice] = {}
         """(subscriber, event id) → notice."""

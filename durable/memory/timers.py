@@ -40,7 +40,7 @@ def set_timer(tx: Transaction, new: NewTimer, *, turn: NewTurn) -> TimerSet:
 def _remembering(tx: Transaction, job: Job, timer_id: str) -> Job:
     """The job with the id of a timer, as it would be that of an event."""
     number, until = job.event_count + 1, tx.now + timedelta(seconds=REMEMBERED)
-    put_events(tx, job.id, [InboxEvent(number, timer_id, "null", tx.now, until, EventStatus.CONSUMED, None)])
+    put_events(tx, job.id, [InboxEvent(job.epoch, number, timer_id, "null", tx.now, until, EventStatus.CONSUMED, None)])
     return job._replace(event_count=number)
 
 

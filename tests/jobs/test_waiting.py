@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from durable import Durable
-from durable.jobs import ExecuteContext, InvalidJobState, Task
+from durable.jobs import ExecuteContext, InstanceNotFound, Task
 from durable.script import Ask, EndOf, Script
 from durable.testing import VirtualStorage, app_under_test
 from tests.flow.place import soon
@@ -66,5 +66,5 @@ async def test_an_event_of_a_job_that_was_ended_is_not_waited_for(app: Durable, 
         script = job.wait_for_event(job.spec.job_key("k"), "five", None)
         before = await looked_once(script, app)
         assert await app.live.storage.end_job(job.spec.job_key("k"), reason=None)
-        with pytest.raises(InvalidJobState, match="terminated"):
+        with pytest.raises(InstanceNotFound, match="before event 'five' was handled"):
             await finish(script, before, app)

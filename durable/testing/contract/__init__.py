@@ -30,6 +30,7 @@ from durable.testing.contract.jobs_end import JobEndContract
 from durable.testing.contract.jobs_look import JobLookContract
 from durable.testing.contract.jobs_pause import JobPauseContract
 from durable.testing.contract.jobs_races import JobRacesContract
+from durable.testing.contract.jobs_renew import JobRenewContract
 from durable.testing.contract.jobs_retire import JobRetireContract
 from durable.testing.contract.jobs_start import JobStartContract
 from durable.testing.contract.jobs_take import JobTakeContract
@@ -88,6 +89,7 @@ class StorageContract(
     JobTakeContract,
     JobCommitContract,
     JobDeliveryContract,
+    JobRenewContract,
     JobTriggerContract,
     JobEndContract,
     JobPauseContract,

@@ -140,8 +140,8 @@ begin
         return next;
         return;
     end if;
-    insert into /*schema*/inbox (job_id, number, event_id, payload, received_at, expires_at, status)
-    values (j.id, j.event_count + 1, _id::text, 'null', now_at, now_at + _remember * interval '1 second', 'consumed');
+    insert into /*schema*/inbox (job_id, epoch, number, event_id, payload, received_at, expires_at, status)
+    values (j.id, j.epoch, j.event_count + 1, _id::text, 'null', now_at, now_at + _remember * interval '1 second', 'consumed');
     update /*schema*/jobs as e
     set event_count = e.event_count + 1,
         status = case when e.ended_at is null then e.status else 'active' end,
