@@ -332,7 +332,8 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
     ) -> Operation[list[CancelResult]]:
         """As cancel, for at most `limit` unfinished executions created before a time, in no particular order.
 
-        None leaves queue or task open. Repeat it until it gives nothing; it does not name again what it has cancelled
+        None leaves queue or task open. Callbacks are left alone: they tell how something else has ended, and cancelling
+        makes new ones. Repeat it until it gives nothing; it does not name again what it has cancelled
         or asked.
         """
         ...
