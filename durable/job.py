@@ -341,6 +341,9 @@ class JobFilter(NamedTuple):
     name: str | None = None
     statuses: tuple[JobStatus, ...] | None = None
     key_prefix: str | None = None
+    kinds: tuple[JobKind, ...] | None = None
+    has_turn: bool | None = None
+    """With a live turn, running or not; or without one."""
 
 
 def events_due_at(pending: Job | Appended, policy: TurnPolicy) -> datetime | None:

@@ -264,6 +264,8 @@ def _filter(where: JobFilter) -> dict[str, object]:
         "name": where.name,
         "key_prefix": where.key_prefix,
         "statuses": None if where.statuses is None else plain(where.statuses),
+        "kinds": None if where.kinds is None else plain(kind.value for kind in where.kinds),
+        "has_turn": where.has_turn,
     }
 
 

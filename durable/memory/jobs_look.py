@@ -41,6 +41,8 @@ def _matches(job: Job, where: JobFilter) -> bool:
         and (where.name is None or job.name == where.name)
         and (job.status not in ENDED if where.statuses is None else job.status in where.statuses)
         and (where.key_prefix is None or job.key.startswith(where.key_prefix))
+        and (where.kinds is None or job.kind in where.kinds)
+        and (where.has_turn is None or (job.turn_id is not None) is where.has_turn)
     )
 
 

@@ -549,6 +549,8 @@ from (
     where case when %(kind)s::text is null then j.kind <> 'timer' else j.kind = %(kind)s::text end
         and (%(name)s::text is null or j.name = %(name)s::text)
         and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
+        and (%(kinds)s::text[] is null or j.kind = any(%(kinds)s::text[]))
+        and (%(has_turn)s::boolean is null or (j.turn_id is not null) = %(has_turn)s::boolean)
         and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')
             else j.status = any(%(statuses)s::text[]) end
         -- Bounds, not conditions that may be absent: only so does the scan begin where the page does.
@@ -570,6 +572,8 @@ from /*schema*/jobs as j
 where case when %(kind)s::text is null then j.kind <> 'timer' else j.kind = %(kind)s::text end
     and (%(name)s::text is null or j.name = %(name)s::text)
     and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
+    and (%(kinds)s::text[] is null or j.kind = any(%(kinds)s::text[]))
+    and (%(has_turn)s::boolean is null or (j.turn_id is not null) = %(has_turn)s::boolean)
     and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')
         else j.status = any(%(statuses)s::text[]) end;
 
