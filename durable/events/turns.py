@@ -92,9 +92,13 @@ def _failed(end: TurnEnd, job: Job) -> Iterator[Fact]:
 
 
 def _failed_timer(end: TurnEnd, taken: TakenTurn, timer: TimerEnd) -> Fact:
-    """A timer is always retried, and its turn is accepted."""
+    """The turn of a timer is accepted, whatever its task raised."""
     job = taken.job
-    data = {"run_count": job.run_count, "will_retry": True, "retry_in_s": timer.delay}
+    data = {
+        "run_count": job.run_count,
+        "will_retry": not timer.is_final,
+        "retry_in_s": None if timer.is_final else timer.delay,
+    }
     data = _common(end, job) | _of_timer(taken) | data
     return fact_of_job(EventName.JOB_FAILED, job.job_key, data, error=timer.error)
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from durable.execution import CloseStatus, Execution, Kind, Retired
 from durable.memory.store import EventStatus, Transaction
+from durable.memory.timer_rows import timers_of
 
 _BEFORE_ALL_IDS = "00000000-0000-0000-0000-000000000000"
 
@@ -85,6 +86,8 @@ def _forget_jobs(tx: Transaction, before: datetime, limit: int) -> int:
         tx.jobs.remove(id_)
         tx.job_ids.remove(key)
         tx.inboxes.remove(id_)
+        for timer in timers_of(tx, id_):
+            tx.timers.remove(timer.id)
     return len(ended)
 
 

@@ -21,7 +21,7 @@ def by_time(timer: StoredTimer) -> tuple[datetime, str]:
 
 
 def first_timer(tx: Transaction, job_id: str) -> StoredTimer | None:
-    return next(iter(timers_of(tx, job_id)), None)
+    return next((timer for timer in timers_of(tx, job_id) if not timer.is_failed), None)
 
 
 def start_timer(tx: Transaction, job: Job) -> StoredTimer | None:
@@ -42,9 +42,10 @@ def end_timer(tx: Transaction, end: TimerEnd) -> None:
         tx.timers.remove(timer.id)
         return
     ended = timer._replace(
-        due_at=_due_again(timer, end, tx.now),
+        due_at=timer.due_at if end.is_final else _due_again(timer, end, tx.now),
         attempt=0 if end.error is None else end.attempt,
         error=end.error,
+        is_failed=end.is_final,
         updated_at=tx.now,
     )
     tx.timers.put(timer.id, ended)

@@ -64,11 +64,14 @@ def _stored(tx: Transaction, new: NewTimer, job_id: str) -> StoredTimer:
         created_at=tx.now,
         updated_at=tx.now,
         is_sequential=new.is_sequential,
+        is_failed=False,
     )
 
 
 def _plan(tx: Transaction, job: Job) -> str | None:
     """Plan the first timer of a job, and move its turn there unless that has been tried; gives its queue if due."""
+    if job.status in ENDED:
+        return None  # what is left of it are timers that failed for good
     first, turn = first_timer(tx, job.id), live_turn(tx, job)
     is_movable = turn is not None and is_untried(job, turn)
     if first is None:

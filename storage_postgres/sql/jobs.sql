@@ -430,7 +430,7 @@ planned as materialized (
         left join lateral (
             select t.due_at, t.queue, t.priority
             from /*schema*/timers as t
-            where j.kind = 'timer' and t.job_id = i.job_id
+            where j.kind = 'timer' and t.job_id = i.job_id and not t.is_failed
             order by t.due_at, t.id
             limit 1
         ) as f on true

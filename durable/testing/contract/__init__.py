@@ -22,6 +22,7 @@ from durable.testing.contract.duties import DutiesContract
 from durable.testing.contract.enqueue import EnqueueContract
 from durable.testing.contract.enqueue_races import EnqueueRacesContract
 from durable.testing.contract.executors import ExecutorsContract
+from durable.testing.contract.failed_timers import FailedTimerContract
 from durable.testing.contract.finish import FinishContract
 from durable.testing.contract.jobs_append import JobAppendContract
 from durable.testing.contract.jobs_commit import JobCommitContract
@@ -97,6 +98,7 @@ class StorageContract(
     JobRetireContract,
     TimerContract,
     ParallelTimerContract,
+    FailedTimerContract,
     WorkflowCheckpointContract,
     WorkflowSuspendContract,
     WorkflowMessagesContract,
