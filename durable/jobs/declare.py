@@ -89,7 +89,7 @@ class JobDeclarations(ABC):
 
         Without `retry`, a run that fails is followed by the next planned one. With it, `on_exhausted` says what then:
         "fail" keeps the job without a next run until it is triggered or ended, "continue" plans the next run, "purge"
-        ends the job and forgets its state.
+        ends the job and forgets its state; this also where there is no retry, at the first failure.
         """
         _schedule(schedule)
         if not isinstance(start_immediately, bool):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -79,7 +79,7 @@ class Ends:
         match self._spec:
             case _ if self.taken is None:
                 return commit._replace(events=EventsEnd.KEPT)
-            case ContinuousSpec() if self.max_attempts == 1 or self._spec.on_exhausted == "continue":
+            case ContinuousSpec() if self._spec.on_exhausted == "continue" or (self.max_attempts == 1 and not is_purged):
                 return self._planned(commit, self.next_due())
             case ContinuousSpec() if is_purged:
                 return commit._replace(status=JobStatus.TERMINATED, reason=_EXHAUSTED, writes_state=True, state=None)

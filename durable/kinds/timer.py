@@ -17,9 +17,7 @@ from durable.timer import StoredTimer
 __all__ = ["run_timer"]
 
 _POISONED = "the timer was started {count} times without an end; it kills its process"
-_NO_NEXT = (
-    "task {name!r} raised continue_with, and a timer starts it with the arguments of its call; enqueue it instead"
-)
+_NO_NEXT = "task {name!r} raised continue_with, and a timer starts it with the arguments it was set with; enqueue it"
 _UNKNOWN = "task {name!r} is not registered on the executor that claimed this timer"
 
 

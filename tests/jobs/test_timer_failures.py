@@ -1,4 +1,4 @@
-"""Timers whose tasks raise what is not retried, say when to be tried again, or are called with what no timer keeps to."""
+"""Timers whose tasks raise what is not retried, or say when to be tried again, and options that no timer keeps to."""
 
 from __future__ import annotations
 

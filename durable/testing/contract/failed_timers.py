@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from durable.job import JobStatus
@@ -80,7 +82,7 @@ class FailedTimerContract(JobCase):
         await timers.storage.retire(older_than=AGE, limit=99)
         assert (await timers.storage.get_jobs([JOB]), await timers.listed()) == ([None], [])
 
-    async def _failed(self, timers: TimerScene, **fields: object) -> StoredTimer:
+    async def _failed(self, timers: TimerScene, **fields: Any) -> StoredTimer:
         """A timer whose only start has failed for good."""
         timer = await timers.set(**fields)
         if timer.interval is not None:
