@@ -6,6 +6,7 @@ from durable.errors import ConfigurationError, DurableError, ErrorInfo, InvalidI
 
 __all__ = [
     "DuplicateEventError",
+    "HandlerMissing",
     "InstanceNotFound",
     "InvalidJobState",
     "JobError",
@@ -27,6 +28,18 @@ class JobNotFound(JobError, ConfigurationError):
         self.kind = kind
         self.name = name
         super().__init__(f"no {kind} job named {name!r} is declared on this app; import the module that declares it")
+
+
+class HandlerMissing(JobError, ConfigurationError):
+    """A Task job has no handler for what was asked of it; nothing was stored."""
+
+    def __init__(self, name: str, handler: str) -> None:
+        self.name = name
+        self.handler = handler
+        super().__init__(
+            f"Task job {name!r} has no {handler} handler; declare one with @job.{handler}, "
+            "and import the module that does"
+        )
 
 
 class InstanceNotFound(JobError):

@@ -48,7 +48,8 @@ OnError = Callable[[ErrorContext[S], Exception], Any]
 
 class _Calls(Keyed[TaskSpec], Generic[S, E]):
     def new_event(self, key: str, event: E, event_id: str | None) -> NewEvent:
-        """For `ctx.send`."""
+        """For `ctx.send`. Raises HandlerMissing where nothing would take the event."""
+        self.spec.handlers.get("on_event")
         home = self.home()
         new = self.spec.new_event(key, event, event_id, definition=self.definition, new_id=home.new_id)
         return new._replace(notices=home.notices([fact_of_job(EventName.JOB_STARTED, new.key, {})]))
@@ -68,6 +69,10 @@ class _Calls(Keyed[TaskSpec], Generic[S, E]):
         return SendResult(
             new.key.instance_id, done.is_new_job, done.scheduled_at, done.is_duplicate and event_id is not None
         )
+
+    def trigger_script(self, key: str, *, wait: bool, timeout: Duration | None) -> Script[TriggerResult]:
+        self.spec.handlers.get("execute")
+        return super().trigger_script(key, wait=wait, timeout=timeout)
 
     def status_script(self, key: str) -> Script[TaskJobStatus]:
         found: JobView | None = yield from self.view(key)
@@ -139,7 +144,8 @@ class Task(_Calls[S, E]):
         """Send an event; durable when it returns, in one round trip, and no handler runs here.
 
         `event_id` and `on_duplicate` as in Debounce.add. `wait` waits until it has been handled, and raises
-        JobExecutionError if that failed for good. Raises JobValidationError.
+        JobExecutionError if that failed for good. Raises JobValidationError, and HandlerMissing for a job without an
+        `on_event`.
         """
         refuse_waiting(connection, wait)
         script = self.send_script(key, event, event_id, on_duplicate, wait=wait, timeout=timeout)
@@ -148,7 +154,7 @@ class Task(_Calls[S, E]):
     async def trigger(
         self, key: str, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None
     ) -> TriggerResult:
-        """Run `execute` now; what is planned stays planned."""
+        """Run `execute` now; what is planned stays planned. Raises HandlerMissing for a job without one."""
         refuse_waiting(connection, wait)
         return await self.home().play(self.trigger_script(key, wait=wait, timeout=timeout), connection)
 
