@@ -91,6 +91,7 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
             event_count=job.pending_count,
             started_at=job.pending_first_at,
             will_flush_at=shown["next_run_at"] if is_waiting else None,
+            reason=job.reason,
             **shown,
         )
 

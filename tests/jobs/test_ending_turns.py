@@ -191,6 +191,8 @@ async def test_a_flush_that_waits_returns_when_it_ends_the_job(app: Durable, sto
         assert flushed == [(1, [1])]
         await kit.clock.advance("1s")
         assert flushed == [(1, [1]), (2, [2])]
+        status = await batcher.status("k")
+        assert (status.status, status.reason) == ("terminated", "enough")
         assert [event.name for event in kit.events(task=batcher)] == [
             "debounce.started", "debounce.started", "job.terminated", "job.terminated",
         ]  # fmt: skip
