@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from durable.job import ENDED, Appended, Job, JobKey, JobStatus, NewEvent, NewJob, Started, events_due_at
-from durable.memory.jobs_inbox import counted, drop_events, events_of, put_events
+from durable.memory.jobs_inbox import counted, drop_events, known_event, put_events
 from durable.memory.jobs_turns import due_turn, insert_turn, is_untried, job_under, live_turn, put_job
 from durable.memory.outbox import emit
 from durable.memory.store import EventStatus, InboxEvent, Transaction
@@ -99,8 +99,11 @@ def _remembered(tx: Transaction, job: Job, event_id: str | None) -> InboxEvent |
     """The event of that id, unless it is over and its id need not be remembered any longer."""
     if event_id is None:
         return None
-    drop_events(tx, job.id, lambda event: event.event_id == event_id and _is_forgotten(event, tx.now))
-    return next((event for event in events_of(tx, job.id) if event.event_id == event_id), None)
+    found = known_event(tx, job.id, event_id)
+    if found is not None and _is_forgotten(found, tx.now):
+        drop_events(tx, job.id, [found])
+        return None
+    return found
 
 
 def _is_forgotten(event: InboxEvent, now: datetime) -> bool:

@@ -47,7 +47,7 @@ def commit_job(tx: Transaction, turn: Execution, commit: JobCommit) -> str | Non
 def _renewed(tx: Transaction, job: Job, commit: JobCommit) -> str | None:
     """Begin the next incarnation with the events that the ending turn did not see."""
     pending = events_of(tx, job.id, EventStatus.PENDING)
-    drop_events(tx, job.id, lambda event: event.status is EventStatus.PENDING)
+    drop_events(tx, job.id, pending)
     epoch = job.epoch + 1
     put_events(
         tx, job.id, [event._replace(epoch=epoch, number=number) for number, event in enumerate(pending, start=1)]
@@ -94,8 +94,9 @@ def _end_events(tx: Transaction, job: Job, turn_id: str, end: EventsEnd) -> Job:
     if end is EventsEnd.KEPT:
         return give_back(tx, job, taken)
     status = EventStatus.DEAD if end is EventsEnd.DEAD else EventStatus.CONSUMED
-    put_events(tx, job.id, [event._replace(status=status) for event in taken])
-    drop_events(tx, job.id, lambda event: event.status is EventStatus.CONSUMED and event.event_id is None)
+    is_kept = end is EventsEnd.DEAD
+    drop_events(tx, job.id, [event for event in taken if event.event_id is None and not is_kept])
+    put_events(tx, job.id, [event._replace(status=status) for event in taken if event.event_id is not None or is_kept])
     return job
 
 

@@ -97,7 +97,7 @@ def end_job(tx: Transaction, key: JobKey, *, reason: str | None, notices: Sequen
 
 def ended(tx: Transaction, job: Job, status: JobStatus, reason: str | None) -> Job:
     """The tombstone of a job whose turn has ended, and with it its events and timers."""
-    drop_events(tx, job.id, lambda _: True)
+    drop_events(tx, job.id, events_of(tx, job.id))
     drop_timers(tx, job)
     return tombstone(tx, counted(tx, job), status, reason)
 
@@ -128,7 +128,7 @@ def clear_job(tx: Transaction, key: JobKey) -> tuple[Job, bool] | None:
     if job is None:
         return None
     if job.turn_id is not None and taken_by(tx, job, job.turn_id):
-        drop_events(tx, job.id, lambda event: event.status is EventStatus.PENDING)
+        drop_events(tx, job.id, events_of(tx, job.id, EventStatus.PENDING))
         put_job(tx, counted(tx, job))
         return job, True
     without_turn = end_turn(tx, job, reason="job_cleared", message="the job was cleared")

@@ -8,20 +8,16 @@ from durable.job import Job
 from durable.memory.store import Transaction
 from durable.timer import Anchor, StoredTimer, TimerEnd
 
-__all__ = ["by_time", "end_timer", "first_timer", "start_timer", "timers_of"]
+__all__ = ["end_timer", "first_timer", "start_timer", "timers_of"]
 
 
 def timers_of(tx: Transaction, job_id: str) -> list[StoredTimer]:
-    """In order of time."""
-    return sorted((timer for timer in tx.timers.values() if timer.job_id == job_id), key=by_time)
-
-
-def by_time(timer: StoredTimer) -> tuple[datetime, str]:
-    return timer.due_at, timer.id
+    """Those that wait, in order of time; then those that failed for good."""
+    return [timer for is_failed in (False, True) for timer in tx.timers.find("of_job", (job_id, is_failed))]
 
 
 def first_timer(tx: Transaction, job_id: str) -> StoredTimer | None:
-    return next((timer for timer in timers_of(tx, job_id) if not timer.is_failed), None)
+    return next(tx.timers.find("of_job", (job_id, False)), None)
 
 
 def start_timer(tx: Transaction, job: Job) -> StoredTimer | None:
