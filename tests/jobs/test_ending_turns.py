@@ -122,7 +122,7 @@ async def test_a_trigger_behind_the_turn_that_ends_the_job_is_not_taken_for_done
         waiting = asyncio.create_task(job.trigger("k", wait=True))
         view = None
         while view is None or not view.job.is_triggered:
-            (view,) = await app.storage.get_jobs([job.spec.job_key("k")])
+            (view,) = await app.storage.get_jobs([job.__calls__.spec.job_key("k")])
         door.open()
         with pytest.raises(InstanceNotFound, match="was ended before the turn that was asked for"):
             await waiting
@@ -136,7 +136,7 @@ async def test_a_trigger_whose_job_is_ended_or_paused_before_it_runs(app: Durabl
             waiting = asyncio.create_task(refresher.trigger("k", wait=True))
             view = None
             while view is None or not view.job.is_triggered:
-                (view,) = await app.storage.get_jobs([refresher.spec.job_key("k")])
+                (view,) = await app.storage.get_jobs([refresher.__calls__.spec.job_key("k")])
             await call("k")
             with pytest.raises(expected):
                 await waiting

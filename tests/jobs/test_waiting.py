@@ -52,7 +52,7 @@ async def test_a_turn_that_ends_between_two_looks_has_handled_the_event(app: Dur
     job = counter(app)
     async with app_under_test(app, storage=storage) as kit:
         await job.send("k", 5, event_id="five")
-        script = job.wait_for_event(job.spec.job_key("k"), "five", None)
+        script = job.__calls__.wait_for_event(job.__calls__.spec.job_key("k"), "five", None)
         before = await looked_once(script, app)
         await kit.drain()
         await finish(script, before, app)
@@ -63,8 +63,8 @@ async def test_an_event_of_a_job_that_was_ended_is_not_waited_for(app: Durable, 
     job = counter(app)
     async with app_under_test(app, storage=storage):
         await job.send("k", 5, event_id="five")
-        script = job.wait_for_event(job.spec.job_key("k"), "five", None)
+        script = job.__calls__.wait_for_event(job.__calls__.spec.job_key("k"), "five", None)
         before = await looked_once(script, app)
-        assert await app.live.storage.end_job(job.spec.job_key("k"), reason=None)
+        assert await app.live.storage.end_job(job.__calls__.spec.job_key("k"), reason=None)
         with pytest.raises(InstanceNotFound, match="before event 'five' was handled"):
             await finish(script, before, app)
