@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from durable.execution import Settled, Status
+from durable.execution import Settled, Settlement, Status
 from durable.job import ENDED, EventsEnd, Job, JobStatus, TurnCause
 from durable.testing.contract.jobs_scene import (
     AT_ONCE,
@@ -54,7 +54,7 @@ class JobRenewContract(JobCase):
         turn = await jobs.run(ONE)
         await self._terminated(jobs, turn)
         assert (await jobs.send()).number == 4
-        taken = []
+        taken: list[int] = []
         for _ in range(4):
             following = await jobs.run(ONE)
             assert (following.job.epoch, following.job.turn_cause) == (2, TurnCause.EVENTS)
@@ -87,7 +87,7 @@ class JobRenewContract(JobCase):
         for key in keys:
             await jobs.send_all(2, key)
         turns = {turn.root_id: turn for turn in await jobs.claim(TURN)}
-        ends = []
+        ends: list[Settlement] = []
         for number, key in enumerate(keys):
             claimed = turns[(await jobs.job(key)).id]
             taken = await jobs.take(claimed, ONE if number % 2 else AT_ONCE)
