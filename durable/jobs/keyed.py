@@ -11,7 +11,7 @@ from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ErrorInfo
 from durable.events import EventName, Fact, fact_of_job
 from durable.execution import FinishedExecution, Status
-from durable.job import ENDED, Appended, Job, JobKey, JobStatus, JobView, NewEvent, NewTurn, Triggered
+from durable.job import ENDED, Appended, Job, JobKey, JobKind, JobStatus, JobView, NewEvent, NewTurn, Triggered
 from durable.jobs.errors import DuplicateEventError, InstanceNotFound, InvalidJobState, JobExecutionError
 from durable.jobs.results import JobSummary, RedriveResult, ShownStatus, TerminateResult, TriggerResult
 from durable.jobs.spec import KeyedSpec
@@ -149,22 +149,37 @@ class Calls(Generic[P_co]):
         Raises JobExecutionError, InvalidJobState for a job that is paused, InstanceNotFound for one that was ended
         before.
         """
+        waited_in: int | None = None
         while True:
             end = yield from ask(lambda storage: storage.event_end(job_key, event_id))
             if end is None:
-                raise InstanceNotFound(job_key.instance_id, f"was ended before event {event_id!r} was handled")
+                yield from self._refuse_unless_forgotten(job_key, event_id, waited_in)
+                return
             turn_id = end.turn_id
             if end.is_over and turn_id is None:
                 return
             if turn_id is None:
-                yield from self._wait_for_turn_before(job_key, timeout)
+                waited_in = yield from self._wait_for_turn_before(job_key, timeout)
                 continue
             yield from self.wait_for(job_key, turn_id, timeout)
             if end.is_over:
                 return
 
-    def _wait_for_turn_before(self, job_key: JobKey, timeout: Duration | None) -> Script[None]:
-        """Wait for the end of the turn that an event was seen to wait for, unless that turn has ended since."""
+    def _refuse_unless_forgotten(self, job_key: JobKey, event_id: str, epoch: int | None) -> Script[None]:
+        """An event that waited in an incarnation which goes on has been handled, and its id forgotten since.
+
+        But one of a Debounce may have been cleared.
+        """
+        (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
+        is_same = found is not None and found.job.status not in ENDED and found.job.epoch == epoch
+        if not is_same or job_key.kind is not JobKind.TASK:
+            raise InstanceNotFound(job_key.instance_id, f"was ended or cleared before event {event_id!r} was handled")
+
+    def _wait_for_turn_before(self, job_key: JobKey, timeout: Duration | None) -> Script[int]:
+        """Wait for the end of the turn that an event was seen to wait for, unless that turn has ended since.
+
+        Gives the epoch of the job.
+        """
         (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
         if found is None:
             raise InstanceNotFound(job_key.instance_id)
@@ -174,6 +189,8 @@ class Calls(Generic[P_co]):
             raise InvalidJobState(
                 job_key.instance_id, "waiting for an event", expected="active", actual=found.job.status
             )
+        epoch: int = found.job.epoch
+        return epoch
 
     def terminate_script(self, key: str, reason: str | None) -> Script[TerminateResult]:
         job_key = self.spec.job_key(key)

@@ -97,7 +97,7 @@ async def test_a_send_that_waits_is_told_that_the_job_was_ended_before(app: Dura
         while (await job.status("k")).pending_count == 0:
             await turned()
         await job.terminate("k")
-        with pytest.raises(InstanceNotFound, match="was ended before event 'ten' was handled"):
+        with pytest.raises(InstanceNotFound, match="before event 'ten' was handled"):
             await waiting
         door.open()
         assert handled == [(1, 1, CLOSE)]

@@ -59,6 +59,22 @@ async def test_a_turn_that_ends_between_two_looks_has_handled_the_event(app: Dur
         assert (await job.state("k")).state == 5
 
 
+async def test_an_event_that_was_handled_and_forgotten_between_two_looks_has_been_handled(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    job = counter(app)
+    async with app_under_test(app, storage=storage) as kit:
+        await job.send("k", 5)
+        (event,) = await app.live.storage.pending_events(job.__calls__.spec.job_key("k"))
+        assert event.event_id is not None
+        script = job.__calls__.wait_for_event(job.__calls__.spec.job_key("k"), event.event_id, None)
+        before = await looked_once(script, app)
+        await kit.clock.advance("1h")
+        await app.live.storage.forget_events(limit=10)
+        assert await app.live.storage.event_end(job.__calls__.spec.job_key("k"), event.event_id) is None
+        await finish(script, before, app)
+
+
 async def test_an_event_of_a_job_that_was_ended_is_not_waited_for(app: Durable, storage: VirtualStorage) -> None:
     job = counter(app)
     async with app_under_test(app, storage=storage):
