@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
@@ -79,8 +79,7 @@ def _from_pool(
         room = min(room, pool.max_parallelism - len(running))
     if pool.is_paused or room <= 0:
         return [], None
-    # One more than there is room for tells whether the rate holds something back.
-    found = _in_order(tx, pool, running, task_names, room + 1)
+    found = _in_order(tx, pool, running, task_names, room)
     if pool.rate_tokens is None or pool.rate_period is None:
         return _served(tx, pool, found[:room]), None
     tokens = _tokens(tx, pool)
@@ -104,7 +103,10 @@ def _ready(tx: Transaction, pool: PoolConfig, *, has_key: bool | None = None) ->
 def _in_order(
     tx: Transaction, pool: PoolConfig, running: Sequence[Execution], task_names: Sequence[str], limit: int
 ) -> list[Execution]:
-    """The first that may start, those without a key by priority and due time, the heads of the keys at their turns."""
+    """What may start, `limit` of them at least if there are so many.
+
+    Those without a key come by priority and due time, the heads of the keys at their turns.
+    """
     plain = (
         record
         for priority in reversed(PRIORITIES)
@@ -115,11 +117,13 @@ def _in_order(
     for priority in PRIORITIES:
         for record in due_records(tx, (pool.name, True, True, priority), task_names):
             by_key[record.serial_key or ""].append(record)
-    ready = list(_ready(tx, pool, has_key=True)) if by_key else []
+    busy: Counter[str | None] = _busy(tx, pool, running) if by_key else Counter()
     for key, records in by_key.items():
         records.sort(key=lambda each: (pool.keep_order and each.started_at is None, each.due_at, each.id))
         turn = _turn(tx, pool, key, records[0].due_at)
-        heads = records[: _free(tx, pool, key, running, ready)]
+        # Without a limit for each key, all of them may start.
+        free = None if pool.max_per_key is None else max(pool.max_per_key - busy[key], 0)
+        heads = records[:free]
         # The first of every key before the second of any: keys without a limit take turns too.
         ranked += [((0, turn.at, turn.served + place, key, place, ""), each) for place, each in enumerate(heads)]
     return [record for _, record in sorted(ranked)]
@@ -130,16 +134,16 @@ def _turn(tx: Transaction, pool: PoolConfig, key: str, due_at: datetime) -> Turn
     return Turn(due_at, 0) if last is None or last.at < due_at else last
 
 
-def _free(
-    tx: Transaction, pool: PoolConfig, key: str, running: Sequence[Execution], ready: Sequence[Execution]
-) -> int | None:
-    """How many of a key may start now; None: any number."""
-    if pool.max_per_key is None:
-        return None
-    busy = sum(each.serial_key == key for each in running)
+def _busy(tx: Transaction, pool: PoolConfig, running: Sequence[Execution]) -> Counter[str | None]:
+    """How many of each key run, or hold up those behind them until they are tried again."""
+    busy = Counter(each.serial_key for each in running)
     if pool.keep_order:
-        busy += sum(each.serial_key == key and each.started_at is not None and each.due_at > tx.now for each in ready)
-    return max(pool.max_per_key - busy, 0)
+        busy.update(
+            each.serial_key
+            for each in _ready(tx, pool, has_key=True)
+            if each.started_at is not None and each.due_at > tx.now
+        )
+    return busy
 
 
 def _served(tx: Transaction, pool: PoolConfig, taken: list[Execution]) -> list[Execution]:
