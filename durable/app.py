@@ -277,8 +277,9 @@ class Durable(Registry):
     ) -> int:
         """Cancel everything unfinished that was created before a time, of a queue or a task; gives how many that were.
 
-        `before` is aware; None means now by the database's clock, so what is enqueued from then on is left alone. A
-        batch is a transaction, in no particular order. `running` is that of Handle.cancel; those asked to end count.
+        `before` is aware; None means what is there by the database's clock when the call begins, so what is enqueued
+        from then on is left alone. Turns of jobs and callbacks are left alone as well. A batch is a transaction, in no
+        particular order. `running` is that of Handle.cancel; those asked to end count.
         """
         where = CancelFilter(
             None if queue is None else checked_name(queue, "queue"),

@@ -52,6 +52,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from durable.lengths import CENTURY_SECONDS, Duration, length_of
+
 __all__ = [
     "AlreadyRegistered",
     "ApprovalClosed",
@@ -242,11 +244,20 @@ class NonRetryable(DurableError):
 
 
 class RetryAfter(DurableError):
-    """Raise it in a task to fail this attempt and run the next one after `delay`; max_attempts still holds."""
+    """Raise it in a task to fail this attempt and run the next one after `delay`; max_attempts still holds.
 
-    def __init__(self, delay: timedelta | float, message: str = "") -> None:
-        self.delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
-        super().__init__(message or f"try again in {self.delay.total_seconds():g} s")
+    `delay` is a Duration; one below zero means at once, one beyond the longest delay of a policy means that. Raises
+    ConfigurationError for what is no length of time.
+    """
+
+    def __init__(self, delay: Duration, message: str = "") -> None:
+        length = length_of(delay)
+        if length is None or not abs(length) <= CENTURY_SECONDS:  # NaN fails every comparison
+            raise ConfigurationError(
+                f'RetryAfter.delay is {delay!r:.100}; give seconds, a timedelta or a string such as "30s" or "1h30m"'
+            )
+        self.delay = timedelta(seconds=length)
+        super().__init__(message or f"try again in {length:g} s")
 
 
 class DeliveryFailed(DurableError):

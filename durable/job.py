@@ -325,6 +325,8 @@ class JobCommit(NamedTuple):
     """Events for other jobs, appended in the same transaction."""
     planned_by: str | None = None
     """The handler whose plan is written: event, execute, idle or error. For those who are told of it; not stored."""
+    renewal: tuple[NewNotice, ...] = ()
+    """Stored if the turn ends its job, and events wait: these begin the next incarnation at once."""
     timer: TimerEnd | None = None
     """How the start of a timer ended. The plan of an owner's job is always the first of its timers."""
 
@@ -339,6 +341,9 @@ class JobFilter(NamedTuple):
     name: str | None = None
     statuses: tuple[JobStatus, ...] | None = None
     key_prefix: str | None = None
+    kinds: tuple[JobKind, ...] | None = None
+    has_turn: bool | None = None
+    """With a live turn, running or not; or without one."""
 
 
 def events_due_at(pending: Job | Appended, policy: TurnPolicy) -> datetime | None:

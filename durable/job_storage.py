@@ -44,7 +44,8 @@ class JobStorage(Protocol):
 
         A job without a live turn gets one, and a turn that waits for a later moment without having been tried is made
         due earlier, as the policy says. One that runs, or waits between attempts, is left alone. A paused or failed job
-        keeps events and gets no turn. Waits for whoever holds the row of a job, which nobody does while user code runs,
+        keeps events and gets no turn. An id that an ended job remembers, because its own turn ended it, is a duplicate.
+        Waits for whoever holds the row of a job, which nobody does while user code runs,
         a caller's own transaction apart.
         """
         ...
@@ -103,9 +104,10 @@ class JobStorage(Protocol):
     def redrive_job(self, key: JobKey, *, turn: NewTurn) -> Operation[Triggered]:
         """Make dead events pending again, before those that wait, and a turn due now; a failed job is active again.
 
-        It runs for the events of a Task, for the cause `trigger` otherwise. A turn that runs, or waits between
-        attempts, is left alone with its events, and another follows it. Nothing happens to a job that has no dead
-        events and is not failed: `job` is then None.
+        A job that its own turn has ended with dead events begins a new incarnation with them. The turn runs for the
+        events of a Task, for the cause `trigger` otherwise. One that runs, or waits between attempts, is left alone
+        with its events, and another follows it. Nothing happens to a job that has no dead events and is not failed:
+        `job` is then None.
         """
         ...
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,7 +27,7 @@ from durable.script import Append, Ask, EndOf, NewsOf, Script, Tell
 from durable.storage import Hint, Operation, Storage
 from durable.waiters import Waiters
 
-__all__ = ["CANCEL_BATCH", "CancelFilter", "Live", "refuse_within", "report_differences", "settled_ids"]
+__all__ = ["CANCEL_BATCH", "CancelFilter", "Live", "refuse_within", "report_differences", "settled_ids", "up_to"]
 
 T = TypeVar("T")
 _log = logging.getLogger("durable")
@@ -45,6 +45,11 @@ class CancelFilter(NamedTuple):
     queue: str | None = None
     task_name: str | None = None
     before: datetime | None = None
+
+
+def up_to(now: datetime) -> datetime:
+    """The `before` that means everything created by now, this very microsecond included."""
+    return now + timedelta(microseconds=1)
 
 
 class Live:
@@ -108,7 +113,7 @@ class Live:
         """Cancel what was created before a time, a batch at a time; gives how many were cancelled or asked to end."""
         self.check()
         given = where.before
-        before = await self._patiently(self.storage.now(), "reading the clock") if given is None else given
+        before = up_to(await self._patiently(self.storage.now(), "reading the clock")) if given is None else given
         count = 0
         while True:
             batch = await self._patiently(

@@ -395,7 +395,7 @@ class Registry(JobDeclarations):
         return definition
 
     def _keep(self, job: K) -> K:
-        self._jobs[job.spec.task_name] = job
+        self._jobs[job.__calls__.spec.task_name] = job
         if self._owner is not None:
             self._owner._keep(job)
         return job

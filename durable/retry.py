@@ -200,13 +200,13 @@ class Retry:
     def _wants(self, error: BaseException | ErrorInfo) -> bool:
         if isinstance(error, ErrorInfo):
             return error.is_retryable
-        if _is_final(error):
+        if is_final(error):
             return False
         return self.retry_if is None or isinstance(error, RetryAfter) or bool(self.retry_if(error))
 
     def _delay_after(self, error: BaseException | ErrorInfo, attempts: int, random: float) -> float:
         if isinstance(error, RetryAfter):  # what the task asked for is not shortened by jitter
-            return min(max(error.delay.total_seconds(), 0.0), LONGEST_DELAY_SECONDS)
+            return asked_delay(error)
         return self.delay_before(attempts, random)
 
 
@@ -217,10 +217,16 @@ _STRATEGIES: Final[dict[str, Callable[..., Strategy]]] = {
 }
 
 
-def _is_final(error: BaseException) -> bool:
+def is_final(error: BaseException) -> bool:
+    """Whether no policy tries again after it: NonRetryable, also in a group, and what does not fit its type."""
     if isinstance(error, BaseExceptionGroup):  # a task group wraps what its tasks raise
         return cast("BaseExceptionGroup[BaseException]", error).subgroup(_FINAL) is not None
     return isinstance(error, _FINAL)
+
+
+def asked_delay(error: RetryAfter) -> float:
+    """Seconds, within the bounds of every delay."""
+    return min(max(error.delay.total_seconds(), 0.0), LONGEST_DELAY_SECONDS)
 
 
 def _delay(value: Duration, field: str) -> float:

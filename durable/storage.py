@@ -206,11 +206,12 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         events for other jobs appended as by append_events. Then, unless the job is ended, the next turn is inserted,
         due now if a trigger came meanwhile, at the planned moment, or when the policy makes pending events due,
         whichever is first; a paused or failed job goes on for a trigger only, which makes a failed one active. Ending
-        the job (`terminated`) throws its events away and raises its epoch. What turns send is appended after all jobs
-        of the call were written. The end of a timer is written before the plan of its job, which is always the first
-        of its timers, and without any the job is ended: one that succeeded is deleted, or due again by its interval and
-        anchor; one that failed is due after its delay; one that is gone is left so. It never waits for the rows of
-        jobs: what cannot have them at once is `busy`.
+        the job (`terminated`) raises its epoch and keeps its dead events and the ids it remembers; pending events begin
+        the next incarnation at once, numbered from one, and `renewal` is stored. What turns send is appended after all
+        jobs of the call were written. The end of a timer is written before the plan of its job, which is always the
+        first of its timers, and without any the job is ended: one that succeeded is deleted, or due again by its
+        interval and anchor; one that failed is due after its delay; one that is gone is left so. It never waits for the
+        rows of jobs: what cannot have them at once is `busy`.
 
         A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written. The notices
         of accepted settlements are stored; `note` is asked only about sleeping children, which a wake-up may end, and
@@ -331,7 +332,8 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
     ) -> Operation[list[CancelResult]]:
         """As cancel, for at most `limit` unfinished executions created before a time, in no particular order.
 
-        None leaves queue or task open. Repeat it until it gives nothing; it does not name again what it has cancelled
+        None leaves queue or task open. Callbacks are left alone: they tell how something else has ended, and cancelling
+        makes new ones. Repeat it until it gives nothing; it does not name again what it has cancelled
         or asked.
         """
         ...

@@ -25,7 +25,7 @@ from durable.jobs.listing import SyncJobs
 from durable.jobs.task import SyncTask
 from durable.jobs.task import Task as TaskJob
 from durable.jobs.timers import SyncTimers
-from durable.live import CANCEL_BATCH, refuse_within, report_differences, settled_ids
+from durable.live import CANCEL_BATCH, refuse_within, report_differences, settled_ids, up_to
 from durable.options import EnqueueOptions, checked_overrides, checked_text
 from durable.pool import SyncPool
 from durable.pool_options import DeclaredPool
@@ -187,7 +187,7 @@ class Client:
         finish = may_finish(running)
         name = None if task is None else task.name
         kept_queue = None if queue is None else checked_name(queue, "queue")
-        until = self._run(self._storage.now) if before is None else aware(before, "before")
+        until = up_to(self._run(self._storage.now)) if before is None else aware(before, "before")
         count = 0
         while True:
             batch = self._run(

@@ -97,6 +97,8 @@ class StoredTimer(NamedTuple):
     created_at: datetime
     updated_at: datetime
     is_sequential: bool
+    is_failed: bool
+    """For good: it is not started again, and kept to be looked at until it is cancelled or replaced."""
 
 
 class TimerSet(NamedTuple):
@@ -115,6 +117,8 @@ class TimerEnd(NamedTuple):
     """Seconds until it is tried again; after an error only."""
     attempt: int
     """What its attempt is from now on, after an error."""
+    is_final: bool = False
+    """It failed for good: it is not started again, whatever its interval."""
 
 
 class TimerFilter(NamedTuple):

@@ -170,4 +170,5 @@ def timer_end_columns(ends: Sequence[TimerEnd]) -> dict[str, object]:
         "error": texts(end.error for end in ends),
         "delay": plain(end.delay for end in ends),
         "attempt": plain(end.attempt for end in ends),
+        "is_final": plain(end.is_final for end in ends),
     }

@@ -153,12 +153,16 @@ def resume_job(key: JobKey, *, turn: NewTurn) -> Plan[Job | None]:
 
 
 def redrive_job(key: JobKey, *, turn: NewTurn) -> Plan[Triggered]:
-    job = yield from _lock(key)
-    if job is None:
+    found = yield Query("lock_job", to.key_params(key))
+    if not found:
         return Triggered(None, False, None)
+    job = to.job(found[0])
     ((has_dead,),) = yield Query("has_dead_events", {"id": job.id})
     if not has_dead and job.status is not JobStatus.FAILED:
         return Triggered(None, False, None)
+    if job.ended_at is not None:
+        (row,) = yield Query("begin_again", {"id": job.id})
+        job = to.job(row)
     # A turn that has begun keeps its events and gets no others, also between attempts; another follows it.
     has_begun = job.turn_cause is not None or (yield from _is_running(job))
     done = yield from _run_now(job, turn, has_begun, is_trigger=job.kind is not JobKind.TASK)
@@ -219,7 +223,11 @@ def commit_jobs(commits: Mapping[str, JobCommit]) -> Plan[tuple[frozenset[str], 
     Gives the queues with something to claim, and the seconds until the first of the later turns.
     """
     yield from end_timers([commit.timer for commit in commits.values() if commit.timer is not None])
-    ((queues, _, soonest),) = yield Query("commit_jobs", to.commit_columns(list(commits.items())))
+    ((queues, _, soonest, renewed),) = yield Query("commit_jobs", to.commit_columns(list(commits.items())))
+    if renewed:
+        yield Query("renew_inboxes", {"job_id": plain(renewed)})
+        begun = [commit for commit in commits.values() if commit.job_id in renewed]
+        yield from emit([notice for commit in begun for notice in commit.renewal])
     sends = [event for commit in commits.values() for event in commit.sends]
     appended = yield from append_events(sends)
     return frozenset(queues) | {done.ready_queue for done in appended if done.ready_queue is not None}, soonest
@@ -256,6 +264,8 @@ def _filter(where: JobFilter) -> dict[str, object]:
         "name": where.name,
         "key_prefix": where.key_prefix,
         "statuses": None if where.statuses is None else plain(where.statuses),
+        "kinds": None if where.kinds is None else plain(kind.value for kind in where.kinds),
+        "has_turn": where.has_turn,
     }
 
 

@@ -16,7 +16,8 @@ from durable.events.describe import facts_of_record, facts_of_turn
 from durable.events.event import EventName, LifecycleEvent
 from durable.events.facts import Fact, TurnEnd
 from durable.events.pools import fact_of_pool
-from durable.execution import Execution
+from durable.events.turns import facts_of_renewal
+from durable.execution import Execution, Settlement
 from durable.ids import IdSource
 from durable.notice import NewNotice, Notice
 from durable.pool_rows import DueReport, PoolNote
@@ -100,8 +101,13 @@ class Emitter:
         """What to tell after a commit that may have stored notices."""
         return (Hint("noted", ""),) if self.subscribers else ()
 
-    def of_turn(self, end: TurnEnd) -> tuple[NewNotice, ...]:
-        return tuple(self.notices(facts_of_turn(end)))
+    def told(self, end: TurnEnd) -> Settlement:
+        """The end of a turn with its notices, and with those of what may come of it."""
+        settlement = end.settlement._replace(notices=tuple(self.notices(facts_of_turn(end))))
+        renewal = tuple(self.notices(facts_of_renewal(end)))
+        if settlement.job is None or not renewal:
+            return settlement
+        return settlement._replace(job=settlement.job._replace(renewal=renewal))
 
     def _note(self, records: Sequence[Execution]) -> list[NewNotice]:
         return self.notices(fact for record in records for fact in facts_of_record(record))

@@ -46,6 +46,7 @@ class LifecycleEvent:
     id: str
     """Time-ordered UUID; what is delivered twice has the same one."""
     name: str
+    """One of EventName, as text: a newer deployment may have written one that this one does not know."""
     at: datetime
     """When it was committed, by the storage's clock."""
     subject: str

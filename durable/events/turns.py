@@ -12,7 +12,7 @@ from durable.execution import Execution, Kind, Status
 from durable.job import Job, JobCommit, JobKey, JobKind, JobStatus, TakenTurn, TurnCause
 from durable.timer import TimerEnd
 
-__all__ = ["TURNS", "fact_of_job"]
+__all__ = ["TURNS", "fact_of_job", "facts_of_renewal"]
 
 
 def fact_of_job(
@@ -37,6 +37,19 @@ def _of_turn(end: TurnEnd) -> Iterator[Fact]:
     if commit is not None and commit.status is JobStatus.TERMINATED:
         data = {"reason": commit.reason, "run_count": job.run_count + commit.runs}
         yield fact_of_job(EventName.JOB_TERMINATED, job.job_key, data)
+
+
+def facts_of_renewal(end: TurnEnd) -> Iterator[Fact]:
+    """What happens too where a turn ends its job and events wait: they begin the next incarnation.
+
+    The batch that they are of a Debounce was told of when the first of them came.
+    """
+    commit = end.settlement.job
+    if not isinstance(end.about, TakenTurn) or commit is None or commit.status is not JobStatus.TERMINATED:
+        return
+    key = end.about.job.job_key
+    if key.kind is JobKind.TASK:
+        yield fact_of_job(EventName.JOB_STARTED, key, {})
 
 
 def _accepted(end: TurnEnd, taken: TakenTurn, commit: JobCommit) -> Iterator[Fact]:
@@ -79,9 +92,13 @@ def _failed(end: TurnEnd, job: Job) -> Iterator[Fact]:
 
 
 def _failed_timer(end: TurnEnd, taken: TakenTurn, timer: TimerEnd) -> Fact:
-    """A timer is always retried, and its turn is accepted."""
+    """The turn of a timer is accepted, whatever its task raised."""
     job = taken.job
-    data = {"run_count": job.run_count, "will_retry": True, "retry_in_s": timer.delay}
+    data = {
+        "run_count": job.run_count,
+        "will_retry": not timer.is_final,
+        "retry_in_s": None if timer.is_final else timer.delay,
+    }
     data = _common(end, job) | _of_timer(taken) | data
     return fact_of_job(EventName.JOB_FAILED, job.job_key, data, error=timer.error)
 

@@ -14,6 +14,7 @@ from durable.jobs.continuous import Continuous, SyncContinuous
 from durable.jobs.debounce import Debounce, SyncDebounce
 from durable.jobs.errors import (
     DuplicateEventError,
+    HandlerMissing,
     InstanceNotFound,
     InvalidJobState,
     JobError,
@@ -58,6 +59,7 @@ __all__ = [
     "EventContext",
     "ExecuteContext",
     "FlushResult",
+    "HandlerMissing",
     "IdleContext",
     "InstanceNotFound",
     "InvalidJobState",

@@ -40,10 +40,17 @@ class TerminateTurn(BaseException):
         super().__init__(reason or "terminated")
 
 
+class EventCalls(Protocol[E_contra]):
+    """How an event is made for a job."""
+
+    def new_event(self, key: str, event: E_contra, event_id: str | None) -> NewEvent: ...
+
+
 class Receiver(Protocol[E_contra]):
     """A job that takes events: a Debounce or a Task."""
 
-    def new_event(self, key: str, event: E_contra, event_id: str | None) -> NewEvent: ...
+    @property
+    def __calls__(self) -> EventCalls[E_contra]: ...
 
 
 class Turn(Generic[S]):
@@ -164,7 +171,7 @@ class JobContext(Generic[S]):
 
         Raises what that job's own `add` or `send` raises for a bad key or event, here and now.
         """
-        self._turn.sends.append(job.new_event(key, event, event_id))
+        self._turn.sends.append(job.__calls__.new_event(key, event, event_id))
 
     def terminate(self, reason: str | None = None) -> NoReturn:
         """End the job now: nothing after this call runs, this turn changes no state and sends nothing."""

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from durable.definition import Definition
 from durable.durations import Duration
 from durable.events import EventName, fact_of_job
 from durable.job import Job, JobView, NewJob
 from durable.jobs.context import ContinuousContext
 from durable.jobs.errors import InvalidJobState
-from durable.jobs.keyed import BlockingPlayer, Keyed, attempted, limit_of, noted, refuse_waiting, shown_status, told
+from durable.jobs.keyed import (
+    BlockingPlayer,
+    Calls,
+    JobHome,
+    Keyed,
+    attempted,
+    limit_of,
+    noted,
+    refuse_waiting,
+    shown_status,
+    told,
+)
 from durable.jobs.results import (
     ContinuousStatus,
     PauseResult,
@@ -28,7 +41,7 @@ __all__ = ["Continuous", "SyncContinuous"]
 S = TypeVar("S")
 
 
-class _Calls(Keyed[ContinuousSpec], Generic[S]):
+class _Calls(Calls[ContinuousSpec], Generic[S]):
     def start_script(self, key: str, state: S, *, wait: bool, timeout: Duration | None) -> Script[StartResult]:
         spec, job_key = self.spec, self.spec.job_key(key)
         limit_of(timeout)
@@ -50,8 +63,10 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
         if created and wait and spec.start_immediately:
             yield from self.wait_for(job_key, turn.id, timeout)
             found = yield from self.view(key)
-            assert found is not None
-            return StartResult(job_key.instance_id, True, shown_status(found.job))
+            is_there = found is not None and found.job.epoch == done.job.epoch
+            # Ended by its first run, it may be deleted by now, or have begun anew.
+            shown = shown_status(found.job) if found is not None and is_there else ShownStatus.TERMINATED
+            return StartResult(job_key.instance_id, True, shown)
         return StartResult(job_key.instance_id, created, shown_status(done.job))
 
     def pause_script(self, key: str) -> Script[PauseResult]:
@@ -95,12 +110,15 @@ class _Calls(Keyed[ContinuousSpec], Generic[S]):
         return state
 
 
-class Continuous(_Calls[S]):
+class Continuous(Keyed[_Calls[S]], Generic[S]):
     """A declared Continuous: `await refresher.start("customer-7", Tokens(…))`."""
+
+    def __init__(self, spec: ContinuousSpec, definition: Definition, home: Callable[[], JobHome]) -> None:
+        super().__init__(_Calls(spec, definition, home))
 
     def __call__(self, ctx: ContinuousContext[S]) -> Any:
         """Run the function here and now, on whatever stands in for a context: nothing is stored; for unit tests."""
-        return self.spec.handler(ctx)
+        return self.__calls__.spec.handler(ctx)
 
     async def start(
         self, key: str, state: S, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None
@@ -111,72 +129,72 @@ class Continuous(_Calls[S]):
         JobValidationError for a state that does not fit; then nothing is stored.
         """
         refuse_waiting(connection, wait)
-        return await self.home().play(self.start_script(key, state, wait=wait, timeout=timeout), connection)
+        return await self._play(self.__calls__.start_script(key, state, wait=wait, timeout=timeout), connection)
 
     async def trigger(
         self, key: str, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None
     ) -> TriggerResult:
         """Run now, from the first attempt; while a run goes on, once more after it, however many triggers come."""
         refuse_waiting(connection, wait)
-        return await self.home().play(self.trigger_script(key, wait=wait, timeout=timeout), connection)
+        return await self._play(self.__calls__.trigger_script(key, wait=wait, timeout=timeout), connection)
 
     async def terminate(self, key: str, *, reason: str | None = None, connection: Any = None) -> TerminateResult:
         """End the job: no further run, and what a run that goes on would still commit is refused."""
-        return await self.home().play(self.terminate_script(key, reason), connection)
+        return await self._play(self.__calls__.terminate_script(key, reason), connection)
 
     async def pause(self, key: str, *, connection: Any = None) -> PauseResult:
         """Plan no runs until `resume`; one that goes on ends. Raises InvalidJobState for a failed or ended job."""
-        return await self.home().play(self.pause_script(key), connection)
+        return await self._play(self.__calls__.pause_script(key), connection)
 
     async def resume(self, key: str, *, connection: Any = None) -> PauseResult:
         """Go on: at the planned moment, or now if that has passed."""
-        return await self.home().play(self.resume_script(key), connection)
+        return await self._play(self.__calls__.resume_script(key), connection)
 
     async def redrive(self, key: str) -> RedriveResult:
         """Run a failed job again, now."""
-        return await self.home().play(self.redrive_script(key))
+        return await self._play(self.__calls__.redrive_script(key))
 
     async def status(self, key: str) -> ContinuousStatus:
-        return await self.home().play(self.status_script(key))
+        return await self._play(self.__calls__.status_script(key))
 
     async def state(self, key: str) -> S | None:
         """The state as last committed, also of a job that was ended; None where there is none."""
-        return await self.home().play(self.state_script(key))
+        return await self._play(self.__calls__.state_script(key))
 
 
 class SyncContinuous(Generic[S]):
     """As Continuous, for code without an event loop; made by `client.job(refresher)`."""
 
     def __init__(self, job: Continuous[S], player: BlockingPlayer) -> None:
-        self._job = job
+        self._calls = job.__calls__
         self._player = player
 
     def start(
         self, key: str, state: S, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None
     ) -> StartResult:
         refuse_waiting(connection, wait)
-        return self._player.play(self._job.start_script(key, state, wait=wait, timeout=timeout), connection)
+        return self._player.play(self._calls.start_script(key, state, wait=wait, timeout=timeout), connection)
 
     def trigger(
         self, key: str, *, wait: bool = False, timeout: Duration | None = None, connection: Any = None
     ) -> TriggerResult:
         refuse_waiting(connection, wait)
-        return self._player.play(self._job.trigger_script(key, wait=wait, timeout=timeout), connection)
+        return self._player.play(self._calls.trigger_script(key, wait=wait, timeout=timeout), connection)
 
     def terminate(self, key: str, *, reason: str | None = None, connection: Any = None) -> TerminateResult:
-        return self._player.play(self._job.terminate_script(key, reason), connection)
+        return self._player.play(self._calls.terminate_script(key, reason), connection)
 
     def pause(self, key: str, *, connection: Any = None) -> PauseResult:
-        return self._player.play(self._job.pause_script(key), connection)
+        return self._player.play(self._calls.pause_script(key), connection)
 
     def resume(self, key: str, *, connection: Any = None) -> PauseResult:
-        return self._player.play(self._job.resume_script(key), connection)
+        return self._player.play(self._calls.resume_script(key), connection)
 
     def redrive(self, key: str) -> RedriveResult:
-        return self._player.play(self._job.redrive_script(key))
+        return self._player.play(self._calls.redrive_script(key))
 
     def status(self, key: str) -> ContinuousStatus:
-        return self._player.play(self._job.status_script(key))
+        return self._player.play(self._calls.status_script(key))
 
     def state(self, key: str) -> S | None:
-        return self._player.play(self._job.state_script(key))
+        return self._player.play(self._calls.state_script(key))

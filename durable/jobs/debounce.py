@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from durable.definition import Definition
 from durable.durations import Duration
 from durable.events import EventName, fact_of_job
 from durable.execution import Status
@@ -12,6 +14,8 @@ from durable.job import Appended, Job, JobKey, JobView, NewEvent, StoredEvent, T
 from durable.jobs.context import DebounceContext
 from durable.jobs.keyed import (
     BlockingPlayer,
+    Calls,
+    JobHome,
     Keyed,
     OnDuplicate,
     attempted,
@@ -30,7 +34,7 @@ S = TypeVar("S")
 E = TypeVar("E")
 
 
-class _Calls(Keyed[DebounceSpec], Generic[S, E]):
+class _Calls(Calls[DebounceSpec], Generic[S, E]):
     def new_event(self, key: str, event: E, event_id: str | None) -> NewEvent:
         """For `ctx.send`."""
         home = self.home()
@@ -91,6 +95,7 @@ class _Calls(Keyed[DebounceSpec], Generic[S, E]):
             event_count=job.pending_count,
             started_at=job.pending_first_at,
             will_flush_at=shown["next_run_at"] if is_waiting else None,
+            reason=job.reason,
             **shown,
         )
 
@@ -115,12 +120,15 @@ def _flush_at(pending: Job | Appended, turn_due_at: datetime | None, policy: Tur
     return turn_due_at if events_at is None else max(turn_due_at, events_at)
 
 
-class Debounce(_Calls[S, E]):
+class Debounce(Keyed[_Calls[S, E]], Generic[S, E]):
     """A declared Debounce: `await batcher.add("contact-7", Changed(…))`."""
+
+    def __init__(self, spec: DebounceSpec, definition: Definition, home: Callable[[], JobHome]) -> None:
+        super().__init__(_Calls(spec, definition, home))
 
     def __call__(self, ctx: DebounceContext[S, E]) -> Any:
         """Run the function here and now, on whatever stands in for a context: nothing is stored; for unit tests."""
-        return self.spec.handler(ctx)
+        return self.__calls__.spec.handler(ctx)
 
     async def add(
         self,
@@ -140,38 +148,38 @@ class Debounce(_Calls[S, E]):
         and raises JobExecutionError if that failed for good. Raises JobValidationError.
         """
         refuse_waiting(connection, wait)
-        script = self.add_script(key, event, event_id, on_duplicate, wait=wait, timeout=timeout)
-        return await self.home().play(script, connection)
+        script = self.__calls__.add_script(key, event, event_id, on_duplicate, wait=wait, timeout=timeout)
+        return await self._play(script, connection)
 
     async def flush(self, key: str, *, wait: bool = True, timeout: Duration | None = None) -> FlushResult:
         """Flush the open batch now, behind a flush that runs; nothing happens without events."""
-        return await self.home().play(self.flush_script(key, wait=wait, timeout=timeout))
+        return await self._play(self.__calls__.flush_script(key, wait=wait, timeout=timeout))
 
     async def clear(self, key: str, *, connection: Any = None) -> ClearResult:
         """Throw the open batch away. A flush that has taken its events goes on."""
-        return await self.home().play(self.clear_script(key), connection)
+        return await self._play(self.__calls__.clear_script(key), connection)
 
     async def redrive(self, key: str) -> RedriveResult:
         """Flush the batches again that failed for good, as one, with what is open."""
-        return await self.home().play(self.redrive_script(key))
+        return await self._play(self.__calls__.redrive_script(key))
 
     async def status(self, key: str) -> DebounceStatus:
-        return await self.home().play(self.status_script(key))
+        return await self._play(self.__calls__.status_script(key))
 
     async def events(self, key: str) -> list[E]:
         """The events that no flush has handled, in their order."""
-        return await self.home().play(self.events_script(key))
+        return await self._play(self.__calls__.events_script(key))
 
     async def state(self, key: str) -> S | None:
         """What the reducer makes of those events, here and now; None without any."""
-        return await self.home().play(self.state_script(key))
+        return await self._play(self.__calls__.state_script(key))
 
 
 class SyncDebounce(Generic[S, E]):
     """As Debounce, for code without an event loop; made by `client.job(batcher)`."""
 
     def __init__(self, job: Debounce[S, E], player: BlockingPlayer) -> None:
-        self._job = job
+        self._calls = job.__calls__
         self._player = player
 
     def add(
@@ -186,23 +194,23 @@ class SyncDebounce(Generic[S, E]):
         connection: Any = None,
     ) -> AddResult:
         refuse_waiting(connection, wait)
-        script = self._job.add_script(key, event, event_id, on_duplicate, wait=wait, timeout=timeout)
+        script = self._calls.add_script(key, event, event_id, on_duplicate, wait=wait, timeout=timeout)
         return self._player.play(script, connection)
 
     def flush(self, key: str, *, wait: bool = True, timeout: Duration | None = None) -> FlushResult:
-        return self._player.play(self._job.flush_script(key, wait=wait, timeout=timeout))
+        return self._player.play(self._calls.flush_script(key, wait=wait, timeout=timeout))
 
     def clear(self, key: str, *, connection: Any = None) -> ClearResult:
-        return self._player.play(self._job.clear_script(key), connection)
+        return self._player.play(self._calls.clear_script(key), connection)
 
     def redrive(self, key: str) -> RedriveResult:
-        return self._player.play(self._job.redrive_script(key))
+        return self._player.play(self._calls.redrive_script(key))
 
     def status(self, key: str) -> DebounceStatus:
-        return self._player.play(self._job.status_script(key))
+        return self._player.play(self._calls.status_script(key))
 
     def events(self, key: str) -> list[E]:
-        return self._player.play(self._job.events_script(key))
+        return self._player.play(self._calls.events_script(key))
 
     def state(self, key: str) -> S | None:
-        return self._player.play(self._job.state_script(key))
+        return self._player.play(self._calls.state_script(key))

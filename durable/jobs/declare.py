@@ -20,7 +20,7 @@ from durable.jobs.debounce import Debounce
 from durable.jobs.handlers import checked_handler, checked_reducer
 from durable.jobs.keyed import JobHome, Keyed
 from durable.jobs.schedule import Schedule
-from durable.jobs.spec import AT_ONCE, ContinuousSpec, DebounceSpec, KeyedSpec, OnExhausted, TaskSpec
+from durable.jobs.spec import AT_ONCE, ContinuousSpec, DebounceSpec, Handlers, KeyedSpec, OnExhausted, TaskSpec
 from durable.jobs.task import Task
 from durable.options import TaskOptions, checked_task_options
 from durable.retry import NO_RETRY, Retry, exponential
@@ -89,7 +89,7 @@ class JobDeclarations(ABC):
 
         Without `retry`, a run that fails is followed by the next planned one. With it, `on_exhausted` says what then:
         "fail" keeps the job without a next run until it is triggered or ended, "continue" plans the next run, "purge"
-        ends the job and forgets its state.
+        ends the job and forgets its state; this also where there is no retry, at the first failure.
         """
         _schedule(schedule)
         if not isinstance(start_immediately, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -203,6 +203,7 @@ class JobDeclarations(ABC):
         of what they did is kept.
         """
         spec = TaskSpec(
+            handlers=Handlers(name),
             **self._common(JobKind.TASK, checked_name(name, "the job's name"), state, options),
             policy=AT_ONCE,
             event_type=event,

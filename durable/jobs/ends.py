@@ -76,10 +76,11 @@ class Ends:
     def _failed(self, error: str | None) -> JobCommit:
         commit = self._commit(runs=0)._replace(error=error)
         is_purged = self._spec.on_exhausted == "purge"
+        goes_on = self._spec.on_exhausted == "continue" or (self.max_attempts == 1 and not is_purged)
         match self._spec:
             case _ if self.taken is None:
                 return commit._replace(events=EventsEnd.KEPT)
-            case ContinuousSpec() if self.max_attempts == 1 or self._spec.on_exhausted == "continue":
+            case ContinuousSpec() if goes_on:
                 return self._planned(commit, self.next_due())
             case ContinuousSpec() if is_purged:
                 return commit._replace(status=JobStatus.TERMINATED, reason=_EXHAUSTED, writes_state=True, state=None)

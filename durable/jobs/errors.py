@@ -6,6 +6,7 @@ from durable.errors import ConfigurationError, DurableError, ErrorInfo, InvalidI
 
 __all__ = [
     "DuplicateEventError",
+    "HandlerMissing",
     "InstanceNotFound",
     "InvalidJobState",
     "JobError",
@@ -29,12 +30,24 @@ class JobNotFound(JobError, ConfigurationError):
         super().__init__(f"no {kind} job named {name!r} is declared on this app; import the module that declares it")
 
 
-class InstanceNotFound(JobError):
-    """The key does not live."""
+class HandlerMissing(JobError, ConfigurationError):
+    """A Task job has no handler for what was asked of it; nothing was stored."""
 
-    def __init__(self, instance_id: str) -> None:
+    def __init__(self, name: str, handler: str) -> None:
+        self.name = name
+        self.handler = handler
+        super().__init__(
+            f"Task job {name!r} has no {handler} handler; declare one with @job.{handler}, "
+            "and import the module that does"
+        )
+
+
+class InstanceNotFound(JobError):
+    """The job of a call with wait=True is gone, and what was waited for has not been done."""
+
+    def __init__(self, instance_id: str, detail: str = "does not exist, or was ended") -> None:
         self.instance_id = instance_id
-        super().__init__(f"job {instance_id} does not exist, or was ended")
+        super().__init__(f"job {instance_id} {detail}")
 
 
 class InvalidJobState(JobError):

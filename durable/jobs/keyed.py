@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from durable.checks import shown
 from durable.definition import Definition
@@ -11,7 +11,7 @@ from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ErrorInfo
 from durable.events import EventName, Fact, fact_of_job
 from durable.execution import FinishedExecution, Status
-from durable.job import Appended, Job, JobKey, JobStatus, JobView, NewEvent, NewTurn, Triggered
+from durable.job import ENDED, Appended, Job, JobKey, JobKind, JobStatus, JobView, NewEvent, NewTurn, Triggered
 from durable.jobs.errors import DuplicateEventError, InstanceNotFound, InvalidJobState, JobExecutionError
 from durable.jobs.results import JobSummary, RedriveResult, ShownStatus, TerminateResult, TriggerResult
 from durable.jobs.spec import KeyedSpec
@@ -20,13 +20,14 @@ from durable.options import checked_text
 from durable.script import EndOf, Script, Tell, append, ask
 from durable.storage import Hint
 
-__all__ = ["BlockingPlayer", "JobHome", "Keyed", "OnDuplicate", "shown_status", "summary"]
+__all__ = ["BlockingPlayer", "Calls", "JobHome", "Keyed", "OnDuplicate", "shown_status", "summary"]
 
 OnDuplicate = Literal["return", "raise"]
 """What becomes of a call with an event id that was accepted before."""
 
 T = TypeVar("T")
 P_co = TypeVar("P_co", bound=KeyedSpec, covariant=True)
+C_co = TypeVar("C_co", bound="Calls[Any]", covariant=True)
 
 
 class JobHome(Protocol):
@@ -47,22 +48,13 @@ class BlockingPlayer(Protocol):
     def play(self, script: Script[T], connection: Any = None) -> T: ...
 
 
-class Keyed(Generic[P_co]):
-    """A declared job. Its calls are scripts, which its two clients play."""
-
-    noun: ClassVar[str] = "job"
+class Calls(Generic[P_co]):
+    """The calls of a declared job as scripts, which its two clients play."""
 
     def __init__(self, spec: P_co, definition: Definition, home: Callable[[], JobHome]) -> None:
         self.spec = spec
         self.definition = definition
         self.home = home
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.spec.name!r}>"
-
-    @property
-    def name(self) -> str:
-        return self.spec.name
 
     def new_turn(self) -> NewTurn:
         return self.spec.new_turn(self.definition, self.home().new_id())
@@ -94,18 +86,42 @@ class Keyed(Generic[P_co]):
         assert done.job is not None
         turn_id = done.job.turn_id
         if done.is_queued and turn_id is not None:
-            yield EndOf(turn_id, limit_of(timeout))
-            (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
-            turn_id = found.job.turn_id if found is not None else None
+            turn_id = yield from self._turn_after(job_key, done.job, turn_id, timeout)
         if turn_id is not None:
             yield from self.wait_for(job_key, turn_id, timeout)
 
-    def wait_for(self, job_key: JobKey, turn_id: str, timeout: Duration | None) -> Script[None]:
-        """Wait for the end of a turn; raises JobExecutionError unless it was accepted."""
+    def _turn_after(self, job_key: JobKey, job: Job, turn_id: str, timeout: Duration | None) -> Script[str | None]:
+        """The turn behind one that runs, when that has ended; None: it is over too. Raises InstanceNotFound."""
         end = yield EndOf(turn_id, limit_of(timeout))
         assert isinstance(end, FinishedExecution)
+        (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
+        if found is not None and found.job.epoch == job.epoch:
+            next_turn: str | None = found.job.turn_id
+            return next_turn
+        # The job was ended; by the turn that was asked for, if that was counted beside the one before it.
+        runs = job.run_count + (1 if end.status is Status.COMPLETED else 0)
+        if found is None or found.job.run_count <= runs:
+            raise InstanceNotFound(job_key.instance_id, "was ended before the turn that was asked for")
+        return None
+
+    def wait_for(self, job_key: JobKey, turn_id: str, timeout: Duration | None) -> Script[None]:
+        """Wait for the end of a turn; raises JobExecutionError unless it was accepted, also where it ended its job.
+
+        Of one that never began, InstanceNotFound because its job was ended, or InvalidJobState because it was paused.
+        """
+        end = yield EndOf(turn_id, limit_of(timeout))
+        assert isinstance(end, FinishedExecution)
+        if end.status is Status.CANCELLED:
+            yield from self._refuse_what_was_not_begun(job_key, turn_id)
         if end.status is not Status.COMPLETED:
             raise JobExecutionError(job_key.instance_id, turn_id, self.definition.load_error(end.error))
+
+    def _refuse_what_was_not_begun(self, job_key: JobKey, turn_id: str) -> Script[None]:
+        (turn,) = yield from ask(lambda storage: storage.get([turn_id]))
+        if turn is not None and turn.reason == "paused":
+            raise InvalidJobState(job_key.instance_id, "waiting for a turn", expected="active", actual="paused")
+        if turn is not None and not turn.attempts:
+            raise InstanceNotFound(job_key.instance_id, "was ended before its turn began")
 
     def accepted(
         self, new: NewEvent, event_id: str | None, on_duplicate: OnDuplicate, *, wait: bool, timeout: Duration | None
@@ -128,32 +144,53 @@ class Keyed(Generic[P_co]):
         return done
 
     def wait_for_event(self, job_key: JobKey, event_id: str, timeout: Duration | None) -> Script[None]:
-        """Wait until a turn has handled an event; raises JobExecutionError, InvalidJobState, InstanceNotFound."""
+        """Wait until a turn has handled an event, also one that ended the job.
+
+        Raises JobExecutionError, InvalidJobState for a job that is paused, InstanceNotFound for one that was ended
+        before.
+        """
+        waited_in: int | None = None
         while True:
             end = yield from ask(lambda storage: storage.event_end(job_key, event_id))
             if end is None:
-                raise InstanceNotFound(job_key.instance_id)
+                yield from self._refuse_unless_forgotten(job_key, event_id, waited_in)
+                return
             turn_id = end.turn_id
             if end.is_over and turn_id is None:
                 return
             if turn_id is None:
-                yield from self._wait_for_turn_before(job_key, timeout)
+                waited_in = yield from self._wait_for_turn_before(job_key, timeout)
                 continue
             yield from self.wait_for(job_key, turn_id, timeout)
             if end.is_over:
                 return
 
-    def _wait_for_turn_before(self, job_key: JobKey, timeout: Duration | None) -> Script[None]:
-        """Wait for the end of the turn that an event was seen to wait for, unless that turn has ended since."""
+    def _refuse_unless_forgotten(self, job_key: JobKey, event_id: str, epoch: int | None) -> Script[None]:
+        """An event that waited in an incarnation which goes on has been handled, and its id forgotten since.
+
+        But one of a Debounce may have been cleared.
+        """
+        (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
+        is_same = found is not None and found.job.status not in ENDED and found.job.epoch == epoch
+        if not is_same or job_key.kind is not JobKind.TASK:
+            raise InstanceNotFound(job_key.instance_id, f"was ended or cleared before event {event_id!r} was handled")
+
+    def _wait_for_turn_before(self, job_key: JobKey, timeout: Duration | None) -> Script[int]:
+        """Wait for the end of the turn that an event was seen to wait for, unless that turn has ended since.
+
+        Gives the epoch of the job.
+        """
         (found,) = yield from ask(lambda storage: storage.get_jobs([job_key]))
         if found is None:
             raise InstanceNotFound(job_key.instance_id)
         if found.job.turn_id is not None:
             yield EndOf(found.job.turn_id, limit_of(timeout))
-        elif found.job.status is not JobStatus.ACTIVE:
+        elif found.job.status not in (JobStatus.ACTIVE, *ENDED):
             raise InvalidJobState(
                 job_key.instance_id, "waiting for an event", expected="active", actual=found.job.status
             )
+        epoch: int = found.job.epoch
+        return epoch
 
     def terminate_script(self, key: str, reason: str | None) -> Script[TerminateResult]:
         job_key = self.spec.job_key(key)
@@ -175,6 +212,26 @@ class Keyed(Generic[P_co]):
     def error_of(self, found: JobView) -> ErrorInfo | None:
         """The error of the attempt before; between turns that of the last turn, if it failed."""
         return self.definition.load_error(found.turn_error or found.job.error)
+
+
+class Keyed(Generic[C_co]):
+    """What every declared job has."""
+
+    def __init__(self, calls: C_co) -> None:
+        # For this library alone. So named, it is offered by no editor, and still may be used by several modules.
+        self.__calls__ = calls
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    @property
+    def name(self) -> str:
+        text: str = self.__calls__.spec.name
+        return text
+
+    async def _play(self, script: Script[T], connection: Any = None) -> T:
+        result: T = await self.__calls__.home().play(script, connection)
+        return result
 
 
 def told(queue: str | None, notices: Sequence[NewNotice] = ()) -> Script[None]:
@@ -220,14 +277,14 @@ def _active(job: Job) -> ShownStatus:
     return ShownStatus.IDLE if job.turn_id is None else ShownStatus.ACTIVE
 
 
-def attempted(keyed: Keyed[Any], found: JobView) -> dict[str, Any]:
+def attempted(calls: Calls[Any], found: JobView) -> dict[str, Any]:
     """The fields that every status has of the live turn and of those that failed."""
     is_running = found.turn_status is Status.RUNNING
     return {
         "attempt": found.turn_attempts or 0,
         "next_run_at": None if is_running else found.turn_due_at,
         "is_turn_running": is_running,
-        "last_error": keyed.error_of(found),
+        "last_error": calls.error_of(found),
         "dead_letters": found.dead_count,
     }
 

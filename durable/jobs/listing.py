@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from durable.checks import integer
 from durable.errors import ConfigurationError
 from durable.job import JobFilter, JobKey, JobKind, JobStatus
 from durable.jobs.errors import JobNotFound
 from durable.jobs.keyed import BlockingPlayer, JobHome, Keyed, summary
-from durable.jobs.results import JobSummary
+from durable.jobs.results import JobSummary, ShownStatus
 from durable.options import checked_text
 from durable.script import Script, ask
 
 __all__ = ["Jobs", "SyncJobs"]
 
 _LARGEST_PAGE = 10_000
-_SHOWN = ("active", "paused", "failed", "terminated")
+_SHOWN: Final = tuple(status for status in ShownStatus if status is not ShownStatus.NOT_FOUND)
+_EVENTFUL: Final = (JobKind.DEBOUNCE, JobKind.TASK, JobKind.TIMER)
+_OF_LIVING: Final[Mapping[ShownStatus, tuple[tuple[JobKind, ...], bool | None]]] = {
+    ShownStatus.RUNNING: ((JobKind.CONTINUOUS,), None),
+    ShownStatus.DEBOUNCING: ((JobKind.DEBOUNCE,), True),
+    ShownStatus.ACTIVE: ((JobKind.TASK, JobKind.TIMER), True),
+    ShownStatus.IDLE: (_EVENTFUL, False),
+}
+"""What an active job of which kinds, with or without a live turn, is shown as; shown_status is the same rule."""
 
 
 def list_script(where: JobFilter, limit: int, after: str | None) -> Script[list[JobSummary]]:
@@ -41,9 +49,14 @@ def filter_of(kind: str | None, name: str | None, status: str | None, key_prefix
     for field, value in (("name", name), ("key_prefix", key_prefix)):
         if value is not None:
             checked_text(value, field)
-    return JobFilter(
-        None if kind is None else JobKind(kind), name, None if status is None else (JobStatus(status),), key_prefix
-    )
+    where = JobFilter(None if kind is None else JobKind(kind), name, key_prefix=key_prefix)
+    if status is None:
+        return where
+    shown = ShownStatus(status)
+    if shown not in _OF_LIVING:
+        return where._replace(statuses=(JobStatus(shown),))
+    kinds, has_turn = _OF_LIVING[shown]
+    return where._replace(statuses=(JobStatus.ACTIVE,), kinds=kinds, has_turn=has_turn)
 
 
 def _key_of(instance_id: str) -> JobKey:
@@ -80,7 +93,8 @@ class Jobs:
     ) -> list[JobSummary]:
         """A page by kind, name and key; `after` is the instance_id of the last of the page before.
 
-        `status` is active, paused, failed or terminated; without it, those that are not ended.
+        `status` is a word that the lines have as theirs, such as running, debouncing, idle or terminated; without it
+        those are listed that are not ended.
         """
         return await self._home().play(list_script(filter_of(kind, name, status, key_prefix), limit, after))
 

@@ -170,6 +170,8 @@ class DebounceStatus(_Attempted):
     started_at: datetime | None = None
     """When the first of them came."""
     will_flush_at: datetime | None = None
+    reason: str | None = None
+    """Why it was terminated, if its handler said so."""
 
 
 @dataclass(frozen=True, slots=True)

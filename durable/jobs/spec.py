@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
 
 from durable.codec import Codec, Shape
 from durable.definition import Definition, JobSpec
-from durable.errors import ConfigurationError, DurableError, SerializationError
+from durable.errors import DurableError, SerializationError
 from durable.execution import Claimed
 from durable.ids import IdSource
 from durable.job import Job, JobKey, JobKind, NewEvent, NewTurn, StoredEvent, TurnPolicy
-from durable.jobs.errors import JobValidationError
+from durable.jobs.errors import HandlerMissing, JobValidationError
 from durable.jobs.schedule import Schedule
 from durable.options import checked_text
 
@@ -167,21 +167,23 @@ class DebounceSpec(_EventSpec):
 class Handlers:
     """The functions of a Task job; set by its decorators, so they are there when the first turn runs."""
 
+    job_name: str
     on_event: Callable[..., Any] | None = None
     execute: Callable[..., Any] | None = None
     on_idle: Callable[..., Any] | None = None
     on_error: Callable[..., Any] | None = None
 
     def get(self, which: str) -> Callable[..., Any]:
+        """Raises HandlerMissing."""
         found: Callable[..., Any] | None = getattr(self, which)
         if found is None:
-            raise ConfigurationError(f"this Task job has no {which} handler; declare one with @job.{which}")
+            raise HandlerMissing(self.job_name, which)
         return found
 
 
 @dataclass(kw_only=True)
 class TaskSpec(_EventSpec):
-    handlers: Handlers = field(default_factory=Handlers)
+    handlers: Handlers
 
     @property
     def handles_errors(self) -> bool:

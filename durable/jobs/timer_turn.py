@@ -66,8 +66,13 @@ class TimerEnds(Ends):
     def succeeded(self, timer: StoredTimer) -> JobCommit:
         return self._commit(runs=1)._replace(timer=TimerEnd(timer.id, None, 0.0, 0))
 
-    def failed(self, timer: StoredTimer, error: str) -> JobCommit:
-        end = TimerEnd(timer.id, error, timer.retry_interval, timer.attempt)
+    def failed(self, timer: StoredTimer, error: str, *, delay: float | None = None) -> JobCommit:
+        """It is tried again after `delay` seconds; None: after its retry interval."""
+        end = TimerEnd(timer.id, error, timer.retry_interval if delay is None else delay, timer.attempt)
+        return self._commit(runs=0)._replace(timer=end)
+
+    def failed_for_good(self, timer: StoredTimer, error: str) -> JobCommit:
+        end = TimerEnd(timer.id, error, 0.0, timer.attempt, is_final=True)
         return self._commit(runs=0)._replace(timer=end)
 
     def put_off(self, timer: StoredTimer, error: str) -> JobCommit:
@@ -107,7 +112,7 @@ class TimerContext(TaskContext):
 
     @property
     def max_attempts(self) -> int:
-        """No end of them: a timer is retried until it succeeds or is cancelled."""
+        """No end of them: a timer is retried until it succeeds, is cancelled, or fails for good."""
         return 2**31 - 1
 
     @property

@@ -30,11 +30,13 @@ SHORTEST_INTERVAL: Final = 0.001
 LONGEST_INTERVAL: Final = 3_650 * 86_400.0
 DEFAULT_RETRY_INTERVAL: Final = "1m"
 _LARGEST_PAGE: Final = 10_000
+_UNUSED: Final = frozenset({"delay", "run_at", "retry", "max_deliveries", "on_parent_close"})
+"""Options of a child that no timer could keep to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """A timer as it stands. One that fires once is there until it has succeeded."""
+    """A timer as it stands. One that fires once is there until it has succeeded; one that failed for good stays."""
 
     id: str
     """The same in all retries and recurrences."""
@@ -42,7 +44,7 @@ class Timer:
     name: str | None
     task: str
     due_at: datetime
-    """When it is started next; while it runs, the moment for which it was started."""
+    """When it is started next; while it runs, and if it failed for good, the moment for which it was started."""
     interval: float | None
     """Seconds; None: it fires once."""
     retry_interval: float
@@ -52,6 +54,8 @@ class Timer:
     created_at: datetime
     sequential: bool
     """It waits for its owner's others of this kind, and holds them up; otherwise for none."""
+    failed: bool = False
+    """For good, by an error that is not retried: kept to be looked at until it is cancelled or its slot set again."""
 
 
 class TimerOptions(TypedDict, total=False):
@@ -60,7 +64,7 @@ class TimerOptions(TypedDict, total=False):
     name: str | None
     """A slot of the owner's, such as "alarm": setting it again replaces what is there, running or not."""
     retry_interval: Duration
-    """From a failure to the next start, for ever; a minute unless told otherwise."""
+    """From a failure to the next start, until one succeeds or fails for good; a minute unless told otherwise."""
     sequential: bool
     """True unless told otherwise: it runs one after the other with its owner's. False: beside them."""
     connection: Any
@@ -155,6 +159,7 @@ class _Scripts:
             last_error=None if timer.error is None else self._codec().load_error(timer.error),
             created_at=timer.created_at,
             sequential=timer.is_sequential,
+            failed=timer.is_failed,
         )
 
 
@@ -168,6 +173,12 @@ def _record_of(call: Child[Any]) -> Any:
         raise ConfigurationError(
             f"a timer takes no place in a pool, and {call.new.task_name!r} runs in pool {call.new.queue!r}; give "
             "task.child(…, queue=…), or a task that enqueues it"
+        )
+    unused = sorted(call.given & _UNUSED)
+    if unused:
+        raise ConfigurationError(
+            f"a timer does not use {unused[0]}; take it out of {call.new.task_name!r}.child(…): the timer has a moment "
+            "of its own, and tries again after its retry_interval"
         )
     if call.new.on_complete is not None:
         raise ConfigurationError(f"a timer calls nothing back; take on_complete out of {call.new.task_name!r}.child(…)")
@@ -199,8 +210,9 @@ class Timers:
     """`app.timers`. An owner's timers run one at a time, in order of time; those of different owners run side by side,
     and so does what is set with `sequential=False`.
 
-    A timer whose task fails is tried again each `retry_interval`, for ever; it waits like any other, so the owner's
-    next one is not kept back. What the task returns is not kept. The task's own retry policy and delay are not used.
+    A timer whose task fails is tried again each `retry_interval`, unless it raised NonRetryable; it waits like any
+    other, so the owner's next one is not kept back. What the task returns is not kept. The task's own retry policy and
+    delay are not used.
     """
 
     def __init__(self, home: Callable[[], JobHome], codec: Callable[[], Codec]) -> None:

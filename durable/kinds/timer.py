@@ -6,16 +6,18 @@ import asyncio
 import logging
 
 from durable.definition import Definition
-from durable.errors import ErrorInfo, LeaseLost
+from durable.errors import Continue, ErrorInfo, LeaseLost, NonRetryable, RetryAfter
 from durable.execution import Kind
 from durable.job import JobCommit, TakenTurn
 from durable.jobs.timer_turn import TimerContext, TimerEnds
 from durable.kinds.turn import Turn
+from durable.retry import asked_delay, is_final
 from durable.timer import StoredTimer
 
 __all__ = ["run_timer"]
 
 _POISONED = "the timer was started {count} times without an end; it kills its process"
+_NO_NEXT = "task {name!r} raised continue_with, and a timer starts it with the arguments it was set with; enqueue it"
 _UNKNOWN = "task {name!r} is not registered on the executor that claimed this timer"
 
 
@@ -41,13 +43,27 @@ async def run_timer(turn: Turn, ends: TimerEnds, taken: TakenTurn) -> JobCommit:
     except Exception as error:
         if turn.attempt.stop_reason is not None:
             raise  # it says nothing about the task that it ends in an error of its own when it is stopped
-        # The message may hold payload, so only the type is logged.
-        log.write(
-            logging.INFO, timer, "attempt %d of timer %s (task %s) failed with %s; it is retried in %.3g s",
-            timer.attempt, timer.id, timer.task_name, type(error).__name__, timer.retry_interval,
-        )  # fmt: skip
-        return ends.failed(timer, codec.dump_error(error, is_retryable=True))
+        return _failed(turn, ends, timer, error)
+    except Continue:
+        return _failed(turn, ends, timer, NonRetryable(_NO_NEXT.format(name=timer.task_name)))
     return ends.succeeded(timer)
+
+
+def _failed(turn: Turn, ends: TimerEnds, timer: StoredTimer, error: Exception) -> JobCommit:
+    codec, log = turn.definition.codec, turn.services.log
+    # The message may hold payload, so only the type is logged.
+    if is_final(error):
+        log.write(
+            logging.WARNING, timer, "attempt %d of timer %s (task %s) failed with %s; it is not tried again",
+            timer.attempt, timer.id, timer.task_name, type(error).__name__,
+        )  # fmt: skip
+        return ends.failed_for_good(timer, codec.dump_error(error, is_retryable=False))
+    delay = asked_delay(error) if isinstance(error, RetryAfter) else timer.retry_interval
+    log.write(
+        logging.INFO, timer, "attempt %d of timer %s (task %s) failed with %s; it is retried in %.3g s",
+        timer.attempt, timer.id, timer.task_name, type(error).__name__, delay,
+    )  # fmt: skip
+    return ends.failed(timer, codec.dump_error(error, is_retryable=True), delay=delay)
 
 
 async def _limited(turn: Turn, definition: Definition, timer: StoredTimer) -> None:

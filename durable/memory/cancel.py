@@ -91,6 +91,7 @@ def cancel_all(
         record.id
         for record in tx.executions.values()
         if _is_cancellable(record)
+        and record.kind is not Kind.CALLBACK
         and record.created_at < before
         and (queue is None or record.queue == queue)
         and (task_name is None or record.task_name == task_name)

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import islice, takewhile
 
-from durable.execution import RECORD_VERSION, Claimed, Execution, Kind, Status
+from durable.execution import PRIORITIES, RECORD_VERSION, Claimed, Execution, Kind, Status
 from durable.memory.records import moved
 from durable.memory.store import Transaction
 from durable.transitions import Event
 
-__all__ = ["claim", "claim_callback", "heartbeat", "held_record", "renew", "take"]
+__all__ = ["claim", "claim_callback", "due_records", "heartbeat", "held_record", "renew", "take"]
 
 
 def claim(
     tx: Transaction, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
 ) -> list[Claimed]:
-    due = [
+    due = (
         record
-        for record in tx.executions.values()
-        if record.status is Status.READY
-        and record.due_at <= tx.now
-        and not record.is_pooled
-        and record.queue in queues
-        and record.task_name in task_names
-        and record.record_version <= RECORD_VERSION
-    ]
-    due.sort(key=lambda record: (-record.priority, queues.index(record.queue), record.due_at, record.id))
-    return take(tx, due[: max(limit, 0)], executor_id=executor_id, lease=lease)
+        for priority in reversed(PRIORITIES)
+        for queue in dict.fromkeys(queues)
+        for record in due_records(tx, (queue, False, False, priority), task_names)
+    )
+    return take(tx, list(islice(due, max(limit, 0))), executor_id=executor_id, lease=lease)
+
+
+def due_records(tx: Transaction, group: tuple[str, bool, bool, int], task_names: Sequence[str]) -> Iterator[Execution]:
+    """What may start of a group of the index `ready`, those first that are due for longest."""
+    due = takewhile(lambda record: record.due_at <= tx.now, tx.executions.find("ready", group))
+    return (record for record in due if record.task_name in task_names and record.record_version <= RECORD_VERSION)
 
 
 def take(tx: Transaction, records: Sequence[Execution], *, executor_id: str, lease: float) -> list[Claimed]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from durable.job import ENDED, Appended, Job, JobKey, JobStatus, NewEvent, NewJob, Started, events_due_at
-from durable.memory.jobs_inbox import counted, drop_events, events_of, put_events
+from durable.memory.jobs_inbox import counted, drop_events, known_event, put_events
 from durable.memory.jobs_turns import due_turn, insert_turn, is_untried, job_under, live_turn, put_job
 from durable.memory.outbox import emit
 from durable.memory.store import EventStatus, InboxEvent, Transaction
@@ -80,14 +80,15 @@ def append_free_events(tx: Transaction, events: Sequence[NewEvent]) -> list[Appe
 
 def _append(tx: Transaction, event: NewEvent) -> Appended:
     before = job_under(tx, event.key)
+    if before is not None:
+        repeated = _remembered(tx, before, event.event_id)
+        if repeated is not None:
+            return _appended(tx, before, repeated.number, is_duplicate=True)
     is_new_job = before is None or before.status in ENDED
     if before is None or is_new_job:
         job = incarnation(tx, event.key, event.job_id, before)._replace(state_version=event.state_version)
     else:
         job = before
-        repeated = _remembered(tx, job, event.event_id)
-        if repeated is not None:
-            return _appended(tx, job, repeated.number, is_duplicate=True)
     job = _received(tx, job, event)
     job, ready_queue = _make_due(tx, job, event)
     put_job(tx, job)
@@ -98,8 +99,11 @@ def _remembered(tx: Transaction, job: Job, event_id: str | None) -> InboxEvent |
     """The event of that id, unless it is over and its id need not be remembered any longer."""
     if event_id is None:
         return None
-    drop_events(tx, job.id, lambda event: event.event_id == event_id and _is_forgotten(event, tx.now))
-    return next((event for event in events_of(tx, job.id) if event.event_id == event_id), None)
+    found = known_event(tx, job.id, event_id)
+    if found is not None and _is_forgotten(found, tx.now):
+        drop_events(tx, job.id, [found])
+        return None
+    return found
 
 
 def _is_forgotten(event: InboxEvent, now: datetime) -> bool:
@@ -109,7 +113,7 @@ def _is_forgotten(event: InboxEvent, now: datetime) -> bool:
 def _received(tx: Transaction, job: Job, event: NewEvent) -> Job:
     number = job.event_count + 1
     expires_at = tx.now + timedelta(seconds=event.dedupe_window)
-    added = InboxEvent(number, event.event_id, event.payload, tx.now, expires_at, EventStatus.PENDING, None)
+    added = InboxEvent(job.epoch, number, event.event_id, event.payload, tx.now, expires_at, EventStatus.PENDING, None)
     put_events(tx, job.id, [added])
     return counted(tx, job._replace(event_count=number))
 

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 
 from durable.execution import Execution
 from durable.job import ENDED, EventsEnd, Job, JobCommit, JobKind, JobStatus, events_due_at
-from durable.memory.jobs_inbox import drop_events, give_back, put_events, taken_by
-from durable.memory.jobs_operate import ended, tombstone
+from durable.memory.jobs_append import incarnation
+from durable.memory.jobs_inbox import counted, drop_events, events_of, give_back, put_events, taken_by
+from durable.memory.jobs_operate import drop_timers, tombstone
 from durable.memory.jobs_turns import insert_turn, job_of, put_job
+from durable.memory.outbox import emit
 from durable.memory.store import EventStatus, Transaction
 from durable.memory.timer_rows import end_timer, first_timer
 
@@ -22,7 +24,10 @@ def commit_job(tx: Transaction, turn: Execution, commit: JobCommit) -> str | Non
     job = _end_events(tx, _written(tx, job, commit), turn.id, commit.events)
     job = job._replace(turn_id=None, turn_cause=None, turn_slot=None, turn_began_at=None)
     if commit.status in ENDED:
-        put_job(tx, ended(tx, job, commit.status, commit.reason))
+        drop_timers(tx, job)
+        if job.pending_count:
+            return _renewed(tx, job, commit)
+        put_job(tx, tombstone(tx, job, commit.status, commit.reason))
         return None
     if commit.timer is not None:
         end_timer(tx, commit.timer)
@@ -36,6 +41,24 @@ def commit_job(tx: Transaction, turn: Execution, commit: JobCommit) -> str | Non
     if due_at is not None:
         job, ready_queue = insert_turn(tx, job, commit.next_turn, due_at)
     put_job(tx, job)
+    return ready_queue
+
+
+def _renewed(tx: Transaction, job: Job, commit: JobCommit) -> str | None:
+    """Begin the next incarnation with the events that the ending turn did not see."""
+    pending = events_of(tx, job.id, EventStatus.PENDING)
+    drop_events(tx, job.id, pending)
+    epoch = job.epoch + 1
+    put_events(
+        tx, job.id, [event._replace(epoch=epoch, number=number) for number, event in enumerate(pending, start=1)]
+    )
+    fresh = incarnation(tx, job.job_key, job.id, job._replace(epoch=epoch))
+    fresh = counted(tx, fresh._replace(state_version=commit.state_version, event_count=len(pending)))
+    due_at = events_due_at(fresh, commit.policy)
+    assert due_at is not None
+    fresh, ready_queue = insert_turn(tx, fresh, commit.next_turn, due_at)
+    put_job(tx, fresh)
+    emit(tx, commit.renewal)
     return ready_queue
 
 
@@ -71,8 +94,9 @@ def _end_events(tx: Transaction, job: Job, turn_id: str, end: EventsEnd) -> Job:
     if end is EventsEnd.KEPT:
         return give_back(tx, job, taken)
     status = EventStatus.DEAD if end is EventsEnd.DEAD else EventStatus.CONSUMED
-    put_events(tx, job.id, [event._replace(status=status) for event in taken])
-    drop_events(tx, job.id, lambda event: event.status is EventStatus.CONSUMED and event.event_id is None)
+    is_kept = end is EventsEnd.DEAD
+    drop_events(tx, job.id, [event for event in taken if event.event_id is None and not is_kept])
+    put_events(tx, job.id, [event._replace(status=status) for event in taken if event.event_id is not None or is_kept])
     return job
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from durable.job import Job, StoredEvent
 from durable.memory.store import EventStatus, InboxEvent, Transaction
@@ -12,6 +12,7 @@ __all__ = [
     "drop_events",
     "events_of",
     "give_back",
+    "known_event",
     "mark_events",
     "put_events",
     "stored",
@@ -20,8 +21,14 @@ __all__ = [
 
 
 def events_of(tx: Transaction, job_id: str, *statuses: EventStatus) -> list[InboxEvent]:
-    """In the order of their numbers; without statuses, all."""
-    return [event for event in tx.inboxes.get(job_id) or () if not statuses or event.status in statuses]
+    """By incarnation and number; without statuses, all."""
+    found = [event for status in statuses or EventStatus for event in tx.events.find("of_job", (job_id, status))]
+    return found if len(statuses) == 1 else sorted(found, key=lambda event: event[:2])
+
+
+def known_event(tx: Transaction, job_id: str, event_id: str) -> InboxEvent | None:
+    """The event of that id, in whatever incarnation."""
+    return next(tx.events.find("of_id", (job_id, event_id)), None)
 
 
 def taken_by(tx: Transaction, job: Job, turn_id: str) -> list[InboxEvent]:
@@ -33,19 +40,17 @@ def stored(events: Iterable[InboxEvent]) -> tuple[StoredEvent, ...]:
 
 
 def put_events(tx: Transaction, job_id: str, events: Iterable[InboxEvent]) -> None:
-    """Store events, in place of those with the same numbers."""
-    inbox = {event.number: event for event in events_of(tx, job_id)}
-    inbox.update((event.number, event) for event in events)
-    tx.inboxes.put(job_id, tuple(inbox[number] for number in sorted(inbox)))
+    """Store events, in place of those with the same numbers of the same incarnation."""
+    for event in events:
+        tx.events.put((job_id, event.epoch, event.number), event)
 
 
-def drop_events(tx: Transaction, job_id: str, drops: Callable[[InboxEvent], bool]) -> int:
-    """Delete the events that `drops` names; gives how many."""
-    inbox = events_of(tx, job_id)
-    kept = tuple(event for event in inbox if not drops(event))
-    if len(kept) < len(inbox):
-        tx.inboxes.put(job_id, kept)
-    return len(inbox) - len(kept)
+def drop_events(tx: Transaction, job_id: str, events: Iterable[InboxEvent]) -> int:
+    """Delete events; gives how many."""
+    gone = list(events)
+    for event in gone:
+        tx.events.remove((job_id, event.epoch, event.number))
+    return len(gone)
 
 
 def mark_events(tx: Transaction, job: Job, turn_id: str, limit: int | None) -> Job:

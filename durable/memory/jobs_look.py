@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
 
 from durable.job import ENDED, EventEnd, Job, JobFilter, JobKey, JobKind, JobView, StoredEvent
-from durable.memory.jobs_inbox import drop_events, events_of, stored
+from durable.memory.jobs_inbox import drop_events, events_of, known_event, stored
 from durable.memory.jobs_turns import job_under, live_turn
-from durable.memory.store import EventStatus, Transaction
+from durable.memory.store import EventStatus, InboxEvent, Transaction
 
 __all__ = ["count_jobs", "event_end", "forget_events", "get_jobs", "list_jobs", "pending_events"]
 
@@ -41,6 +42,8 @@ def _matches(job: Job, where: JobFilter) -> bool:
         and (where.name is None or job.name == where.name)
         and (job.status not in ENDED if where.statuses is None else job.status in where.statuses)
         and (where.key_prefix is None or job.key.startswith(where.key_prefix))
+        and (where.kinds is None or job.kind in where.kinds)
+        and (where.has_turn is None or (job.turn_id is not None) is where.has_turn)
     )
 
 
@@ -51,31 +54,25 @@ def pending_events(tx: Transaction, key: JobKey) -> list[StoredEvent]:
 
 def event_end(tx: Transaction, key: JobKey, event_id: str) -> EventEnd | None:
     job = job_under(tx, key)
-    found = [event for event in events_of(tx, job.id) if event.event_id == event_id] if job is not None else []
-    if not found:
+    event = known_event(tx, job.id, event_id) if job is not None else None
+    if event is None:
         return None
-    (event,) = found
     return EventEnd(event.number, event.turn_id, event.status in (EventStatus.CONSUMED, EventStatus.DEAD))
 
 
 def forget_events(tx: Transaction, *, limit: int) -> int:
-    late = sorted(
-        (event.expires_at, job_id, event.number)
-        for job_id, inbox in tx.inboxes.items()
-        for event in inbox
-        if event.status is EventStatus.CONSUMED and event.expires_at <= tx.now
-    )[: max(limit, 0)]
-    return sum(_forget(tx, job_id, number) for _, job_id, number in late)
+    late = list(islice(_late_events(tx), max(limit, 0)))
+    for job_id, event in late:
+        drop_events(tx, job_id, [event])
+    return len(late)
 
 
 def has_late_events(tx: Transaction) -> bool:
     """Whether forget_events has something to do."""
-    return any(
-        event.status is EventStatus.CONSUMED and event.expires_at <= tx.now
-        for inbox in tx.inboxes.values()
-        for event in inbox
-    )
+    return any(True for _ in _late_events(tx))
 
 
-def _forget(tx: Transaction, job_id: str, number: int) -> int:
-    return drop_events(tx, job_id, lambda event: event.number == number)
+def _late_events(tx: Transaction) -> Iterator[tuple[str, InboxEvent]]:
+    """Consumed ones whose ids need not be remembered any longer, with their jobs, in the order of that time."""
+    consumed = tx.events.find_items("status", EventStatus.CONSUMED)
+    return ((key[0], event) for key, event in takewhile(lambda item: item[1].expires_at <= tx.now, consumed))

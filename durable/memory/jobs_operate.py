@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from durable.execution import Status
 from durable.job import ENDED, Job, JobKey, JobKind, JobStatus, NewTurn, Triggered, TurnCause
+from durable.memory.jobs_append import incarnation
 from durable.memory.jobs_inbox import counted, drop_events, events_of, give_back, taken_by
 from durable.memory.jobs_turns import due_turn, end_turn, insert_turn, is_untried, job_under, live_turn, put_job
 from durable.memory.outbox import emit
@@ -15,6 +16,7 @@ from durable.notice import NewNotice
 
 __all__ = [
     "clear_job",
+    "drop_timers",
     "end_job",
     "ended",
     "living_job",
@@ -63,10 +65,12 @@ def _has_open_events(tx: Transaction, job: Job) -> bool:
 
 
 def redrive_job(tx: Transaction, key: JobKey, *, turn: NewTurn) -> Triggered:
-    job = living_job(tx, key)
+    job = job_under(tx, key)
     dead = events_of(tx, job.id, EventStatus.DEAD) if job is not None else []
     if job is None or not (dead or job.status is JobStatus.FAILED):
         return Triggered(None, False, None)
+    if job.status in ENDED:
+        job = incarnation(tx, key, job.id, job)._replace(state_version=job.state_version)
     # The events of a Task are due by themselves, and a trigger would run something else before them.
     is_triggered = job.is_triggered or job.kind is not JobKind.TASK
     job = give_back(tx, job._replace(status=_active_again(job), is_triggered=is_triggered), dead)
@@ -93,14 +97,18 @@ def end_job(tx: Transaction, key: JobKey, *, reason: str | None, notices: Sequen
 
 def ended(tx: Transaction, job: Job, status: JobStatus, reason: str | None) -> Job:
     """The tombstone of a job whose turn has ended, and with it its events and timers."""
-    drop_events(tx, job.id, lambda _: True)
-    for timer in timers_of(tx, job.id):
-        tx.timers.remove(timer.id)
+    drop_events(tx, job.id, events_of(tx, job.id))
+    drop_timers(tx, job)
     return tombstone(tx, counted(tx, job), status, reason)
 
 
+def drop_timers(tx: Transaction, job: Job) -> None:
+    for timer in timers_of(tx, job.id):
+        tx.timers.remove(timer.id)
+
+
 def tombstone(tx: Transaction, job: Job, status: JobStatus, reason: str | None) -> Job:
-    """The same of a job that has nothing more to do, with the ids that it remembers."""
+    """The same of a job that has nothing more to do, with the ids that it remembers, and its dead events."""
     return job._replace(
         epoch=job.epoch + 1,
         status=status,
@@ -120,7 +128,7 @@ def clear_job(tx: Transaction, key: JobKey) -> tuple[Job, bool] | None:
     if job is None:
         return None
     if job.turn_id is not None and taken_by(tx, job, job.turn_id):
-        drop_events(tx, job.id, lambda event: event.status is EventStatus.PENDING)
+        drop_events(tx, job.id, events_of(tx, job.id, EventStatus.PENDING))
         put_job(tx, counted(tx, job))
         return job, True
     without_turn = end_turn(tx, job, reason="job_cleared", message="the job was cleared")

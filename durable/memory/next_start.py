@@ -25,7 +25,7 @@ def next_start(
     served = {(queue, False) for queue in queues} | {(name, True) for name in open_pools.intersection(pools)}
     moments = [
         record.due_at
-        for record in tx.executions.values()
+        for record in tx.executions.find("open", True)
         if record.status is Status.READY
         and (record.queue, record.is_pooled) in served
         and record.task_name in task_names

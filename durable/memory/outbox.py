@@ -30,7 +30,9 @@ def emit(tx: Transaction, notices: Sequence[NewNotice]) -> None:
     for new in notices:
         if tx.notices.get((new.subscriber, new.id)) is None:
             shared = {name: getattr(new, name) for name in Notice._fields if name != "at"}
-            tx.notices.put((new.subscriber, new.id), Notice(**shared, at=tx.now))
+            # A database gives back text, and no members of an enum.
+            notice = Notice(**shared, at=tx.now)._replace(name=str(new.name), kind=str(new.kind))
+            tx.notices.put((new.subscriber, new.id), notice)
 
 
 def note_ends(tx: Transaction, note: Note | None, records: Iterable[Execution]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
-from durable.execution import RECORD_VERSION, Execution, Status
-from durable.memory.claim import take
+from durable.execution import PRIORITIES, Execution
+from durable.memory.claim import due_records, take
 from durable.memory.store import Bucket, Transaction, Turn
 from durable.pool_rows import PoolConfig, PooledClaim
 
@@ -49,8 +50,7 @@ def token_moment(tx: Transaction, name: str) -> datetime | None:
     if pool is None or pool.is_paused or pool.rate_tokens is None or pool.rate_period is None:
         return None
     missing = 1 - _tokens(tx, pool)
-    is_waiting = any(each.status is Status.READY for each in _members(tx, pool))
-    if missing <= _TOLERANCE or not is_waiting:
+    if missing <= _TOLERANCE or not any(True for _ in _ready(tx, pool)):
         return None
     return tx.now + timedelta(seconds=missing * pool.rate_period / pool.rate_tokens)
 
@@ -74,12 +74,12 @@ def _from_pool(
     tx: Transaction, pool: PoolConfig, task_names: Sequence[str], room: int
 ) -> tuple[list[Execution], float | None]:
     """What is taken from one pool, and the wait that its rate asks for."""
-    running = [each for each in _members(tx, pool) if each.status is Status.RUNNING]
+    running = list(tx.executions.find("running", pool.name))
     if pool.max_parallelism is not None:
         room = min(room, pool.max_parallelism - len(running))
     if pool.is_paused or room <= 0:
         return [], None
-    found = _in_order(tx, pool, running, task_names)
+    found = _in_order(tx, pool, running, task_names, room)
     if pool.rate_tokens is None or pool.rate_period is None:
         return _served(tx, pool, found[:room]), None
     tokens = _tokens(tx, pool)
@@ -90,29 +90,40 @@ def _from_pool(
     return taken, max(1 - left, 0.0) * pool.rate_period / pool.rate_tokens if is_held else None
 
 
-def _members(tx: Transaction, pool: PoolConfig) -> Iterator[Execution]:
-    return (record for record in tx.executions.values() if record.is_pooled and record.queue == pool.name)
+def _ready(tx: Transaction, pool: PoolConfig, *, has_key: bool | None = None) -> Iterator[Execution]:
+    """What waits in a pool, with or without a serial key, those of a higher priority first."""
+    return (
+        record
+        for is_keyed in ((False, True) if has_key is None else (has_key,))
+        for priority in reversed(PRIORITIES)
+        for record in tx.executions.find("ready", (pool.name, True, is_keyed, priority))
+    )
 
 
 def _in_order(
-    tx: Transaction, pool: PoolConfig, running: Sequence[Execution], task_names: Sequence[str]
+    tx: Transaction, pool: PoolConfig, running: Sequence[Execution], task_names: Sequence[str], limit: int
 ) -> list[Execution]:
-    """What may start, those without a key by priority and due time, the heads of the keys at their turns."""
-    ready = [record for record in _members(tx, pool) if record.status is Status.READY]
-    due = [
+    """What may start, `limit` of them at least if there are so many.
+
+    Those without a key come by priority and due time, the heads of the keys at their turns.
+    """
+    plain = (
         record
-        for record in ready
-        if record.due_at <= tx.now and record.task_name in task_names and record.record_version <= RECORD_VERSION
-    ]
-    ranked = [((-each.priority, each.due_at, 0, "", 0, each.id), each) for each in due if each.serial_key is None]
+        for priority in reversed(PRIORITIES)
+        for record in due_records(tx, (pool.name, True, False, priority), task_names)
+    )
+    ranked = [((-each.priority, each.due_at, 0, "", 0, each.id), each) for each in islice(plain, limit)]
     by_key: defaultdict[str, list[Execution]] = defaultdict(list)
-    for record in due:
-        if record.serial_key is not None:
-            by_key[record.serial_key].append(record)
+    for priority in PRIORITIES:
+        for record in due_records(tx, (pool.name, True, True, priority), task_names):
+            by_key[record.serial_key or ""].append(record)
+    busy: Counter[str | None] = _busy(tx, pool, running) if by_key else Counter()
     for key, records in by_key.items():
         records.sort(key=lambda each: (pool.keep_order and each.started_at is None, each.due_at, each.id))
         turn = _turn(tx, pool, key, records[0].due_at)
-        heads = records[: _free(tx, pool, key, running, ready)]
+        # Without a limit for each key, all of them may start.
+        free = None if pool.max_per_key is None else max(pool.max_per_key - busy[key], 0)
+        heads = records[:free]
         # The first of every key before the second of any: keys without a limit take turns too.
         ranked += [((0, turn.at, turn.served + place, key, place, ""), each) for place, each in enumerate(heads)]
     return [record for _, record in sorted(ranked)]
@@ -123,16 +134,16 @@ def _turn(tx: Transaction, pool: PoolConfig, key: str, due_at: datetime) -> Turn
     return Turn(due_at, 0) if last is None or last.at < due_at else last
 
 
-def _free(
-    tx: Transaction, pool: PoolConfig, key: str, running: Sequence[Execution], ready: Sequence[Execution]
-) -> int | None:
-    """How many of a key may start now; None: any number."""
-    if pool.max_per_key is None:
-        return None
-    busy = sum(each.serial_key == key for each in running)
+def _busy(tx: Transaction, pool: PoolConfig, running: Sequence[Execution]) -> Counter[str | None]:
+    """How many of each key run, or hold up those behind them until they are tried again."""
+    busy = Counter(each.serial_key for each in running)
     if pool.keep_order:
-        busy += sum(each.serial_key == key and each.started_at is not None and each.due_at > tx.now for each in ready)
-    return max(pool.max_per_key - busy, 0)
+        busy.update(
+            each.serial_key
+            for each in _ready(tx, pool, has_key=True)
+            if each.started_at is not None and each.due_at > tx.now
+        )
+    return busy
 
 
 def _served(tx: Transaction, pool: PoolConfig, taken: list[Execution]) -> list[Execution]:

@@ -22,7 +22,7 @@ __all__ = ["duties", "next_due", "recover"]
 
 
 def duties(tx: Transaction) -> Duties:
-    records = list(tx.executions.values())
+    records = list(tx.executions.find("open", True))
     return Duties(
         recover=any(record.status is Status.RUNNING and _is_over(record.lease_expires_at, tx) for record in records),
         expire_waits=any(
@@ -46,7 +46,7 @@ def _is_over(deadline: datetime | None, tx: Transaction) -> bool:
 def next_due(tx: Transaction, *, queues: Sequence[str], task_names: Sequence[str]) -> datetime | None:
     """Records of another table that wait for a moment add theirs here."""
     known_queues, known_names = frozenset(queues), frozenset(task_names)
-    moments = [_moment(record, known_queues, known_names, tx.now) for record in tx.executions.values()]
+    moments = [_moment(record, known_queues, known_names, tx.now) for record in tx.executions.find("open", True)]
     moments += [token_moment(tx, name) for name in queues]
     return min((moment for moment in moments if moment is not None), default=None)
 
@@ -77,7 +77,7 @@ def _moment(record: Execution, queues: Collection[str], task_names: Collection[s
 def recover(tx: Transaction, *, limit: int, note: Note | None) -> list[Recovered]:
     late = [
         (record.lease_expires_at, record.id, record)
-        for record in tx.executions.values()
+        for record in tx.executions.find("open", True)
         if record.status is Status.RUNNING and record.lease_expires_at is not None and record.lease_expires_at <= tx.now
     ]
     found = [record for _, _, record in sorted(late)[:limit]]

@@ -6,7 +6,9 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 
 from durable.execution import CloseStatus, Execution, Kind, Retired
+from durable.memory.jobs_inbox import drop_events, events_of
 from durable.memory.store import EventStatus, Transaction
+from durable.memory.timer_rows import timers_of
 
 _BEFORE_ALL_IDS = "00000000-0000-0000-0000-000000000000"
 
@@ -50,7 +52,7 @@ def _is_named(tx: Transaction, root: Execution) -> bool:
     if root.kind is not Kind.TURN:
         return False
     job = tx.jobs.get(root.root_id)
-    dead = (event for event in tx.inboxes.get(root.root_id) or () if event.status is EventStatus.DEAD)
+    dead = tx.events.find("of_job", (root.root_id, EventStatus.DEAD))
     return (job is not None and job.turn_id == root.id) or any(event.turn_id == root.id for event in dead)
 
 
@@ -84,7 +86,9 @@ def _forget_jobs(tx: Transaction, before: datetime, limit: int) -> int:
     for _, id_, key in ended:
         tx.jobs.remove(id_)
         tx.job_ids.remove(key)
-        tx.inboxes.remove(id_)
+        drop_events(tx, id_, events_of(tx, id_))
+        for timer in timers_of(tx, id_):
+            tx.timers.remove(timer.id)
     return len(ended)
 
 

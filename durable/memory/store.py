@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from durable.approval_rows import StoredApproval
 from durable.execution import Execution
 from durable.job import Job, JobKey
 from durable.memory.follow import follow
+from durable.memory.overlay import Overlay
 from durable.memory.pool_counts import PoolCount, count_of
+from durable.memory.rows import Bucket, DeliveryRight, EventStatus, InboxEvent, KeptApproval, Turn, Wakeup
+from durable.memory.tables import event_table, execution_table, timer_table
 from durable.notice import Notice
 from durable.pool_rows import PoolConfig
 from durable.storage import ExecutorRow
-from durable.timer import StoredTimer
 from durable.workflow_rows import Entry, Message, Published, StoredChunk
 
 __all__ = [
@@ -33,106 +33,7 @@ __all__ = [
     "Wakeup",
 ]
 
-K = TypeVar("K")
-V = TypeVar("V")
 T = TypeVar("T")
-
-
-class Wakeup(NamedTuple):
-    """A wake-up that has not yet met its sleeping task."""
-
-    output: str | None
-    error: str | None
-    created_at: datetime
-
-
-class EventStatus(StrEnum):
-    PENDING = "pending"
-    TAKEN = "taken"
-    CONSUMED = "consumed"
-    """Kept for its id alone."""
-    DEAD = "dead"
-
-
-class InboxEvent(NamedTuple):
-    """One event of a job. Consumed ones without an id are not kept."""
-
-    number: int
-    event_id: str | None
-    payload: str
-    received_at: datetime
-    expires_at: datetime
-    status: EventStatus
-    turn_id: str | None
-
-
-class DeliveryRight(NamedTuple):
-    """Who delivers to a subscriber just now, and from when on anybody may."""
-
-    holder: str | None
-    lease_expires_at: datetime
-    due_at: datetime
-    failure_count: int
-
-
-class Bucket(NamedTuple):
-    """What is left of a pool's rate, and as of when."""
-
-    tokens: float
-    at: datetime
-
-
-class Turn(NamedTuple):
-    """When a serial key was last served, and how often by then."""
-
-    at: datetime
-    served: int
-
-
-class KeptApproval(NamedTuple):
-    """An approval, with what is not shown of it. Its status is as stored, whatever time or an end has made of it."""
-
-    key: str
-    token_hash: str
-    row: StoredApproval
-
-
-class Overlay(Generic[K, V]):
-    """A dict together with what one transaction changes in it; the dict itself changes at `commit` only."""
-
-    def __init__(self, base: dict[K, V]) -> None:
-        self._base = base
-        self._changes: dict[K, V | None] = {}
-
-    def get(self, key: K) -> V | None:
-        return self._changes[key] if key in self._changes else self._base.get(key)
-
-    def put(self, key: K, value: V) -> None:
-        self._changes[key] = value
-
-    def remove(self, key: K) -> None:
-        self._changes[key] = None
-
-    def items(self) -> Iterator[tuple[K, V]]:
-        """In order of insertion. Collect them before changing anything."""
-        for key, value in self._base.items():
-            current = self._changes.get(key, value)
-            if current is not None:
-                yield key, current
-        for key, added in self._changes.items():
-            if added is not None and key not in self._base:
-                yield key, added
-
-    def values(self) -> Iterator[V]:
-        """As items. A transaction that has changed nothing, as most that look at all records, has the dict itself."""
-        return (value for _, value in self.items()) if self._changes else iter(self._base.values())
-
-    def commit(self) -> None:
-        for key, value in self._changes.items():
-            if value is None:
-                self._base.pop(key, None)
-            else:
-                self._base[key] = value
 
 
 class Transaction:
@@ -147,7 +48,7 @@ class Transaction:
         self.executors = Overlay(store.executors)
         self.jobs = Overlay(store.jobs)
         self.job_ids = Overlay(store.job_ids)
-        self.inboxes = Overlay(store.inboxes)
+        self.events = Overlay(store.events)
         self.timers = Overlay(store.timers)
         self.notices = Overlay(store.notices)
         self.deliveries = Overlay(store.deliveries)
@@ -180,7 +81,7 @@ class Transaction:
     def commit(self) -> None:
         tables: tuple[Overlay[Any, Any], ...] = (
             self.executions, self.keys, self.sleepers, self.wakeups, self.executors, self.pools, self.buckets,
-            self.turns, self.pool_counts, self.pool_reports, self.jobs, self.job_ids, self.inboxes, self.timers,
+            self.turns, self.pool_counts, self.pool_reports, self.jobs, self.job_ids, self.events, self.timers,
             self.notices, self.deliveries, self.history, self.messages, self.published, self.chunks,
             self.approvals,
         )  # fmt: skip
@@ -193,7 +94,7 @@ class Store:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.now = now
-        self.executions: dict[str, Execution] = {}
+        self.executions = execution_table()
         self.keys: dict[tuple[str, str], str] = {}
         """(task name, idempotency key) → id."""
         self.sleepers: dict[tuple[str, str], str] = {}
@@ -202,9 +103,8 @@ class Store:
         self.executors: dict[str, ExecutorRow] = {}
         self.jobs: dict[str, Job] = {}
         self.job_ids: dict[JobKey, str] = {}
-        self.inboxes: dict[str, tuple[InboxEvent, ...]] = {}
-        """Job id → its events in the order of their numbers."""
-        self.timers: dict[str, StoredTimer] = {}
+        self.events = event_table()
+        self.timers = timer_table()
         self.notices: dict[tuple[str, str], Notice] = {}
         """(subscriber, event id) → notice."""
         self.deliveries: dict[str, DeliveryRight] = {}

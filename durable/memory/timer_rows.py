@@ -8,20 +8,16 @@ from durable.job import Job
 from durable.memory.store import Transaction
 from durable.timer import Anchor, StoredTimer, TimerEnd
 
-__all__ = ["by_time", "end_timer", "first_timer", "start_timer", "timers_of"]
+__all__ = ["end_timer", "first_timer", "start_timer", "timers_of"]
 
 
 def timers_of(tx: Transaction, job_id: str) -> list[StoredTimer]:
-    """In order of time."""
-    return sorted((timer for timer in tx.timers.values() if timer.job_id == job_id), key=by_time)
-
-
-def by_time(timer: StoredTimer) -> tuple[datetime, str]:
-    return timer.due_at, timer.id
+    """Those that wait, in order of time; then those that failed for good."""
+    return [timer for is_failed in (False, True) for timer in tx.timers.find("of_job", (job_id, is_failed))]
 
 
 def first_timer(tx: Transaction, job_id: str) -> StoredTimer | None:
-    return next(iter(timers_of(tx, job_id)), None)
+    return next(tx.timers.find("of_job", (job_id, False)), None)
 
 
 def start_timer(tx: Transaction, job: Job) -> StoredTimer | None:
@@ -42,9 +38,10 @@ def end_timer(tx: Transaction, end: TimerEnd) -> None:
         tx.timers.remove(timer.id)
         return
     ended = timer._replace(
-        due_at=_due_again(timer, end, tx.now),
+        due_at=timer.due_at if end.is_final else _due_again(timer, end, tx.now),
         attempt=0 if end.error is None else end.attempt,
         error=end.error,
+        is_failed=end.is_final,
         updated_at=tx.now,
     )
     tx.timers.put(timer.id, ended)

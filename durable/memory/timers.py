@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 from durable.job import ENDED, Job, JobKey, JobKind, JobStatus, NewTurn
 from durable.memory.jobs_append import incarnation
-from durable.memory.jobs_inbox import events_of, put_events
+from durable.memory.jobs_inbox import known_event, put_events
 from durable.memory.jobs_operate import tombstone
 from durable.memory.jobs_turns import insert_turn, is_untried, job_under, live_turn, put_job
 from durable.memory.store import EventStatus, InboxEvent, Transaction
-from durable.memory.timer_rows import by_time, first_timer
+from durable.memory.timer_rows import first_timer
 from durable.timer import REMEMBERED, NewTimer, StoredTimer, TimerFilter, TimerSet
 
 __all__ = ["cancel_timers", "list_timers", "set_timer"]
@@ -22,7 +22,7 @@ def set_timer(tx: Transaction, new: NewTimer, *, turn: NewTurn) -> TimerSet:
         return TimerSet(known, None)
     key = JobKey(JobKind.TIMER, new.job_name, new.job_key)
     job = job_under(tx, key)
-    if job is not None and any(event.event_id == new.id for event in events_of(tx, job.id)):
+    if job is not None and known_event(tx, job.id, new.id) is not None:
         return TimerSet(_stored(tx, new, job.id), None)
     if job is None or job.status in ENDED:
         event_count = 0 if job is None else job.event_count
@@ -40,7 +40,7 @@ def set_timer(tx: Transaction, new: NewTimer, *, turn: NewTurn) -> TimerSet:
 def _remembering(tx: Transaction, job: Job, timer_id: str) -> Job:
     """The job with the id of a timer, as it would be that of an event."""
     number, until = job.event_count + 1, tx.now + timedelta(seconds=REMEMBERED)
-    put_events(tx, job.id, [InboxEvent(number, timer_id, "null", tx.now, until, EventStatus.CONSUMED, None)])
+    put_events(tx, job.id, [InboxEvent(job.epoch, number, timer_id, "null", tx.now, until, EventStatus.CONSUMED, None)])
     return job._replace(event_count=number)
 
 
@@ -64,11 +64,14 @@ def _stored(tx: Transaction, new: NewTimer, job_id: str) -> StoredTimer:
         created_at=tx.now,
         updated_at=tx.now,
         is_sequential=new.is_sequential,
+        is_failed=False,
     )
 
 
 def _plan(tx: Transaction, job: Job) -> str | None:
     """Plan the first timer of a job, and move its turn there unless that has been tried; gives its queue if due."""
+    if job.status in ENDED:
+        return None  # what is left of it are timers that failed for good
     first, turn = first_timer(tx, job.id), live_turn(tx, job)
     is_movable = turn is not None and is_untried(job, turn)
     if first is None:
@@ -108,5 +111,6 @@ def _found(tx: Transaction, where: TimerFilter) -> list[StoredTimer]:
     if where.id is not None:
         timer = tx.timers.get(where.id)
         return [timer] if timer is not None else []
-    found = [timer for timer in tx.timers.values() if timer.owner == where.owner and where.name in (None, timer.name)]
-    return sorted(found, key=by_time)
+    if where.name is not None:
+        return list(tx.timers.find("named", (where.owner, where.name)))
+    return list(tx.timers.find("of_owner", where.owner))

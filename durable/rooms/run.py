@@ -170,7 +170,7 @@ class RunRoom:
         seconds = self._clock.monotonic() - attempt.started_at
         end = TurnEnd(attempt.claimed, settlement, outcome, seconds, attempt.exhausted, attempt.about)
         try:
-            return settlement._replace(notices=self._emitter.of_turn(end))
+            return self._emitter.told(end)
         except Exception:
             _log.exception("the end of execution %s is not told to anybody", settlement.id)
             return settlement  # what cannot be told must not keep the turn from ending

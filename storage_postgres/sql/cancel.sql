@@ -79,7 +79,7 @@ where e.id = any(%(ids)s::uuid[])
 
 -- name: unfinished
 -- Unfinished executions that were created before a time, in no particular order; not the turns of
--- jobs, nor those that run and were asked to end, where such may finish, nor workflows that were asked. Index: executions_parents, executions_ready,
+-- jobs, nor callbacks, nor those that run and were asked to end, where such may finish, nor workflows that were asked. Index: executions_parents, executions_ready,
 -- executions_pooled, executions_keyed, executions_keyed_again, executions_lease, executions_wait.
 select u.id
 from (
@@ -112,7 +112,7 @@ from (
     where e.status = 'waiting'
 ) as u
 where u.created_at < %(before)s::timestamptz
-    and u.kind <> 'turn'
+    and u.kind not in ('turn', 'callback')
     and (%(force)s::boolean or u.kind <> 'workflow' or not exists (
         select 1
         from /*schema*/messages as m

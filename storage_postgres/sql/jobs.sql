@@ -159,6 +159,17 @@ set status = 'paused',
 where j.id = %(id)s::uuid
 returning /*include job_columns*/;
 
+-- name: begin_again
+-- Begin a new incarnation of an ended job whose row is held, without anything to do yet. Locks what it writes.
+-- Index: the primary key.
+update /*schema*/jobs as j
+set status = 'active', reason = null, state = null, run_count = 0, execute_count = 0, event_count = 0, error = null,
+    created_at = at.now, updated_at = at.now, ended_at = null
+from (select /*schema*/clock_now() as now) as at
+where j.id = %(id)s::uuid
+    and j.ended_at is not null
+returning /*include job_columns*/;
+
 -- name: has_dead_events
 -- Whether a job has events whose turn failed for good. Index: inbox_dead.
 select exists (select 1 from /*schema*/inbox as i where i.job_id = %(id)s::uuid and i.status = 'dead');
@@ -262,15 +273,16 @@ marked as (
     from decided as d
         join /*schema*/jobs as j on j.id = any(array[d.id])
         cross join lateral (
-            select p.job_id, p.number
+            select p.job_id, p.epoch, p.number
             from /*schema*/inbox as p
             where p.job_id = d.id and p.status = 'pending'
-            order by p.number
+            order by p.epoch, p.number
             limit d.max_events
         ) as p
     where (d.cause = 'events' or (d.cause = 'trigger' and d.takes_on_trigger))
         and not exists (select 1 from /*schema*/inbox as t where t.turn_id = j.turn_id and t.status = 'taken')
         and i.job_id = any(array[p.job_id])
+        and i.epoch = any(array[p.epoch])
         and i.number = any(array[p.number])
     returning i.job_id
 ),
@@ -293,7 +305,7 @@ from decided as d
         select p.received_at as first_at
         from /*schema*/inbox as p
         where p.job_id = d.id and p.status = 'pending'
-        order by p.number
+        order by p.epoch, p.number
         offset coalesce(c.taken, 0)
         limit 1
     ) as left_over on true
@@ -313,7 +325,7 @@ from unnest(
 ) as i (job_id, window_seconds, max_wait, max_events)
     join /*schema*/jobs as j on j.id = any(array[i.job_id])
     left join /*schema*/inbox as e on e.turn_id = any(array[j.turn_id]) and e.status = 'taken'
-order by j.id, e.number;
+order by j.id, e.epoch, e.number;
 
 -- name: lock_jobs
 -- The jobs that turns end for and send to, held until the transaction ends; skips what others hold.
@@ -339,8 +351,9 @@ from unnest(%(kind)s::text[], %(name)s::text[], %(key)s::text[], %(position)s::i
 
 -- name: commit_jobs
 -- Write the accepted ends of turns to their jobs, which are held, and insert the next turns.
--- Locks what it writes.
--- Index: the primary key of jobs, inbox_turn, inbox_pending, timers_due, for an ended job the primary key of inbox.
+-- A turn that ends its job while events wait begins the next incarnation with these; they are numbered anew by
+-- `renew_inboxes`. Locks what it writes.
+-- Index: the primary key of jobs, inbox_turn, timers_due.
 with at as materialized (select /*schema*/clock_now() as now),
 input as materialized (
     select i.*
@@ -362,14 +375,10 @@ input as materialized (
 deleted as (
     delete from /*schema*/inbox as e
     using input as i
-    where (i.status <> 'terminated' and i.events = 'consumed' and e.event_id is null
-            and e.turn_id = any(array[i.turn]) and e.status = 'taken')
-    returning e.number
-),
-emptied as (
-    delete from /*schema*/inbox as e
-    using input as i
-    where i.status = 'terminated' and e.job_id = any(array[i.job_id])
+    where i.events = 'consumed'
+        and e.event_id is null
+        and e.turn_id = any(array[i.turn])
+        and e.status = 'taken'
     returning e.number
 ),
 dropped as (
@@ -383,8 +392,7 @@ marked as (
     set status = case i.events when 'consumed' then 'consumed' when 'dead' then 'dead' else 'pending' end,
         turn_id = case i.events when 'kept' then null else e.turn_id end
     from input as i
-    where i.status <> 'terminated'
-        and e.turn_id = any(array[i.turn])
+    where e.turn_id = any(array[i.turn])
         and e.status = 'taken'
         and (i.events <> 'consumed' or e.event_id is not null)
     returning e.job_id, i.events, e.received_at
@@ -396,17 +404,22 @@ returned as materialized (
     group by m.job_id
 ),
 planned as materialized (
-    select i.job_id, i.status = 'terminated' or (j.kind = 'timer' and f.due_at is null) as is_end,
+    select i.job_id,
+        (i.status = 'terminated' and j.pending_count + coalesce(r.count, 0) = 0)
+            or (j.kind = 'timer' and f.due_at is null) as is_end,
+        i.status = 'terminated' and j.pending_count + coalesce(r.count, 0) > 0 as is_renewed,
         case when j.kind = 'timer' and f.due_at is null then 'terminated'
+            when i.status = 'terminated' and j.pending_count + coalesce(r.count, 0) > 0 then 'active'
             when i.status = 'active' and j.status = 'paused' then 'paused'
             when i.status = 'failed' and j.is_triggered then 'active'
             else i.status end as status,
         case
             when j.kind = 'timer' then f.due_at
+            when i.status = 'terminated' then null
             when not i.writes_schedule then j.scheduled_at
             when i.schedule_at is not null then i.schedule_at
             when i.schedule_delay is not null then at.now + i.schedule_delay * interval '1 second' end as scheduled_at,
-        j.is_triggered,
+        j.is_triggered and i.status <> 'terminated' as is_triggered,
         j.pending_count + coalesce(r.count, 0) as pending_count,
         least(j.pending_first_at, r.first_at) as pending_first_at,
         greatest(j.pending_last_at, r.last_at) as pending_last_at,
@@ -417,7 +430,7 @@ planned as materialized (
         left join lateral (
             select t.due_at, t.queue, t.priority
             from /*schema*/timers as t
-            where j.kind = 'timer' and t.job_id = i.job_id
+            where j.kind = 'timer' and t.job_id = i.job_id and not t.is_failed
             order by t.due_at, t.id
             limit 1
         ) as f on true
@@ -436,22 +449,24 @@ next as materialized (
 written as (
     update /*schema*/jobs as j
     set status = n.status,
-        reason = i.reason,
-        epoch = j.epoch + case when n.is_end then 1 else 0 end,
-        state = case when i.writes_state then i.state else j.state end,
-        state_version = case when i.writes_state then i.state_version else j.state_version end,
+        reason = case when not n.is_renewed then i.reason end,
+        epoch = j.epoch + case when n.is_end or n.is_renewed then 1 else 0 end,
+        state = case when n.is_renewed then null when i.writes_state then i.state else j.state end,
+        state_version = case when n.is_renewed or i.writes_state then i.state_version else j.state_version end,
         turn_id = case when n.due_at is not null then i.next_id end,
         turn_cause = null,
         turn_slot = null,
         turn_began_at = null,
         is_triggered = n.is_triggered and not n.is_end,
         scheduled_at = case when not n.is_end then n.scheduled_at end,
-        run_count = j.run_count + i.runs,
-        execute_count = j.execute_count + i.executes,
+        run_count = case when n.is_renewed then 0 else j.run_count + i.runs end,
+        execute_count = case when n.is_renewed then 0 else j.execute_count + i.executes end,
+        event_count = case when n.is_renewed then n.pending_count else j.event_count end,
         pending_count = case when n.is_end then 0 else n.pending_count end,
         pending_first_at = case when not n.is_end then n.pending_first_at end,
         pending_last_at = case when not n.is_end then n.pending_last_at end,
-        error = i.error,
+        error = case when not n.is_renewed then i.error end,
+        created_at = case when n.is_renewed then at.now else j.created_at end,
         updated_at = at.now,
         ended_at = case when n.is_end then at.now end
     from next as n
@@ -479,7 +494,25 @@ due as materialized (
 select array(select distinct d.queue from due as d where d.due_at <= (select now from at)),
     (select count(*) from written),
     (select extract(epoch from min(d.due_at) - (select now from at))::double precision
-        from due as d where d.due_at > (select now from at));
+        from due as d where d.due_at > (select now from at)),
+    array(select n.job_id from next as n where n.is_renewed);
+
+-- name: renew_inboxes
+-- Number the pending events of jobs anew, whose rows are held, and whose incarnations have just begun with these.
+-- Locks what it writes. Index: inbox_pending, the primary keys.
+update /*schema*/inbox as i
+set epoch = p.to_epoch, number = p.to_number
+from (
+    select e.job_id, e.epoch, e.number, j.epoch as to_epoch,
+        row_number() over (partition by e.job_id order by e.epoch, e.number) as to_number
+    from unnest(%(job_id)s::uuid[]) as k (job_id)
+        join /*schema*/jobs as j on j.id = any(array[k.job_id])
+        join /*schema*/inbox as e on e.job_id = any(array[k.job_id]) and e.status = 'pending'
+) as p
+where i.job_id = any(array[p.job_id])
+    and i.epoch = any(array[p.epoch])
+    and i.number = any(array[p.number])
+returning i.job_id;
 
 -- name: append_events
 -- See the function. Index: jobs_key, the primary keys, inbox_event.
@@ -516,6 +549,8 @@ from (
     where case when %(kind)s::text is null then j.kind <> 'timer' else j.kind = %(kind)s::text end
         and (%(name)s::text is null or j.name = %(name)s::text)
         and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
+        and (%(kinds)s::text[] is null or j.kind = any(%(kinds)s::text[]))
+        and (%(has_turn)s::boolean is null or (j.turn_id is not null) = %(has_turn)s::boolean)
         and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')
             else j.status = any(%(statuses)s::text[]) end
         -- Bounds, not conditions that may be absent: only so does the scan begin where the page does.
@@ -537,6 +572,8 @@ from /*schema*/jobs as j
 where case when %(kind)s::text is null then j.kind <> 'timer' else j.kind = %(kind)s::text end
     and (%(name)s::text is null or j.name = %(name)s::text)
     and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
+    and (%(kinds)s::text[] is null or j.kind = any(%(kinds)s::text[]))
+    and (%(has_turn)s::boolean is null or (j.turn_id is not null) = %(has_turn)s::boolean)
     and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')
         else j.status = any(%(statuses)s::text[]) end;
 
@@ -548,7 +585,7 @@ from /*schema*/jobs as j
 where j.kind = %(kind)s::text
     and j.name = %(name)s::text
     and j.key = %(key)s::text
-order by i.number;
+order by i.epoch, i.number;
 
 -- name: event_end
 -- What became of an event. Index: jobs_key, inbox_event.

@@ -88,8 +88,8 @@ select (select count(*) from deleted),
     ) end;
 
 -- name: retire_jobs
--- Delete jobs that ended so long ago, with what is left of their inboxes. Locks what it takes, skips what is locked: who
--- uses the key again has the row first, or begins with a new one. Index: jobs_ended, the primary keys.
+-- Delete jobs that ended so long ago, with what is left of their inboxes and timers that failed. Locks what it takes, skips what is locked: who
+-- uses the key again has the row first, or begins with a new one. Index: jobs_ended, the primary keys, timers_due.
 with gone as (
     delete from /*schema*/jobs as j
     where j.id = any(array(
@@ -104,6 +104,9 @@ with gone as (
 ),
 emptied as (
     delete from /*schema*/inbox as i where i.job_id = any(array(select gone.id from gone))
+),
+dropped as (
+    delete from /*schema*/timers as t where t.job_id = any(array(select gone.id from gone))
 )
 select count(*) from gone;
 

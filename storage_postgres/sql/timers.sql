@@ -2,7 +2,7 @@
 -- The columns of a timer in the order of durable.timer.StoredTimer.
 t.id, t.job_id, t.owner, t.name, t.task_name, t.input, t.queue, t.priority, t.timeout, t.due_at, t.interval_seconds,
 t.anchor, t.retry_interval, t.attempt, t.error, t.created_at, t.updated_at,
-t.is_sequential
+t.is_sequential, t.is_failed
 
 -- name: set_timer
 -- See the function. Waits for the owner and for the row of the job, and locks them. Index: jobs_key, the primary keys,
@@ -50,7 +50,7 @@ from at
     cross join lateral (
         select f.id
         from /*schema*/timers as f
-        where f.job_id = i.job_id and f.due_at <= at.now
+        where f.job_id = i.job_id and not f.is_failed and f.due_at <= at.now
         order by f.due_at, f.id
         limit 1
     ) as f
@@ -62,9 +62,11 @@ returning /*include timer_columns*/;
 -- Locks what it writes. Index: the primary key.
 with at as materialized (select /*schema*/clock_now() as now),
 input as materialized (
-    select i.id, i.error, i.delay, i.attempt
-    from unnest(%(id)s::uuid[], %(error)s::text[], %(delay)s::double precision[], %(attempt)s::integer[])
-        as i (id, error, delay, attempt)
+    select i.id, i.error, i.delay, i.attempt, i.is_final
+    from unnest(
+        %(id)s::uuid[], %(error)s::text[], %(delay)s::double precision[], %(attempt)s::integer[],
+        %(is_final)s::boolean[]
+    ) as i (id, error, delay, attempt, is_final)
 ),
 fired as (
     delete from /*schema*/timers as t
@@ -75,12 +77,14 @@ fired as (
 kept as (
     update /*schema*/timers as t
     set due_at = case
+            when i.is_final then t.due_at
             when i.error is not null then at.now + i.delay * interval '1 second'
             when t.anchor = 'completion' then at.now + t.interval_seconds * interval '1 second'
             else t.created_at + interval '1 second' * t.interval_seconds * (1 + floor(
                 extract(epoch from at.now - t.created_at) / t.interval_seconds::numeric))::double precision end,
         attempt = case when i.error is null then 0 else i.attempt end,
         error = i.error,
+        is_failed = i.is_final,
         updated_at = at.now
     from input as i cross join at
     where t.id = any(array[i.id]) and (i.error is not null or t.interval_seconds is not null)

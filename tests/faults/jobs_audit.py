@@ -30,20 +30,14 @@ create table /*schema*/inbox_audit (
     status_before text, status text, at timestamptz not null default clock_timestamp());
 create index on /*schema*/inbox_audit (job_id, number, epoch) where status_before is null;
 create function /*schema*/note_event() returns trigger language plpgsql as $$
-declare
-    found_epoch bigint;
 begin
     if tg_op = 'INSERT' then
-        select j.epoch into found_epoch from /*schema*/jobs as j where j.id = new.job_id;
         insert into /*schema*/inbox_audit (job_id, epoch, number, event_id, status)
-        values (new.job_id, found_epoch, new.number, new.event_id, new.status);
+        values (new.job_id, new.epoch, new.number, new.event_id, new.status);
         return null;
     end if;
-    -- An end raises the epoch in the statement that empties the inbox, so it is asked of what was inserted.
-    select max(a.epoch) into found_epoch from /*schema*/inbox_audit as a
-    where a.job_id = old.job_id and a.number = old.number and a.status_before is null;
     insert into /*schema*/inbox_audit (job_id, epoch, number, event_id, status_before, status)
-    values (old.job_id, found_epoch, old.number, old.event_id, old.status,
+    values (old.job_id, old.epoch, old.number, old.event_id, old.status,
         case when tg_op = 'DELETE' then 'deleted' else new.status end);
     return null;
 end $$;

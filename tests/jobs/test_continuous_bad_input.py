@@ -189,7 +189,7 @@ async def test_a_reason_that_cannot_be_stored(app: Durable, storage: VirtualStor
     ("where", "message"),
     [
         ({"kind": "cron"}, "kind is"),
-        ({"status": "idle"}, "status is"),
+        ({"status": "not_found"}, "status is"),
         ({"limit": 0}, "limit is"),
         ({"limit": True}, "limit is"),
         ({"after": "x"}, "after is"),

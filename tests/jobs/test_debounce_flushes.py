@@ -133,7 +133,7 @@ async def test_a_batch_that_waits_for_another_try_is_no_idle_job(app: Durable, s
         await kit.clock.advance("10s")
         status = await batcher.status("k")
         assert (status.status, status.event_count, status.attempt) == (ShownStatus.DEBOUNCING, 0, 1)
-        assert [line.status for line in await app.jobs.list(status="active")] == [ShownStatus.DEBOUNCING]
+        assert [line.status for line in await app.jobs.list(status="debouncing")] == [ShownStatus.DEBOUNCING]
         await kit.clock.advance("1m")
         assert (await batcher.status("k")).status is ShownStatus.IDLE
 

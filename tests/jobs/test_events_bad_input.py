@@ -16,6 +16,7 @@ from durable.jobs import (
     DuplicateEventError,
     EventContext,
     ExecuteContext,
+    HandlerMissing,
     JobExecutionError,
     JobNotFound,
     JobValidationError,
@@ -24,12 +25,19 @@ from durable.jobs import (
 )
 from durable.testing import VirtualStorage, app_under_test
 
+from .crew import client_only, elsewhere
 from .stage import appended
 
 LONG = "x" * 513
 
 
 async def flush(ctx: DebounceContext[int, int]) -> None: ...
+
+
+async def handled(ctx: EventContext[Any, Any], event: Any) -> None: ...
+
+
+async def executed(ctx: ExecuteContext[Any]) -> None: ...
 
 
 def keep(state: int | None, event: int) -> int:
@@ -152,13 +160,46 @@ def test_a_handler_is_declared_once_and_stays_the_function_it_was(app: Durable) 
         job.on_event(on_event)
 
 
-async def test_a_missing_handler_is_named_by_the_turn_that_needs_it(app: Durable, storage: VirtualStorage) -> None:
+async def test_what_no_handler_would_take_is_refused_before_anything_is_stored(
+    app: Durable, storage: VirtualStorage
+) -> None:
     job = app.task_job("order", state=int, event=int)
+    sender = app.task_job("sender", state=int, event=int)
+
+    @sender.on_event
+    async def on_event(ctx: EventContext[int, int], event: int) -> None:
+        ctx.send(job, "k", event)
+
     async with app_under_test(app, storage=storage):
-        with pytest.raises(JobExecutionError, match="no on_event handler"):
-            await job.send("k", 1, wait=True)
-        with pytest.raises(JobExecutionError, match="no execute handler"):
-            await job.trigger("k", wait=True)
+        with pytest.raises(HandlerMissing, match="'order' has no on_event handler") as caught:
+            await job.send("k", 1)
+        assert (caught.value.name, caught.value.handler) == ("order", "on_event")
+        with pytest.raises(HandlerMissing, match="'order' has no execute handler"):
+            await job.trigger("k")
+        with pytest.raises(JobExecutionError, match="'order' has no on_event handler"):
+            await sender.send("s", 1, wait=True)
+        assert [line.name for line in await app.jobs.list()] == ["sender"]
+
+
+async def test_a_missing_handler_is_named_by_the_turn_that_needs_it(storage: VirtualStorage) -> None:
+    def declared() -> tuple[Durable, Task[int, int]]:
+        app = Durable("postgresql://nobody@nowhere.invalid/nothing")
+        return app, app.task_job("order", state=int, event=int)
+
+    knowing, sent = declared()
+
+    @sent.on_event
+    async def on_event(ctx: EventContext[int, int], event: int) -> None: ...
+
+    async with client_only(storage, knowing):
+        await sent.send("k", 1)
+    app, job = declared()
+    async with app_under_test(app, storage=elsewhere(storage)) as kit:
+        await kit.drain()
+        status = await job.status("k")
+        assert status.last_error is not None
+        assert "'order' has no on_event handler" in status.last_error.message
+        assert status.dead_letters == 1
 
 
 Call = Callable[[Debounce[Any, Any], Task[Any, Any]], Awaitable[Any]]
@@ -201,10 +242,12 @@ async def test_a_call_is_refused_before_anything_is_stored(
 ) -> None:
     batcher = app.debounce(event=int, flush_after="1h", name="batcher")(flush)
     job = app.task_job("order", state=int, event=int)
+    job.on_event(handled)
+    job.execute(executed)
     async with app_under_test(app, storage=storage):
         with pytest.raises(ConfigurationError, match=words):
             await call(batcher, job)
-        assert await app.jobs.list(status="active") == []
+        assert await app.jobs.list() == []
 
 
 @pytest.mark.parametrize("event", ["one", None, 1.5, [1], {"a": 1}, object(), datetime(2030, 1, 1)])  # noqa: DTZ001
@@ -240,6 +283,7 @@ async def test_an_event_that_does_not_fit_is_refused_wherever_it_is_sent_from(
 
 async def test_an_event_that_is_too_large_is_refused_with_the_limit(app: Durable, storage: VirtualStorage) -> None:
     job = app.task_job("order", state=str, event=str)
+    job.on_event(handled)
     async with app_under_test(app, storage=storage):
         with pytest.raises((JobValidationError, PayloadTooLarge), match=r"event.*limit"):
             await job.send("k", "x" * 5_000_000)

@@ -442,3 +442,43 @@ async def test_gen_18_a_shutdown_waits_for_a_turn_or_gives_it_back_unharmed(
         assert attempts == ([(1, None)] if grace else [(1, None), (1, None)])
         status = await job.status("k")
         assert (status.run_count, status.last_error, await job.state("k")) == (1, None, len(attempts))
+
+
+async def test_a_list_takes_the_statuses_that_its_lines_show(app: Durable, storage: VirtualStorage) -> None:
+    @app.continuous(state=int, schedule=every("1h"), retry=Retry(2, 0), on_exhausted="fail")
+    async def ticker(ctx: ContinuousContext[int]) -> None:
+        if ctx.key == "failed":
+            raise ValueError(ctx.key)
+
+    @app.debounce(event=int, flush_after="1h")
+    async def batcher(ctx: DebounceContext[int, int]) -> None: ...
+
+    order = app.task_job("order", state=int, event=int)
+
+    @order.on_event
+    async def on_event(ctx: EventContext[int, int], event: int) -> None:
+        if ctx.key == "planned":
+            ctx.schedule("2h")
+
+    async with app_under_test(app, storage=storage) as kit:
+        for key in ("runs", "failed", "paused", "terminated"):
+            await ticker.start(key, 0)
+        await ticker.pause("paused")
+        await ticker.terminate("terminated")
+        for key in ("open", "flushed"):
+            await batcher.add(key, 1)
+        await batcher.flush("flushed")
+        for key in ("planned", "handled"):
+            await order.send(key, 1)
+        await kit.drain()
+        lines = await app.jobs.list() + await app.jobs.list(status="terminated")
+        assert {line.key: str(line.status) for line in lines} == {
+            "runs": "running", "failed": "failed", "paused": "paused", "terminated": "terminated",
+            "open": "debouncing", "flushed": "idle", "planned": "active", "handled": "idle",
+        }  # fmt: skip
+        for status in {line.status for line in lines}:
+            shown = [line for line in lines if line.status is status]
+            assert await app.jobs.list(status=status) == shown
+            assert await app.jobs.count(status=str(status)) == len(shown)
+        assert await app.jobs.list(kind="continuous", status="idle") == []
+        assert [line.key for line in await app.jobs.list(kind="task", status="idle")] == ["handled"]

@@ -325,6 +325,19 @@ async def test_ret_10_on_exhausted_purge_ends_the_job_without_its_state(
         assert (await job.start("k", 1)).created
 
 
+async def test_on_exhausted_purge_acts_on_the_first_failure_where_there_is_no_retry(
+    app: Durable, storage: VirtualStorage, attempts: Attempts
+) -> None:
+    job = attempts.declare(app, on_exhausted="purge")
+    async with app_under_test(app, storage=storage) as kit:
+        await job.start("k", 7)
+        await kit.clock.advance("1d")
+        assert attempts.at == [0.0]
+        status = await job.status("k")
+        assert (status.status, await job.state("k")) == (ShownStatus.TERMINATED, None)
+        assert [event.name for event in kit.events("job.*")] == ["job.started", "job.failed", "job.terminated"]
+
+
 async def test_ret_10_a_caller_that_waits_is_told_the_last_error(
     app: Durable, storage: VirtualStorage, attempts: Attempts
 ) -> None:

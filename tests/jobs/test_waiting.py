@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from durable import Durable
-from durable.jobs import ExecuteContext, InvalidJobState, Task
+from durable.jobs import ExecuteContext, InstanceNotFound, Task
 from durable.script import Ask, EndOf, Script
 from durable.testing import VirtualStorage, app_under_test
 from tests.flow.place import soon
@@ -52,19 +52,35 @@ async def test_a_turn_that_ends_between_two_looks_has_handled_the_event(app: Dur
     job = counter(app)
     async with app_under_test(app, storage=storage) as kit:
         await job.send("k", 5, event_id="five")
-        script = job.wait_for_event(job.spec.job_key("k"), "five", None)
+        script = job.__calls__.wait_for_event(job.__calls__.spec.job_key("k"), "five", None)
         before = await looked_once(script, app)
         await kit.drain()
         await finish(script, before, app)
         assert (await job.state("k")).state == 5
 
 
+async def test_an_event_that_was_handled_and_forgotten_between_two_looks_has_been_handled(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    job = counter(app)
+    async with app_under_test(app, storage=storage) as kit:
+        await job.send("k", 5)
+        (event,) = await app.live.storage.pending_events(job.__calls__.spec.job_key("k"))
+        assert event.event_id is not None
+        script = job.__calls__.wait_for_event(job.__calls__.spec.job_key("k"), event.event_id, None)
+        before = await looked_once(script, app)
+        await kit.clock.advance("1h")
+        await app.live.storage.forget_events(limit=10)
+        assert await app.live.storage.event_end(job.__calls__.spec.job_key("k"), event.event_id) is None
+        await finish(script, before, app)
+
+
 async def test_an_event_of_a_job_that_was_ended_is_not_waited_for(app: Durable, storage: VirtualStorage) -> None:
     job = counter(app)
     async with app_under_test(app, storage=storage):
         await job.send("k", 5, event_id="five")
-        script = job.wait_for_event(job.spec.job_key("k"), "five", None)
+        script = job.__calls__.wait_for_event(job.__calls__.spec.job_key("k"), "five", None)
         before = await looked_once(script, app)
-        assert await app.live.storage.end_job(job.spec.job_key("k"), reason=None)
-        with pytest.raises(InvalidJobState, match="terminated"):
+        assert await app.live.storage.end_job(job.__calls__.spec.job_key("k"), reason=None)
+        with pytest.raises(InstanceNotFound, match="before event 'five' was handled"):
             await finish(script, before, app)

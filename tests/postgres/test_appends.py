@@ -7,7 +7,7 @@ import asyncio
 import psycopg
 
 from durable import Durable
-from durable.jobs import Task
+from durable.jobs import EventContext, Task
 from durable.testing import Maker
 from durable.testing.contract.jobs_scene import OTHER, SUBJECT
 from tests.support.locks import PATIENCE, until_waiting
@@ -15,7 +15,12 @@ from tests.support.subject import PostgresSubject
 
 
 def declare(app: Durable) -> Task[int, int]:
-    return app.task_job("order", state=int, event=int)
+    order = app.task_job("order", state=int, event=int)
+
+    @order.on_event
+    async def on_event(ctx: EventContext[int, int], event: int) -> None: ...
+
+    return order
 
 
 async def test_a_job_that_a_transaction_holds_keeps_no_other_sender_waiting(

@@ -11,7 +11,7 @@ import pytest
 
 from durable import Durable
 from durable.job import Appended, JobKey, JobKind, NewEvent
-from durable.jobs import Task
+from durable.jobs import EventContext, Task
 from durable.memory import MemoryStorage
 from durable.memory.operation import MemoryOperation
 from durable.memory.store import Store
@@ -45,7 +45,12 @@ def app(storage: Counting) -> Durable:
 
 @pytest.fixture
 def order(app: Durable) -> Task[int, int]:
-    return app.task_job("order", state=int, event=int)
+    job = app.task_job("order", state=int, event=int)
+
+    @job.on_event
+    async def on_event(ctx: EventContext[int, int], event: int) -> None: ...
+
+    return job
 
 
 async def numbers(storage: Counting, key: str) -> list[int]:

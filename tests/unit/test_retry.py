@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -130,6 +131,18 @@ def test_retry_after_sets_the_delay_without_jitter_and_without_asking_retry_if()
     assert policy.decide(attempts=1, error=RetryAfter(90), elapsed=0.0, random=0.7) == 90.0
     assert decide(policy, RetryAfter(timedelta(minutes=2)), 2) == 120.0
     assert decide(policy, RetryAfter(90), 3) is None
+
+
+@pytest.mark.parametrize(("asked", "given_delay"), [("5s", 5.0), ("1h30m", 5_400.0), ("250ms", 0.25)])
+def test_retry_after_takes_a_length_as_everything_else_does(asked: str, given_delay: float) -> None:
+    assert decide(Retry(), RetryAfter(asked)) == given_delay
+    assert str(RetryAfter(asked)) == f"try again in {given_delay:g} s"
+
+
+@pytest.mark.parametrize("asked", ["5", "soon", True, None, math.nan, 1e12])
+def test_retry_after_refuses_what_is_no_length(asked: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"RetryAfter\.delay is "):
+        RetryAfter(asked)
 
 
 @pytest.mark.parametrize(("asked", "given_delay"), [(-5, 0.0), (10**9, MONTH)])

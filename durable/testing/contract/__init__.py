@@ -22,6 +22,7 @@ from durable.testing.contract.duties import DutiesContract
 from durable.testing.contract.enqueue import EnqueueContract
 from durable.testing.contract.enqueue_races import EnqueueRacesContract
 from durable.testing.contract.executors import ExecutorsContract
+from durable.testing.contract.failed_timers import FailedTimerContract
 from durable.testing.contract.finish import FinishContract
 from durable.testing.contract.jobs_append import JobAppendContract
 from durable.testing.contract.jobs_commit import JobCommitContract
@@ -30,6 +31,7 @@ from durable.testing.contract.jobs_end import JobEndContract
 from durable.testing.contract.jobs_look import JobLookContract
 from durable.testing.contract.jobs_pause import JobPauseContract
 from durable.testing.contract.jobs_races import JobRacesContract
+from durable.testing.contract.jobs_renew import JobRenewContract
 from durable.testing.contract.jobs_retire import JobRetireContract
 from durable.testing.contract.jobs_start import JobStartContract
 from durable.testing.contract.jobs_take import JobTakeContract
@@ -88,6 +90,7 @@ class StorageContract(
     JobTakeContract,
     JobCommitContract,
     JobDeliveryContract,
+    JobRenewContract,
     JobTriggerContract,
     JobEndContract,
     JobPauseContract,
@@ -95,6 +98,7 @@ class StorageContract(
     JobRetireContract,
     TimerContract,
     ParallelTimerContract,
+    FailedTimerContract,
     WorkflowCheckpointContract,
     WorkflowSuspendContract,
     WorkflowMessagesContract,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -185,6 +186,15 @@ class FinishContract(Case):
         late = await scene.enqueue()
         assert len(await scene.storage.cancel_all(before=before, limit=9, reason="enough")) == 1
         assert await scene.status_of(late) is Status.READY
+
+    async def test_cancel_all_leaves_callbacks(self, scene: Scene) -> None:
+        kept = await scene.enqueue(kind=Kind.CALLBACK)
+        plain = await scene.enqueue()
+        before = await scene.subject.now() + timedelta(seconds=1)
+        results = await scene.storage.cancel_all(before=before, limit=9, reason="enough")
+        assert [result.id for result in results] == [plain]
+        assert await scene.status_of(kept) is Status.READY
+        assert await scene.storage.cancel_all(before=before, limit=9, reason="enough") == []
 
     async def test_cancel_all_lets_running_ones_finish_and_asks_them_once(self, scene: Scene) -> None:
         turn = await scene.turn()

@@ -247,9 +247,8 @@ class JobCommitContract(JobCase):
         assert await jobs.is_idle()
 
     async def test_settle_that_terminates_ends_the_job_with_the_state_of_the_commit(self, jobs: JobScene) -> None:
-        await jobs.send_all(2, event_id=None)
-        turn = await jobs.run(ONE)
         await jobs.send()
+        turn = await jobs.run(ONE)
         await jobs.trigger()
         now = await jobs.later(1.0)
         settled = await jobs.commit(

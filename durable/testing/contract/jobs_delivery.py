@@ -111,7 +111,7 @@ class JobDeliveryContract(JobCase):
         assert (following.numbers, following.job.turn_cause) == ([1], TurnCause.EVENTS)
 
     async def test_settle_lets_a_turn_that_terminates_send_to_its_own_key(self, jobs: JobScene) -> None:
-        await jobs.send_all(2)
+        await jobs.send()
         turn = await jobs.run(ONE)
         await jobs.commit(turn, status=JobStatus.TERMINATED, sends=(jobs.make.event(SUBJECT),))
         job = await jobs.job()

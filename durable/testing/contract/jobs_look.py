@@ -114,6 +114,8 @@ class JobLookContract(JobCase):
             (JobFilter(key_prefix=""), KEYS),
             (JobFilter(key_prefix="3"), []),
             (JobFilter(statuses=()), []),
+            (JobFilter(kinds=(JobKind.TASK, JobKind.CONTINUOUS)), [*KEYS[:2], *KEYS[4:]]),
+            (JobFilter(kinds=()), []),
         ],
     )
     async def test_list_jobs_and_count_jobs_show_what_is_asked_for(
@@ -148,6 +150,12 @@ class JobLookContract(JobCase):
             assert await self._listed(jobs, JobFilter(statuses=(status,))) == [keys[status]]
         ends = (JobStatus.TERMINATED, JobStatus.CLEARED)
         assert await self._listed(jobs, JobFilter(statuses=ends)) == [keys[status] for status in sorted(ends)]
+
+    async def test_list_jobs_and_count_jobs_tell_those_with_a_turn_from_those_without(self, jobs: JobScene) -> None:
+        await jobs.idle(SUBJECT)
+        await jobs.start(OTHER, delay=60.0)
+        assert await self._listed(jobs, JobFilter(has_turn=True)) == [OTHER]
+        assert await self._listed(jobs, JobFilter(has_turn=False)) == [SUBJECT]
 
     async def test_count_jobs_of_an_empty_store_is_none(self, jobs: JobScene) -> None:
         assert await jobs.storage.count_jobs(JobFilter()) == 0

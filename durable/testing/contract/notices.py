@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from durable.events import EventName
+from durable.execution import Kind
 from durable.notice import NewNotice
 from durable.testing.contract.scene import Case, Scene
 from durable.testing.contract.together import in_threads, together
@@ -35,6 +37,12 @@ class NoticesContract(Case):
         (notice,) = (await scene.storage.take_notices(new.subscriber, holder="a", limit=9, lease=LEASE)).notices
         fields = {name: value for name, value in new._asdict().items() if name != "subscriber"}
         assert notice._asdict() == {**fields, "at": await scene.subject.now()}
+
+    async def test_a_notice_of_an_enum_is_given_as_plain_text(self, scene: Scene) -> None:
+        await scene.storage.emit([scene.make.notice(name=EventName.JOB_FAILED, kind=Kind.TURN)])
+        (notice,) = (await scene.storage.take_notices("subscriber", holder="a", limit=9, lease=LEASE)).notices
+        assert (notice.name, notice.kind) == ("job.failed", "turn")
+        assert (type(notice.name), type(notice.kind)) == (str, str)
 
     async def test_emit_of_nothing_is_accepted(self, scene: Scene) -> None:
         await scene.storage.emit([])

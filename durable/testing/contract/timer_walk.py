@@ -99,7 +99,8 @@ class TimerWalk(JobWalk):
         timer, end = taken.timer, None
         if timer is not None:
             error = self._random.choice([None, None, ERROR])
-            end = TimerEnd(timer.id, error, self._random.choice([0.0, 1.5]), timer.attempt)
+            is_final = error is not None and self._random.random() < 0.3
+            end = TimerEnd(timer.id, error, self._random.choice([0.0, 1.5]), timer.attempt, is_final)
         return self._make.job_commit(taken.job.id, timer=end, next_turn=self._make.new_turn(max_attempts=ALL))
 
     async def cancel_one(self) -> None:

@@ -50,6 +50,11 @@ class TimerScene(JobScene):
         assert timer is not None
         await self.commit(turn, timer=TimerEnd(timer.id, ERROR, delay, timer.attempt))
 
+    async def fail_for_good(self, turn: JobTurn) -> None:
+        timer = turn.taken.timer
+        assert timer is not None
+        await self.commit(turn, timer=TimerEnd(timer.id, ERROR, 0.0, timer.attempt, is_final=True))
+
     async def fired(self) -> str:
         """The id of the only timer that is due, which succeeds."""
         turn, timer = await self.started()
@@ -59,7 +64,7 @@ class TimerScene(JobScene):
     async def assert_planned(self) -> None:
         """The turn of the owner waits for the first of its timers; without timers there is none."""
         view = await self.view(JOB)
-        timers = await self.listed()
+        timers = [timer for timer in await self.listed() if not timer.is_failed]
         await self.assert_job_sound(JOB)
         if not timers:
             assert (view.job.scheduled_at, view.job.turn_id) == (None, None)
@@ -90,7 +95,7 @@ class TimerContract(JobCase):
             id=new.id, job_id=new.job_id, owner=OWNER, name="slot", task_name=new.task_name, input=new.input,
             queue=new.queue, priority=0, timeout=3.0, due_at=now + timedelta(seconds=5), interval=2.5,
             anchor=Anchor.SCHEDULE, retry_interval=60.0, attempt=0, error=None, created_at=now, updated_at=now,
-            is_sequential=True,
+            is_sequential=True, is_failed=False,
         )  # fmt: skip
         assert done == TimerSet(stored, None)
         assert await timers.timer(new.id) == stored

@@ -50,6 +50,7 @@ create index jobs_ended on /*schema*/jobs (ended_at) where ended_at is not null;
 
 create table /*schema*/inbox (
     job_id uuid not null,
+    epoch bigint not null,
     number bigint not null,
     event_id text,
     payload text not null,
@@ -57,15 +58,16 @@ create table /*schema*/inbox (
     expires_at timestamptz not null,
     status text not null default 'pending',
     turn_id uuid,
-    primary key (job_id, number),
+    primary key (job_id, epoch, number),
     constraint inbox_status check (status in ('pending', 'taken', 'consumed', 'dead'))
 );
--- The number is given under the lock of the job's row, so numbers are in the order of commits, without gaps.
+-- The number is given under the lock of the job's row, so numbers are in the order of commits, without gaps, in each
+-- incarnation. Rows of earlier ones are there when a turn ended its job: remembered ids, and dead events.
 
 create unique index inbox_event on /*schema*/inbox (job_id, event_id) where event_id is not null;
-create index inbox_pending on /*schema*/inbox (job_id, number) where status = 'pending';
-create index inbox_turn on /*schema*/inbox (turn_id, number) where status = 'taken';
-create index inbox_dead on /*schema*/inbox (job_id, number) where status = 'dead';
+create index inbox_pending on /*schema*/inbox (job_id, epoch, number) where status = 'pending';
+create index inbox_turn on /*schema*/inbox (turn_id, epoch, number) where status = 'taken';
+create index inbox_dead on /*schema*/inbox (job_id, epoch, number) where status = 'dead';
 create index inbox_consumed on /*schema*/inbox (expires_at) where status = 'consumed';
 
 -- When the pending events of a job make a turn due; null without any. Beside it the same rule in durable.memory.
@@ -192,14 +194,6 @@ begin
         is_duplicate := false;
         ready_queue := null;
         due_at := null;
-        if j.ended_at is not null then
-            is_new := true;
-            update /*schema*/jobs as e
-            set status = 'active', reason = null, state = null, state_version = _version[place], run_count = 0,
-                execute_count = 0, event_count = 0, error = null, scheduled_at = null, created_at = at, ended_at = null
-            where e.id = j.id
-            returning e.* into j;
-        end if;
         if _event_id[place] is not null then
             delete from /*schema*/inbox as x
             where x.job_id = j.id and x.event_id = _event_id[place] and x.status = 'consumed' and x.expires_at <= at;
@@ -207,6 +201,14 @@ begin
             from /*schema*/inbox as x
             where x.job_id = j.id and x.event_id = _event_id[place];
             is_duplicate := found;
+        end if;
+        if j.ended_at is not null and not is_duplicate then
+            is_new := true;
+            update /*schema*/jobs as e
+            set status = 'active', reason = null, state = null, state_version = _version[place], run_count = 0,
+                execute_count = 0, event_count = 0, error = null, scheduled_at = null, created_at = at, ended_at = null
+            where e.id = j.id
+            returning e.* into j;
         end if;
         turn_status := null;
         if j.turn_id is not null then
@@ -220,8 +222,8 @@ begin
         else
             made := array_remove(made, j.id);
             number := j.event_count + 1;
-            insert into /*schema*/inbox (job_id, number, event_id, payload, received_at, expires_at)
-            values (j.id, number, _event_id[place], _payload[place], at,
+            insert into /*schema*/inbox (job_id, epoch, number, event_id, payload, received_at, expires_at)
+            values (j.id, j.epoch, number, _event_id[place], _payload[place], at,
                 at + _dedupe[place] * interval '1 second');
             j.event_count := number;
             j.pending_count := j.pending_count + 1;

@@ -24,12 +24,13 @@ create table /*schema*/timers (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     is_sequential boolean not null default true,
+    is_failed boolean not null default false,
     constraint timers_anchor check (anchor in ('completion', 'schedule')),
     constraint timers_interval check (interval_seconds > 0),
     constraint timers_attempt check (attempt >= 0)
 ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.1);
 
-create index timers_due on /*schema*/timers (job_id, due_at, id);
+create index timers_due on /*schema*/timers (job_id, is_failed, due_at, id);
 create unique index timers_name on /*schema*/timers (owner, name) where name is not null;
 create index timers_owner on /*schema*/timers (owner, due_at, id);
 
@@ -45,7 +46,7 @@ declare
 begin
     select t.* into first
     from /*schema*/timers as t
-    where t.job_id = _job_id
+    where t.job_id = _job_id and not t.is_failed
     order by t.due_at, t.id
     limit 1;
     if first.id is null then
@@ -70,7 +71,7 @@ begin
             reason = case when not n.is_end then j.reason end,
             scheduled_at = null, updated_at = _at
         from next as n
-        where j.id = _job_id;
+        where j.id = _job_id and j.ended_at is null;
         return null;
     end if;
     update /*schema*/executions as e
@@ -136,12 +137,13 @@ begin
     timer.created_at := now_at;
     timer.updated_at := now_at;
     timer.is_sequential := _is_sequential;
+    timer.is_failed := false;
     if exists (select 1 from /*schema*/inbox as i where i.job_id = j.id and i.event_id = _id::text) then
         return next;
         return;
     end if;
-    insert into /*schema*/inbox (job_id, number, event_id, payload, received_at, expires_at, status)
-    values (j.id, j.event_count + 1, _id::text, 'null', now_at, now_at + _remember * interval '1 second', 'consumed');
+    insert into /*schema*/inbox (job_id, epoch, number, event_id, payload, received_at, expires_at, status)
+    values (j.id, j.epoch, j.event_count + 1, _id::text, 'null', now_at, now_at + _remember * interval '1 second', 'consumed');
     update /*schema*/jobs as e
     set event_count = e.event_count + 1,
         status = case when e.ended_at is null then e.status else 'active' end,
