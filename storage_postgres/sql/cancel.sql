@@ -78,9 +78,9 @@ where e.id = any(%(ids)s::uuid[])
     and e.cancel_requested is not null;
 
 -- name: unfinished
--- Unfinished executions that were created before a time, in no particular order; not the turns of
--- jobs, nor callbacks, nor those that run and were asked to end, where such may finish, nor workflows that were asked. Index: executions_parents, executions_ready,
--- executions_pooled, executions_keyed, executions_keyed_again, executions_lease, executions_wait.
+-- Unfinished executions that were created before a time, in no particular order; not the turns of jobs, nor callbacks, nor
+-- those that run and were asked to end, where such may finish, nor workflows that were asked. Index: executions_parents,
+-- executions_ready, executions_pooled, executions_keyed, executions_keyed_again, executions_lease, executions_wait.
 select u.id
 from (
     select e.id, e.created_at, e.queue, e.task_name, e.kind

@@ -88,8 +88,9 @@ select (select count(*) from deleted),
     ) end;
 
 -- name: retire_jobs
--- Delete jobs that ended so long ago, with what is left of their inboxes and timers that failed. Locks what it takes, skips what is locked: who
--- uses the key again has the row first, or begins with a new one. Index: jobs_ended, the primary keys, timers_due.
+-- Delete jobs that ended so long ago, with what is left of their inboxes and timers that failed. Locks what it takes, skips
+-- what is locked: who uses the key again has the row first, or begins with a new one. Index: jobs_ended, the primary keys,
+-- timers_due.
 with gone as (
     delete from /*schema*/jobs as j
     where j.id = any(array(
