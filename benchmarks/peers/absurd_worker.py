@@ -14,7 +14,7 @@ from typing import Any
 
 from absurd_sdk import AsyncAbsurd
 from psycopg import AsyncConnection
-from script import STEPS, Calls, Found, idle, latencies, main, stored
+from script import STEPS, Calls, Found, idle, latencies, main
 
 WORKERS = 8
 CONCURRENCY = 50
@@ -69,18 +69,15 @@ async def unfinished(connection: AsyncConnection[Any]) -> bool:
 
 
 async def work_off(handler: Any, count: int, calls: Calls) -> float:
-    """Seconds from the worker's start until all is stored as completed."""
+    """Seconds until all is stored as completed."""
     await install(QUEUE)
     async with client() as spawner:
         for number in range(count):
             await spawner.spawn(handler.__name__, number, queue=QUEUE)
     async with await AsyncConnection.connect(autocommit=True) as control:
         await control.execute("analyze")
-        began = time.perf_counter()
         async with working(handler):
-            await calls.all()
-            await stored(lambda: unfinished(control))
-            return time.perf_counter() - began
+            return await calls.seconds(lambda: unfinished(control))
 
 
 async def drain(count: int) -> Found:

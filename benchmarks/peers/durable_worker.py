@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from benchmarks.peers.script import STEPS, WARM_UP, Calls, Found, idle, latencies, main, stored
+from benchmarks.peers.script import STEPS, WARM_UP, Calls, Found, idle, latencies, main
 from durable import Durable, WorkflowContext
 
 DSN = "postgresql://"
@@ -33,17 +33,13 @@ async def answer(control: psycopg.AsyncConnection[Any], query: LiteralString) ->
 
 
 async def work_off(app: Durable, calls: Calls) -> float:
-    """Seconds from the executor's start until all is stored as completed."""
+    """Seconds until all is stored as completed."""
     async with connected() as control:
         await control.execute("analyze")
-        async with app:
-            began = time.perf_counter()
-            async with app.executor():
-                await calls.all()
-                await stored(
-                    lambda: answer(control, "select 1 from durable.executions where status <> 'completed' limit 1")
-                )
-                return time.perf_counter() - began
+        async with app, app.executor():
+            return await calls.seconds(
+                lambda: answer(control, "select 1 from durable.executions where status <> 'completed' limit 1")
+            )
 
 
 async def drain(count: int) -> Found:

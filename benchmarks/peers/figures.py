@@ -2,7 +2,8 @@
 
 A program is called with a workload and a count, in an empty database. Every program measures the same way:
 
-- `drain`: so many no-op jobs wait. From the start of the worker until the database knows the end of each.
+- `drain`: so many no-op jobs wait. From the first call of the handler, so without what a worker's start takes, until
+  the database knows the end of each.
 - `enqueue`: one client, one job after another, each committed before the next.
 - `bulk`: so many jobs by as few calls as the library has, in one transaction.
 - `latency`: an idle worker, one job at a time, from the return of the enqueue to the handler's first line, both in one

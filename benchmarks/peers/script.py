@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from random import Random
 from typing import Any
 
-__all__ = ["STEPS", "WARM_UP", "Calls", "Found", "Measure", "idle", "latencies", "main", "stored"]
+__all__ = ["STEPS", "WARM_UP", "Calls", "Found", "Measure", "idle", "latencies", "main"]
 
 STEPS = 5
 """Steps of each workflow."""
@@ -35,6 +35,7 @@ class Calls:
 
     def __init__(self, count: int) -> None:
         self.count = 0
+        self._first_at = 0.0
         self._wanted = count
         self._lock = threading.Lock()
         self._all = asyncio.Event()
@@ -43,19 +44,22 @@ class Calls:
     def one(self) -> None:
         """From any thread."""
         with self._lock:
+            if not self.count:
+                self._first_at = time.perf_counter()
             self.count += 1
             is_last = self.count == self._wanted
         if is_last:
             self._loop.call_soon_threadsafe(self._all.set)
 
-    async def all(self) -> None:
+    async def seconds(self, unfinished: Callable[[], Awaitable[Any]]) -> float:
+        """From the first call until all were made and `unfinished` finds no work open in the database.
+
+        So without what a worker's start takes, and with the ends that were only acknowledged from memory.
+        """
         await self._all.wait()
-
-
-async def stored(open_count: Callable[[], Awaitable[Any]]) -> None:
-    """Look until no work is left open in the database; what was only acknowledged from memory does not count."""
-    while await open_count():  # noqa: ASYNC110 - a server tells nobody of it
-        await asyncio.sleep(_LOOK_S)
+        while await unfinished():  # noqa: ASYNC110 - a server tells nobody of it
+            await asyncio.sleep(_LOOK_S)
+        return time.perf_counter() - self._first_at
 
 
 async def latencies(
