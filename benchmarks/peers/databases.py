@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from secrets import token_hex
 from types import TracebackType
 from typing import Any, Final, LiteralString, Self
 
@@ -29,7 +29,7 @@ class Databases:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._token = secrets.token_hex(4)
+        self._token = token_hex(4)
         self._made = 0
         self._server = psycopg.connect(dsn, autocommit=True)
         self._own: psycopg.Connection[Any] | None = None

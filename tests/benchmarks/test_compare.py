@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -31,12 +32,13 @@ KNOWN = {peer.name: peer for peer in (FAKE, MISSING)}
 
 
 @pytest.fixture(autouse=True)
-def leftovers(postgres_control: psycopg.Connection[Any]) -> Iterator[None]:
-    """The test leaves no database behind."""
-    query = "select datname from pg_catalog.pg_database where datname like 'bench%'"
-    before = postgres_control.execute(query).fetchall()
+def leftovers(postgres_control: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The test leaves no database behind. Other processes test on the same server, so its own have a name to tell."""
+    token = uuid4().hex
+    monkeypatch.setattr("benchmarks.peers.databases.token_hex", lambda _: token)
     yield
-    assert postgres_control.execute(query).fetchall() == before
+    query = "select datname from pg_catalog.pg_database where datname like %s"
+    assert postgres_control.execute(query, (f"bench_{token}%",)).fetchall() == []
 
 
 @pytest.fixture(autouse=True)
