@@ -22,7 +22,7 @@ from benchmarks.common import Bench, Figures, environment, serve
 from benchmarks.peers.catalogue import LIMIT, OURS, PEERS
 from benchmarks.peers.children import ProgramFailed, measured
 from benchmarks.peers.databases import Databases
-from benchmarks.peers.environments import Environment, cache_folder, is_ready, prepare
+from benchmarks.peers.environments import Environment, cache_folder, is_ready, node_version, prepare
 from benchmarks.peers.figures import COMPARISONS, Comparison
 from benchmarks.peers.peer import PROMISES, Peer
 from benchmarks.peers.plan import Run, plan
@@ -103,6 +103,8 @@ def _facts(dsn: str, given: argparse.Namespace) -> dict[str, Any]:
     comparisons: list[Comparison] = given.workloads
     with Bench(dsn, lambda _: None) as bench:
         place = environment(bench)
+    if (node := asyncio.run(node_version())) is not None:
+        place["versions"]["node"] = node
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -23,8 +23,8 @@ class ProgramFailed(Exception):
     """A child process ended badly, said nothing that can be read, or took too long."""
 
 
-async def ran(command: Sequence[str | Path], *, limit_s: float, folder: Path | None = None) -> None:
-    """Run `command` to its end. Raises ProgramFailed with the last it said, or if it is not there."""
+async def ran(command: Sequence[str | Path], *, limit_s: float, folder: Path | None = None) -> str:
+    """What `command` printed, once it has ended. Raises ProgramFailed with the last it said, or if it is not there."""
     process = await _start(command, os.environ, folder)
     try:
         async with asyncio.timeout(limit_s):
@@ -35,6 +35,7 @@ async def ran(command: Sequence[str | Path], *, limit_s: float, folder: Path | N
         await _end(process)
     if process.returncode:
         raise ProgramFailed(f"{_name(command)} ended with exit code {process.returncode}: {_last(err or out)}")
+    return out.decode(errors="replace")
 
 
 async def measured(

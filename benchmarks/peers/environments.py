@@ -15,7 +15,7 @@ from benchmarks.peers.children import ProgramFailed, ran
 from benchmarks.peers.peer import Peer
 from storage_postgres.embedded.binaries import locate_binaries
 
-__all__ = ["Environment", "cache_folder", "is_ready", "prepare"]
+__all__ = ["Environment", "cache_folder", "is_ready", "node_version", "prepare"]
 
 _HERE = Path(__file__).resolve().parent
 _REPOSITORY = _HERE.parent.parent
@@ -63,6 +63,14 @@ async def prepare(peer: Peer, cache: Path) -> Environment:
     # Behind what is there already: one command line among the peers calls psql.
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, locate_binaries())])
     return Environment((folder / "bin" / "python", _HERE / peer.program), {"PATH": path, "PYTHONPATH": ""})
+
+
+async def node_version() -> str | None:
+    """That of the node that runs programs for it; None where there is none."""
+    try:
+        return (await ran(["node", "--version"], limit_s=60)).strip().removeprefix("v")
+    except ProgramFailed:
+        return None
 
 
 def _folder(peer: Peer, cache: Path) -> Path:
