@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks [WORKLOAD…] [--json] [--repeat N] [--dsn …]`."""
+"""The command line: `python -m benchmarks [WORKLOAD…] [--json] [--repeat N] [--dsn …]`, and `compare` with others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import bulk, drain, enqueue, fanout, instances, jobs, latency, pool, reference, steps, waiting
+from benchmarks import bulk, compare, drain, enqueue, fanout, instances, jobs, latency, pool, reference, steps, waiting
 from benchmarks.common import Bench, Figures, Workload, environment, serve
 from benchmarks.tables import median_of, table_of
 from durable.errors import DurableError
@@ -38,11 +38,12 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
 }
 
 
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
     known = "\n".join(f"  {w.name:10} {w.question} ({w.count:,} {w.unit})" for w in WORKLOADS.values())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=f"Measure durable on one server. Workloads, all by default:\n{known}",
+        description="Measure durable on one server; `compare` does so beside other libraries.\n"
+        f"Workloads, all by default:\n{known}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="which ones")
@@ -62,7 +63,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    given = arguments(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if list(words[:1]) == ["compare"]:
+        return compare.main(words[1:])
+    given = arguments(words)
     chosen = [WORKLOADS[name] for name in given.workloads or WORKLOADS]
     console, notes = Console(), Console(stderr=True)
     try:
