@@ -15,7 +15,21 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import bulk, drain, enqueue, fanout, instances, jobs, latency, pool, reference, steps, waiting
+from benchmarks import (
+    backlog,
+    bulk,
+    drain,
+    enqueue,
+    fanout,
+    history,
+    instances,
+    jobs,
+    latency,
+    pool,
+    reference,
+    steps,
+    waiting,
+)
 from benchmarks.common import Bench, Figures, Workload, environment, serve
 from benchmarks.tables import median_of, table_of
 from durable.errors import DurableError
@@ -34,6 +48,8 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
         steps.WORKLOAD,
         fanout.WORKLOAD,
         waiting.WORKLOAD,
+        backlog.WORKLOAD,
+        history.WORKLOAD,
     )
 }
 
@@ -48,7 +64,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="which ones")
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout: the "
                         "figures of the workload, or of several under their names")  # fmt: skip
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of each, for the median (default 3)")
+    parser.add_argument("--repeat", type=int, metavar="N", help="runs of each, for the median (default 3; 1 for "
+                        "those that repeat themselves)")  # fmt: skip
     parser.add_argument("--count", type=int, metavar="N", help="size of each run instead of the workload's own")
     parser.add_argument("--concurrency", type=int, metavar="N", help="handlers at once (default: the executor's own)")
     parser.add_argument("--dsn", help="the server (default: DURABLE_DSN, else the embedded one with durable settings)")
@@ -56,7 +73,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = sorted(set(given.workloads) - WORKLOADS.keys())
     if unknown:
         parser.error(f"unknown workload {unknown[0]!r}; there are {', '.join(WORKLOADS)}")
-    if given.repeat < 1 or (given.count is not None and given.count < 2):
+    if (given.repeat is not None and given.repeat < 1) or (given.count is not None and given.count < 2):
         parser.error("--repeat must be at least 1, and --count at least 2")
     return given
 
@@ -92,7 +109,7 @@ def measure(
         # Drawn between the phases only: a bar that draws itself would be measured too.
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         progress = stack.enter_context(Progress(*columns, console=notes, auto_refresh=False, transient=True))
-        bar = progress.add_task("", total=len(chosen) * given.repeat)
+        bar = progress.add_task("", total=sum(given.repeat or workload.repeat for workload in chosen))
 
         def say(text: str) -> None:
             progress.update(bar, description=text, refresh=True)
@@ -100,13 +117,16 @@ def measure(
         bench = stack.enter_context(Bench(dsn, say, concurrency=given.concurrency))
         results: dict[str, dict[str, Any]] = {}
         for workload in chosen:
-            count = given.count or workload.count
+            count = given.count or (workload.count if given.workloads else workload.brief or workload.count)
+            repeat = given.repeat or workload.repeat
             runs: list[Figures] = []
-            for number in range(1, given.repeat + 1):
-                bench.title = f"{workload.name} {number}/{given.repeat}"
+            for number in range(1, repeat + 1):
+                bench.title = f"{workload.name} {number}/{repeat}"
+                bench.details = {}
                 runs.append(asyncio.run(workload.run(bench, count)))
                 progress.advance(bar)
-            results[workload.name] = {"workload": workload.name, "count": count, **median_of(runs), "runs": runs}
+            results[workload.name] = {"workload": workload.name, "count": count, **median_of(runs), "runs": runs,
+                                      "details": bench.details}  # fmt: skip
         return results, environment(bench)
 
 

@@ -38,9 +38,14 @@ FIGURES = {
     "waiting": {
         "wake_p50_ms", "wake_p99_ms", "executor_rss_mb", "few_wake_p50_ms", "few_executor_rss_mb", "rss_ratio",
     },
+    "backlog": {"rate_per_s", "drain_per_s", "ratio", "wal_bytes_per_execution"},
+    "history": {"rate_per_s", "drain_per_s", "ratio", "retention_rate_per_s", "retention_ratio"},
 }  # fmt: skip
+SERIES = {"backlog": ("pending", "rate_per_s", "ratio"), "history": ("finished", "rate_per_s", "ratio")}
+"""What each point of a plot has, beyond the first, which may be zero."""
 COUNTS = {"drain": 60, "reference": 2, "latency": 3, "enqueue": 5, "bulk": 60, "jobs": 40, "instances": 100,
-          "pool": 60, "steps": 10, "fanout": 20, "waiting": 40}  # fmt: skip
+          "pool": 60, "steps": 10, "fanout": 20, "waiting": 40,
+          "backlog": 60, "history": 60}  # fmt: skip
 
 
 @pytest.fixture
@@ -71,6 +76,19 @@ def test_a_workload_prints_its_figures_as_one_json_object(
     assert {figure: result[figure] for figure in FIGURES[name] if result[figure] <= 0} == {}
     assert result["versions"].keys() >= {"durable", "python", "psycopg", "postgres"}
     assert result["settings"].keys() >= {"fsync", "synchronous_commit", "concurrency"}
+    for kept in SERIES.get(name, ()):
+        assert all(point[kept] > 0 for point in result["details"]["points"][1:])
+
+
+@pytest.mark.usefixtures("leftovers")
+def test_a_rate_comes_with_what_it_cost(postgres_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["drain", "--json", "--repeat", "1", "--count", "60", "--dsn", postgres_dsn])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    statements = {line["statement"]: line for line in result["details"]["statements"]}
+
+    assert any(name.startswith("settle") for name in statements)
+    assert statements["claim"]["calls"] > 0
+    assert result["dead_tuples"] > 0
 
 
 @pytest.mark.usefixtures("leftovers")
