@@ -22,9 +22,12 @@ from benchmarks import (
     enqueue,
     fanout,
     history,
+    idle,
     instances,
     jobs,
     latency,
+    limit,
+    multi,
     pool,
     reference,
     steps,
@@ -50,6 +53,9 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
         waiting.WORKLOAD,
         backlog.WORKLOAD,
         history.WORKLOAD,
+        idle.WORKLOAD,
+        multi.WORKLOAD,
+        limit.WORKLOAD,
     )
 }
 
@@ -73,8 +79,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = sorted(set(given.workloads) - WORKLOADS.keys())
     if unknown:
         parser.error(f"unknown workload {unknown[0]!r}; there are {', '.join(WORKLOADS)}")
-    if (given.repeat is not None and given.repeat < 1) or (given.count is not None and given.count < 2):
-        parser.error("--repeat must be at least 1, and --count at least 2")
+    least = max(workload.least for workload in WORKLOADS.values() if workload.name in (given.workloads or WORKLOADS))
+    if (given.repeat is not None and given.repeat < 1) or (given.count is not None and given.count < least):
+        parser.error(f"--repeat must be at least 1, and --count at least {least}")
     return given
 
 

@@ -46,6 +46,8 @@ class Workload:
     """The figures that answer the question; the others explain them."""
     repeat: int = 3
     """Runs for the median; one for what takes long and compares with itself again and again within a run."""
+    least: int = 2
+    """The smallest count."""
     brief: int | None = None
     """The count where all workloads are run in turn; None: `count`."""
 

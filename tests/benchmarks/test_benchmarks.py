@@ -39,13 +39,21 @@ FIGURES = {
         "wake_p50_ms", "wake_p99_ms", "executor_rss_mb", "few_wake_p50_ms", "few_executor_rss_mb", "rss_ratio",
     },
     "backlog": {"rate_per_s", "drain_per_s", "ratio", "wal_bytes_per_execution"},
+    "idle": {"cpu_s_per_min"},
+    "multi": {
+        *(f"processes_{number}_rate_per_s" for number in (1, 2, 4)), "processes_2_ratio", "processes_4_ratio",
+        "cpu_us_per_execution",
+    },
+    "limit": {
+        "claim_loop_per_s", "commits_1_per_s", "commits_8_per_s", "commits_32_per_s", "unnest_per_s", "copy_per_s",
+    },
     "history": {"rate_per_s", "drain_per_s", "ratio", "retention_rate_per_s", "retention_ratio"},
 }  # fmt: skip
 SERIES = {"backlog": ("pending", "rate_per_s", "ratio"), "history": ("finished", "rate_per_s", "ratio")}
 """What each point of a plot has, beyond the first, which may be zero."""
 COUNTS = {"drain": 60, "reference": 2, "latency": 3, "enqueue": 5, "bulk": 60, "jobs": 40, "instances": 100,
           "pool": 60, "steps": 10, "fanout": 20, "waiting": 40,
-          "backlog": 60, "history": 60}  # fmt: skip
+          "backlog": 60, "history": 60, "idle": 1, "multi": 20, "limit": 40}  # fmt: skip
 
 
 @pytest.fixture
