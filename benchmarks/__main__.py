@@ -21,6 +21,7 @@ from benchmarks import (
     drain,
     enqueue,
     fanout,
+    held,
     history,
     idle,
     instances,
@@ -30,6 +31,7 @@ from benchmarks import (
     multi,
     pool,
     reference,
+    slow,
     steps,
     waiting,
 )
@@ -53,8 +55,10 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
         waiting.WORKLOAD,
         backlog.WORKLOAD,
         history.WORKLOAD,
+        held.WORKLOAD,
         idle.WORKLOAD,
         multi.WORKLOAD,
+        slow.WORKLOAD,
         limit.WORKLOAD,
     )
 }

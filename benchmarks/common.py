@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from benchmarks.statements import StatementStatistics
 from durable import Durable, ExecutorSettings
@@ -120,6 +120,11 @@ class Bench:
     def app(self, schema: str, *, dsn: str | None = None) -> Durable:
         """An app with its tables in `schema`, made when it is opened; `dsn` where its sessions have own settings."""
         return Durable(dsn or self.dsn, schema=schema, migrate=True)
+
+    def with_options(self, options: str) -> str:
+        """The DSN whose sessions have these settings too, as `-c name=value`."""
+        given = conninfo_to_dict(self.dsn).get("options")
+        return make_conninfo(self.dsn, options=f"{given} {options}" if given else options)
 
     def checkpoint(self) -> None:
         """Have what was written before reach the disk, if the role may: its cost is not that of what comes next."""

@@ -10,6 +10,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from storage_postgres.arrays import plain, texts
 from storage_postgres.statements import render
@@ -81,10 +82,11 @@ class _Table:
 
 @asynccontextmanager
 async def _minimal_table(dsn: str, schema: str, connections: int = 1) -> AsyncGenerator[_Table]:
+    given = conninfo_to_dict(dsn).get("options") or ""
     async with AsyncExitStack() as stack:
         opened = [
             await stack.enter_async_context(
-                await psycopg.AsyncConnection.connect(dsn, autocommit=True, options=OPTIONS)
+                await psycopg.AsyncConnection.connect(dsn, autocommit=True, options=f"{OPTIONS} {given}")
             )
             for _ in range(connections)
         ]
