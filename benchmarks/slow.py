@@ -1,8 +1,8 @@
 """Slow: the drain where each flush of the log takes as long as on slower volumes, beside the bare loop there.
 
-The delay is the server's own: `commit_delay` with `commit_siblings = 0` makes the session that is about to flush the log
-wait that long before it does, and those that commit meanwhile are flushed with it, as with a slow fsync. What only reads
-is not delayed.
+The delay is the server's own: `commit_delay` with `commit_siblings = 0` makes the session that is about to flush the
+log wait that long before it does, and those that commit meanwhile are flushed with it, as with a slow fsync. What only
+reads is not delayed.
 """
 
 from __future__ import annotations
