@@ -30,6 +30,7 @@ from benchmarks import (
     limit,
     multi,
     pool,
+    record,
     reference,
     slow,
     steps,
@@ -78,6 +79,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
                         "those that repeat themselves)")  # fmt: skip
     parser.add_argument("--count", type=int, metavar="N", help="size of each run instead of the workload's own")
     parser.add_argument("--concurrency", type=int, metavar="N", help="handlers at once (default: the executor's own)")
+    parser.add_argument("--save", action="store_true", help="keep the figures for RESULTS.md, which "
+                        "`python -m benchmarks.results` writes")  # fmt: skip
     parser.add_argument("--dsn", help="the server (default: DURABLE_DSN, else the embedded one with durable settings)")
     given = parser.parse_args(argv)
     unknown = sorted(set(given.workloads) - WORKLOADS.keys())
@@ -99,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DurableError, psycopg.OperationalError) as error:
         notes.print(f"[red]{type(error).__name__}:[/red] {error}", highlight=False)
         return 1
+    if given.save:
+        record.keep(results, facts)
     if given.json:
         figures = {name: {**result, **facts} for name, result in results.items()}
         print(json.dumps(figures[chosen[0].name] if len(chosen) == 1 else figures))
