@@ -106,7 +106,8 @@ def held(points: Points) -> Figure:
         panels, ("rate_per_s", "claim_p99_ms", "dead_tuples"), (_OURS, _MORE[0], _OTHERS), strict=True
     ):
         if hold:
-            axes.axvspan(hold[0], hold[-1], color=_SHADE, label="held", zorder=0)
+            label = "the snapshot is held" if axes is panels[0] else None
+            axes.axvspan(hold[0], hold[-1], color=_SHADE, label=label, zorder=0)
         axes.plot(seconds, [point[name] for point in points], color=colour)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(_thousands())
@@ -114,7 +115,7 @@ def held(points: Points) -> Figure:
     panels[1].set_ylabel("p99 of claims, ms")
     panels[2].set_ylabel("dead tuples")
     panels[2].set_xlabel("seconds")
-    panels[0].legend(loc="lower right", frameon=False)
+    _legend(figure)
     return figure
 
 
