@@ -26,6 +26,8 @@ from storage_postgres import PostgresStorage
 __all__ = ["WORKLOAD"]
 
 _CLIENTS: Final = 32
+_RESERVED: Final = 12
+"""Connections that are left to others."""
 _ROUNDS: Final = 5
 _SHARE: Final = 2
 """So many times the count goes through the 32 in each round, which would be over too soon otherwise."""
@@ -61,19 +63,22 @@ async def _hinted(bench: Bench, schema: str, count: int) -> Figures:
     figures: Figures = {}
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_listener(bench, schema))
-        for name, apps in (("clients", _CLIENTS), ("callers", 1)):
+        # Each of them takes two connections with hints and one without.
+        most = (int(bench.server_settings()["max_connections"]) - _RESERVED) // 3
+        bench.details["clients"] = min(_CLIENTS, most)
+        for name, apps in (("clients", bench.details["clients"]), ("callers", 1)):
             told = await _clients(stack, bench, schema, PostgresStorage, apps)
             silent = await _clients(stack, bench, schema, _Silent, apps)
             rates: list[tuple[float, float]] = []
             for number in range(_ROUNDS):
-                bench.phase(f"{_CLIENTS} {name} with hints and without: {number + 1} of {_ROUNDS}")
+                bench.phase(f"{name} with hints and without: {number + 1} of {_ROUNDS}")
                 # Turn about in which of the two is first.
                 order = (told, silent) if number % 2 else (silent, told)
                 found = {clients is told: await _rate(clients, count) for clients in order}
                 rates.append((found[True], found[False]))
             figures |= {
-                f"{name}_32_rate_per_s": median(hinted for hinted, _ in rates),
-                f"{name}_32_silent_rate_per_s": median(quiet for _, quiet in rates),
+                f"{name}_rate_per_s": median(hinted for hinted, _ in rates),
+                f"{name}_silent_rate_per_s": median(quiet for _, quiet in rates),
                 f"{name}_hints_ratio": median(hinted / quiet for hinted, quiet in rates),
             }
     return figures
@@ -96,13 +101,13 @@ async def _listener(bench: Bench, schema: str) -> AsyncGenerator[None]:
 async def _clients(
     stack: AsyncExitStack, bench: Bench, schema: str, storage: type[PostgresStorage], apps: int
 ) -> list[Task[[int], int]]:
-    """32 of them, on so many apps."""
+    """As many as there are apps; 32 on one app."""
     clients: list[Task[[int], int]] = []
     for _ in range(apps):
         app = Durable(storage=storage(bench.dsn, schema=schema, min_size=1, max_size=2))
         clients.append(declare_noop(app))
         await stack.enter_async_context(app)
-    return clients * (_CLIENTS // apps)
+    return clients * (1 if apps > 1 else _CLIENTS)
 
 
 async def _rate(clients: list[Task[[int], int]], count: int) -> float:

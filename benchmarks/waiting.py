@@ -169,4 +169,5 @@ WORKLOAD = Workload(
     count=1_000_000,
     unit="workflows that wait",
     main=("wake_p50_ms", "executor_rss_mb", "rss_ratio"),
+    repeat=1,
 )
