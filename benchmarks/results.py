@@ -90,11 +90,13 @@ def _drain_rates(results: Results, peers: Results) -> dict[str, float]:
 
 def _bars(results: Results, peers: Results) -> Iterator[str]:
     yield "## The bars\n"
-    yield "| workload | figure | best peer | ours | bar | reached |"
-    yield "|---|---|---|---|---|---|"
+    yield "| workload | count | figure | best peer | ours | bar | reached |"
+    yield "|---|---|---|---|---|---|---|"
     for line in lines(results, peers):
         ours = "-" if line.ours is None else shown(line.ours)
-        yield f"| {line.bar.workload} | {line.bar.words} | {line.best_peer} | {ours} | {line.wanted} | {line.answer} |"
+        count = shown(results[line.bar.workload]["count"]) if line.bar.workload in results else "-"
+        cells = (line.bar.workload, count, line.bar.words, line.best_peer, ours, line.wanted, line.answer)
+        yield f"| {' | '.join(cells)} |"
     yield ""
     if peers:
         yield "The best peer is that of the last `python -m benchmarks compare`, by its figures there.\n"
