@@ -77,7 +77,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
                         "figures of the workload, or of several under their names")  # fmt: skip
     parser.add_argument("--repeat", type=int, metavar="N", help="runs of each, for the median (default 3; 1 for "
                         "those that repeat themselves)")  # fmt: skip
-    parser.add_argument("--count", type=int, metavar="N", help="size of each run instead of the workload's own")
+    parser.add_argument("--count", type=int, metavar="N", help="size of each run instead of the "
+                        "workload's own (held: 120 seconds where all are run)")  # fmt: skip
     parser.add_argument("--concurrency", type=int, metavar="N", help="handlers at once (default: the executor's own)")
     parser.add_argument("--save", action="store_true", help="keep the figures for RESULTS.md, which "
                         "`python -m benchmarks.results` writes")  # fmt: skip
