@@ -15,7 +15,28 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import bulk, compare, drain, enqueue, fanout, instances, jobs, latency, pool, reference, steps, waiting
+from benchmarks import (
+    backlog,
+    bulk,
+    compare,
+    drain,
+    enqueue,
+    fanout,
+    held,
+    history,
+    idle,
+    instances,
+    jobs,
+    latency,
+    limit,
+    multi,
+    pool,
+    record,
+    reference,
+    slow,
+    steps,
+    waiting,
+)
 from benchmarks.common import Bench, Figures, Workload, environment, serve
 from benchmarks.tables import median_of, table_of
 from durable.errors import DurableError
@@ -34,6 +55,13 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
         steps.WORKLOAD,
         fanout.WORKLOAD,
         waiting.WORKLOAD,
+        backlog.WORKLOAD,
+        history.WORKLOAD,
+        held.WORKLOAD,
+        idle.WORKLOAD,
+        multi.WORKLOAD,
+        slow.WORKLOAD,
+        limit.WORKLOAD,
     )
 }
 
@@ -49,16 +77,21 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="which ones")
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout: the "
                         "figures of the workload, or of several under their names")  # fmt: skip
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of each, for the median (default 3)")
-    parser.add_argument("--count", type=int, metavar="N", help="size of each run instead of the workload's own")
+    parser.add_argument("--repeat", type=int, metavar="N", help="runs of each, for the median (default 3; 1 for "
+                        "those that repeat themselves)")  # fmt: skip
+    parser.add_argument("--count", type=int, metavar="N", help="size of each run instead of the "
+                        "workload's own (held: 120 seconds where all are run)")  # fmt: skip
     parser.add_argument("--concurrency", type=int, metavar="N", help="handlers at once (default: the executor's own)")
+    parser.add_argument("--save", action="store_true", help="keep the figures for RESULTS.md, which "
+                        "`python -m benchmarks.results` writes")  # fmt: skip
     parser.add_argument("--dsn", help="the server (default: DURABLE_DSN, else the embedded one with durable settings)")
     given = parser.parse_args(argv)
     unknown = sorted(set(given.workloads) - WORKLOADS.keys())
     if unknown:
         parser.error(f"unknown workload {unknown[0]!r}; there are {', '.join(WORKLOADS)}")
-    if given.repeat < 1 or (given.count is not None and given.count < 2):
-        parser.error("--repeat must be at least 1, and --count at least 2")
+    least = max(workload.least for workload in WORKLOADS.values() if workload.name in (given.workloads or WORKLOADS))
+    if (given.repeat is not None and given.repeat < 1) or (given.count is not None and given.count < least):
+        parser.error(f"--repeat must be at least 1, and --count at least {least}")
     return given
 
 
@@ -75,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DurableError, psycopg.OperationalError) as error:
         notes.print(f"[red]{type(error).__name__}:[/red] {error}", highlight=False)
         return 1
+    if given.save:
+        record.keep(results, facts)
     if given.json:
         figures = {name: {**result, **facts} for name, result in results.items()}
         print(json.dumps(figures[chosen[0].name] if len(chosen) == 1 else figures))
@@ -96,7 +131,7 @@ def measure(
         # Drawn between the phases only: a bar that draws itself would be measured too.
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         progress = stack.enter_context(Progress(*columns, console=notes, auto_refresh=False, transient=True))
-        bar = progress.add_task("", total=len(chosen) * given.repeat)
+        bar = progress.add_task("", total=sum(given.repeat or workload.repeat for workload in chosen))
 
         def say(text: str) -> None:
             progress.update(bar, description=text, refresh=True)
@@ -104,13 +139,16 @@ def measure(
         bench = stack.enter_context(Bench(dsn, say, concurrency=given.concurrency))
         results: dict[str, dict[str, Any]] = {}
         for workload in chosen:
-            count = given.count or workload.count
+            count = given.count or (workload.count if given.workloads else workload.brief or workload.count)
+            repeat = given.repeat or workload.repeat
             runs: list[Figures] = []
-            for number in range(1, given.repeat + 1):
-                bench.title = f"{workload.name} {number}/{given.repeat}"
+            for number in range(1, repeat + 1):
+                bench.title = f"{workload.name} {number}/{repeat}"
+                bench.details = {}
                 runs.append(asyncio.run(workload.run(bench, count)))
                 progress.advance(bar)
-            results[workload.name] = {"workload": workload.name, "count": count, **median_of(runs), "runs": runs}
+            results[workload.name] = {"workload": workload.name, "count": count, **median_of(runs), "runs": runs,
+                                      "details": bench.details}  # fmt: skip
         return results, environment(bench)
 
 

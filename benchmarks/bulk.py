@@ -6,6 +6,7 @@ import time
 
 from benchmarks.common import Bench, Figures, Workload
 from benchmarks.limits import bulk_limit
+from benchmarks.meter import metered
 from durable import Durable, Task
 
 __all__ = ["WORKLOAD", "declare_noop"]
@@ -28,6 +29,7 @@ async def _run(bench: Bench, count: int) -> Figures:
         noop = declare_noop(app)
         async with app:
             bench.phase("enqueue_many")
+        async with metered(bench, schema) as meter, app:
             began, busy = time.perf_counter(), time.process_time()
             handles = await noop.enqueue_many(range(count))
             took, busy = time.perf_counter() - began, time.process_time() - busy
@@ -37,7 +39,7 @@ async def _run(bench: Bench, count: int) -> Figures:
         "rate_per_s": count / took,
         "limit_per_s": limit,
         "ratio": count / took / limit,
-        "cpu_us_per_execution": busy / count * 1e6,
+        **meter.figures(count, "execution", busy),
     }
 
 

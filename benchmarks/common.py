@@ -8,7 +8,7 @@ import platform
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from types import TracebackType
@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Self
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from benchmarks.statements import StatementStatistics
 from durable import Durable, ExecutorSettings
 from storage_postgres.embedded import start
 
@@ -28,6 +29,7 @@ Figures = dict[str, float]
 
 _SERVER_SETTINGS = (
     "fsync", "synchronous_commit", "full_page_writes", "wal_level", "shared_buffers", "max_wal_size", "autovacuum",
+    "max_connections",
 )  # fmt: skip
 
 
@@ -42,6 +44,12 @@ class Workload:
     unit: str
     main: tuple[str, ...]
     """The figures that answer the question; the others explain them."""
+    repeat: int = 3
+    """Runs for the median; one for what takes long and compares with itself again and again within a run."""
+    least: int = 2
+    """The smallest count."""
+    brief: int | None = None
+    """The count where all workloads are run in turn; None: `count`."""
 
 
 class Countdown:
@@ -75,19 +83,25 @@ class Bench:
     """A place to measure in: the server, and the run's own schemas."""
 
     def __init__(self, dsn: str, say: Callable[[str], None], *, concurrency: int | None = None) -> None:
-        self._name = f"durable-bench-{secrets.token_hex(4)}"
+        name = f"bench_{secrets.token_hex(4)}"
+        self._name = f"durable-{name}"
         self.dsn = make_conninfo(dsn, application_name=self._name)
         self.title = ""
         self._say = say
         self._control = psycopg.connect(dsn, autocommit=True)
+        self.statements = StatementStatistics(self._control, name)
         self.executor_settings: dict[str, Any] = {} if concurrency is None else {"concurrency": concurrency}
+        self.details: dict[str, Any] = {}
+        """What the last run found beside its figures: statements by cost, and what plots are drawn from."""
 
     def __enter__(self) -> Self:
+        self.statements.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.statements.close()
         self._control.close()
 
     def phase(self, text: str) -> None:
@@ -103,9 +117,19 @@ class Bench:
         finally:
             self._control.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(name)))
 
-    def app(self, schema: str) -> Durable:
-        """An app with its tables in `schema`, made when it is opened."""
-        return Durable(self.dsn, schema=schema, migrate=True)
+    def app(self, schema: str, *, dsn: str | None = None) -> Durable:
+        """An app with its tables in `schema`, made when it is opened; `dsn` where its sessions have own settings."""
+        return Durable(dsn or self.dsn, schema=schema, migrate=True)
+
+    def with_options(self, options: str) -> str:
+        """The DSN whose sessions have these settings too, as `-c name=value`."""
+        given = conninfo_to_dict(self.dsn).get("options")
+        return make_conninfo(self.dsn, options=f"{given} {options}" if given else options)
+
+    def checkpoint(self) -> None:
+        """Have what was written before reach the disk, if the role may: its cost is not that of what comes next."""
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            self._control.execute("checkpoint")
 
     def one(self, query: sql.Composed | sql.SQL) -> tuple[Any, ...]:
         row = self._control.execute(query).fetchone()

@@ -6,12 +6,13 @@ from psycopg import sql
 
 from benchmarks.common import Bench, Countdown, Figures, Workload, drained
 from benchmarks.limits import drain_limit
+from benchmarks.meter import metered
 from durable import Durable, Task
 
-__all__ = ["WORKLOAD"]
+__all__ = ["WORKLOAD", "check_results", "declare_counted"]
 
 
-def _declare(app: Durable, left: Countdown) -> Task[[int], int]:
+def declare_counted(app: Durable, left: Countdown) -> Task[[int], int]:
     @app.task
     async def noop(number: int) -> int:
         left.one()
@@ -27,29 +28,24 @@ async def _run(bench: Bench, count: int) -> Figures:
     with bench.schema() as schema:
         left = Countdown(count)
         app = bench.app(schema)
-        noop = _declare(app, left)
+        noop = declare_counted(app, left)
         bench.phase("enqueueing")
         async with app:
             await noop.enqueue_many(range(count))
-        await bench.left()
         bench.phase("draining")
-        before = bench.counters()
-        took, busy = await drained(app, left, bench)
-        await bench.left()
-        after = bench.counters()
-        _check(bench, schema, count)
+        async with metered(bench, schema) as meter:
+            took, busy = await drained(app, left, bench)
+        check_results(bench, schema, count)
     rate = count / took
     return {
         "rate_per_s": rate,
         "limit_per_s": limit,
         "ratio": rate / limit,
-        "cpu_us_per_execution": busy / count * 1e6,
-        "wal_bytes_per_execution": (after.wal_bytes - before.wal_bytes) / count,
-        "commits_per_execution": (after.commits - before.commits) / count,
+        **meter.figures(count, "execution", busy),
     }
 
 
-def _check(bench: Bench, schema: str, count: int) -> None:
+def check_results(bench: Bench, schema: str, count: int) -> None:
     """Every execution completed, with a result of its own."""
     query = sql.SQL("select count(distinct output) from {} where status = 'completed'")
     (stored,) = bench.one(query.format(sql.Identifier(schema, "executions")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from benchmarks.common import Bench, Figures, Workload
+from benchmarks.meter import metered
 from durable import Durable, Workflow, WorkflowContext
 
 __all__ = ["WORKLOAD"]
@@ -28,23 +29,19 @@ async def _run(bench: Bench, count: int) -> Figures:
     with bench.schema() as schema:
         app = bench.app(schema)
         fan = _declare(app)
-        async with app, app.executor(**bench.executor_settings):
-            bench.phase("warming up")
-            await (await fan.enqueue(_WARM_UP)).result()
+        async with app:
             bench.phase("running")
-            before = bench.counters()
+        async with metered(bench, schema) as meter, app, app.executor(**bench.executor_settings):
+            await (await fan.enqueue(_WARM_UP)).result()
             began, busy = time.perf_counter(), time.process_time()
             result = await (await fan.enqueue(count)).result()
             took, busy = time.perf_counter() - began, time.process_time() - busy
             if result != sum(number * number for number in range(count)):
                 raise AssertionError(f"the children gave {result}; the time means nothing")
-        await bench.left()
-        after = bench.counters()
     return {
         "seconds": took,
         "children_per_s": count / took,
-        "cpu_us_per_child": busy / count * 1e6,
-        "wal_bytes_per_child": (after.wal_bytes - before.wal_bytes) / count,
+        **meter.figures(count, "child", busy),
     }
 
 

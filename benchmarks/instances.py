@@ -142,4 +142,5 @@ WORKLOAD = Workload(
     count=1_000_000,
     unit="jobs",
     main=("status_ratio", "claim_ratio", "list_ratio"),
+    repeat=1,
 )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,6 +15,8 @@ from psycopg import sql
 from benchmarks.common import Bench, Countdown, Figures, Workload
 from benchmarks.instances import fill
 from benchmarks.limits import enqueue_limit
+from benchmarks.meter import metered
+from benchmarks.processes import spawn
 from durable import Durable
 from durable.jobs import Debounce, DebounceContext, EventContext, Task
 
@@ -88,26 +88,17 @@ async def _handled(bench: Bench, count: int) -> Figures:
         bench.phase("sending")
         async with app:
             await _rate(jobs.order.send, count, clients=64, keys=_KEYS)
-        await bench.left()
         bench.phase("draining")
         left.begin(count)
-        before = bench.counters()
-        async with app:
+        async with metered(bench, schema) as meter, app:
             began, busy = time.perf_counter(), time.process_time()
             async with app.executor(**bench.executor_settings):
                 await left.none()
             took, busy = time.perf_counter() - began, time.process_time() - busy
-        await bench.left()
-        after = bench.counters()
         query = sql.SQL("select sum(run_count)::bigint, sum(state::bigint)::bigint from {}")
         if bench.one(query.format(sql.Identifier(schema, "jobs"))) != (count, count):
             raise AssertionError("an event was not handled, or twice; the rate means nothing")
-    return {
-        "turns_per_s": count / took,
-        "cpu_us_per_turn": busy / count * 1e6,
-        "wal_bytes_per_turn": (after.wal_bytes - before.wal_bytes) / count,
-        "commits_per_turn": (after.commits - before.commits) / count,
-    }
+    return {"turns_per_s": count / took, **meter.figures(count, "turn", busy)}
 
 
 async def _memory(bench: Bench, count: int) -> float:
@@ -116,11 +107,7 @@ async def _memory(bench: Bench, count: int) -> float:
         async with bench.app(schema):
             bench.phase(f"{count:,} idle jobs")
         fill(bench, schema, count)
-        path = os.pathsep.join(filter(None, (str(_REPOSITORY), os.environ.get("PYTHONPATH"))))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.jobs_memory", schema,
-            stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": path, "DURABLE_DSN": bench.dsn},
-        )  # fmt: skip
+        process = await spawn("benchmarks.jobs_memory", schema, dsn=bench.dsn)
         out, _ = await process.communicate()
         if process.returncode:
             raise AssertionError(f"the executor with idle jobs ended with exit code {process.returncode}")

@@ -8,14 +8,12 @@ is after its commit, and in the handler's first line. Once with both in one proc
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
 import time
 from pathlib import Path
 
 from benchmarks.common import Bench, Figures, Workload, quantile
+from benchmarks.processes import spawn
 from durable import ChildResult, Durable, Spawn, Task
 
 __all__ = ["WORKLOAD", "declare_stamp", "delays"]
@@ -83,12 +81,8 @@ async def _tree_times(tree: Task[[], int], count: int) -> list[float]:
 
 
 async def _delays_of_another(bench: Bench, schema: str, count: int) -> list[float]:
-    """The same with the client in a process of its own; the DSN goes by the environment, since arguments are seen."""
-    path = os.pathsep.join(filter(None, (str(_REPOSITORY), os.environ.get("PYTHONPATH"))))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.latency_client", schema, str(count),
-        stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": path, "DURABLE_DSN": bench.dsn},
-    )  # fmt: skip
+    """The same with the client in a process of its own."""
+    process = await spawn("benchmarks.latency_client", schema, str(count), dsn=bench.dsn)
     out, _ = await process.communicate()
     if process.returncode:
         raise AssertionError(f"the other client ended with exit code {process.returncode}")
@@ -113,6 +107,7 @@ async def _run(bench: Bench, count: int) -> Figures:
     figures: Figures = {}
     for prefix, values in (("", own), ("late_", late), ("other_", other), ("tree_", trees)):
         figures |= {f"{prefix}p{part}_ms": quantile(values, part / 100) for part in (50, 95, 99)}
+    bench.details["samples_ms"] = {"same process": own, "another process": other, "end of a delay": late}
     return figures
 
 

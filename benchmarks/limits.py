@@ -10,11 +10,12 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from storage_postgres.arrays import plain, texts
 from storage_postgres.statements import render
 
-__all__ = ["OPTIONS", "bulk_limit", "drain_limit", "enqueue_limit"]
+__all__ = ["OPTIONS", "bulk_limit", "commits_limit", "copy_limit", "drain_limit", "enqueue_limit"]
 
 _BATCH = 200
 OPTIONS = "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
@@ -59,6 +60,7 @@ _MANY: LiteralString = """
 insert into /*schema*/jobs (id, input)
 select i.id, i.input from unnest(%(ids)s::bigint[], %(inputs)s::text[]) as i (id, input)
 """
+_COPY: LiteralString = "copy /*schema*/jobs (id, input) from stdin"
 
 
 class _Table:
@@ -80,10 +82,11 @@ class _Table:
 
 @asynccontextmanager
 async def _minimal_table(dsn: str, schema: str, connections: int = 1) -> AsyncGenerator[_Table]:
+    given = conninfo_to_dict(dsn).get("options") or ""
     async with AsyncExitStack() as stack:
         opened = [
             await stack.enter_async_context(
-                await psycopg.AsyncConnection.connect(dsn, autocommit=True, options=OPTIONS)
+                await psycopg.AsyncConnection.connect(dsn, autocommit=True, options=f"{OPTIONS} {given}")
             )
             for _ in range(connections)
         ]
@@ -131,12 +134,31 @@ async def drain_limit(dsn: str, schema: str, count: int) -> float:
 
 async def enqueue_limit(dsn: str, schema: str, count: int) -> float:
     """Rows per second: one connection, one row and one commit at a time."""
+    return await commits_limit(dsn, schema, count, 1)
+
+
+async def commits_limit(dsn: str, schema: str, count: int, connections: int) -> float:
+    """Rows per second: so many connections of this process, each with one row and one commit at a time."""
+    async with _minimal_table(dsn, schema, connections=connections) as table:
+        insert, numbers = table.text(_ONE), iter(range(count))
+
+        async def commit(connection: psycopg.AsyncConnection[Any]) -> None:
+            for number in numbers:
+                await connection.execute(insert, {"id": number, "input": str(number)}, prepare=True)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(commit(connection) for connection in table.connections))
+        return count / (time.perf_counter() - began)
+
+
+async def copy_limit(dsn: str, schema: str, count: int) -> float:
+    """Rows per second: all in one COPY in text format."""
     async with _minimal_table(dsn, schema) as table:
         (connection,) = table.connections
-        insert = table.text(_ONE)
         began = time.perf_counter()
-        for number in range(count):
-            await connection.execute(insert, {"id": number, "input": str(number)}, prepare=True)
+        async with connection.cursor() as cursor, cursor.copy(table.text(_COPY)) as copy:
+            for number in range(count):
+                await copy.write_row((number, str(number)))
         return count / (time.perf_counter() - began)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.common import Bench, Figures, Workload
+from benchmarks.meter import metered
 from durable import Again, ChildResult, Done, Durable, Handle, LoopResult, Spawn, Task
 
 __all__ = ["WORKLOAD"]
@@ -66,9 +67,10 @@ async def _run(bench: Bench, count: int) -> Figures:
     with bench.schema() as schema:
         app = bench.app(schema)
         tasks = _declare(app)
-        async with app, app.executor(**bench.executor_settings):
+        async with app:
             bench.phase("running")
-            began = time.perf_counter()
+        async with metered(bench, schema) as meter, app, app.executor(**bench.executor_settings):
+            began, busy = time.perf_counter(), time.process_time()
             enqueues: list[Coroutine[Any, Any, Handle[Any]]] = [
                 *(tasks.tree.enqueue() for _ in range(count)),
                 *(tasks.sequence.enqueue(f"{number}") for number in range(count)),
@@ -76,13 +78,14 @@ async def _run(bench: Bench, count: int) -> Figures:
             ]
             handles = await asyncio.gather(*enqueues)
             await app.wait(handles)
-            took = time.perf_counter() - began
+            took, busy = time.perf_counter() - began, time.process_time() - busy
             _check([await handle.result() for handle in handles], count)
     executions = count * (_PER_TREE + _PER_SEQUENCE + _PER_LOOP)
     return {
         "seconds": took,
         "executions_per_s": executions / took,
         "records_per_s": count * (_PER_TREE + _PER_SEQUENCE + 1) / took,
+        **meter.figures(executions, "execution", busy),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from benchmarks.common import Bench, Countdown, Figures, Workload, drained
+from benchmarks.meter import metered
 from benchmarks.workflow_limits import steps_limit
 from durable import Durable, Workflow, WorkflowContext
 
@@ -38,12 +39,9 @@ async def _run(bench: Bench, count: int) -> Figures:
         bench.phase("enqueueing")
         async with app:
             await five.enqueue_many(range(count))
-        await bench.left()
         bench.phase("running")
-        before = bench.counters()
-        took, busy = await drained(app, left, bench)
-        await bench.left()
-        after = bench.counters()
+        async with metered(bench, schema) as meter:
+            took, busy = await drained(app, left, bench)
         _check(bench, schema, count)
     steps = count * _STEPS
     return {
@@ -51,9 +49,7 @@ async def _run(bench: Bench, count: int) -> Figures:
         "workflows_per_s": count / took,
         "limit_per_s": limit,
         "ratio": steps / took / limit,
-        "cpu_us_per_step": busy / steps * 1e6,
-        "wal_bytes_per_step": (after.wal_bytes - before.wal_bytes) / steps,
-        "commits_per_step": (after.commits - before.commits) / steps,
+        **meter.figures(steps, "step", busy),
     }
 
 

@@ -7,9 +7,7 @@ so often as the count says; the copies differ from it by nothing but their ids.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -19,6 +17,7 @@ from typing import Final
 from psycopg import sql
 
 from benchmarks.common import Bench, Figures, Workload, quantile
+from benchmarks.processes import spawn
 from durable import Durable, SendOutcome, Status, Workflow, WorkflowContext
 
 __all__ = ["WORKLOAD", "declare_waiter"]
@@ -83,13 +82,8 @@ class _Served:
 
 @asynccontextmanager
 async def _executor(bench: Bench, schema: str) -> AsyncGenerator[_Served]:
-    """Serve the schema in a process of its own; the DSN goes by the environment, since arguments are seen."""
-    path = os.pathsep.join(filter(None, (str(_REPOSITORY), os.environ.get("PYTHONPATH"))))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.waiting_executor", schema,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path, "DURABLE_DSN": bench.dsn},
-    )  # fmt: skip
+    """Serve the schema in a process of its own."""
+    process = await spawn("benchmarks.waiting_executor", schema, dsn=bench.dsn)
     try:
         yield _Served(process)
     finally:
@@ -175,4 +169,5 @@ WORKLOAD = Workload(
     count=1_000_000,
     unit="workflows that wait",
     main=("wake_p50_ms", "executor_rss_mb", "rss_ratio"),
+    repeat=1,
 )

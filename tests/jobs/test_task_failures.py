@@ -466,6 +466,10 @@ async def test_tsk_24_a_lost_turn_sends_nothing(app: Durable, storage: VirtualSt
 async def test_tsk_24_what_the_receiver_refuses_is_refused_at_the_call(app: Durable, storage: VirtualStorage) -> None:
     job, handlers = declared(app, on_error=False)
     other = app.task_job("other", state=State, event=int)
+
+    @other.on_event
+    async def on_other(ctx: EventContext[State, int], event: int) -> None: ...
+
     handlers.acts = {"a": lambda ctx: ctx.send(other, "x", "no number")}
     async with app_under_test(app, storage=storage):
         with pytest.raises(JobExecutionError, match="task:other:x") as caught:
