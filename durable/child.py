@@ -25,6 +25,8 @@ class Child(Generic[R_co]):
     load: Any = None
     """A Callable[[str], Any] that reads the stored result; None where it is not known. Annotated as Any because a
     schema is made of what a task returns, `Spawn` of children too, and functions have none."""
+    digest: str = ""
+    """Of its arguments, by which a workflow sees whether a replay starts the same child."""
 
 
 def place(

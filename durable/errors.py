@@ -427,15 +427,21 @@ class MapFailed(DurableError):
         super().__init__(f"a map over task {task!r} ended: {what}: {shown}")
 
 
+SAME_ARGUMENTS = (
+    "make them the same in each run: walk through what is sorted or stored, take time and chance from ctx.now, "
+    "ctx.random and ctx.uuid, or tell calls apart by name=; changed code, or another version=, may change them"
+)
+_CHANGED_CODE = "guard the change with ctx.patched(…), keep the old name with name=…, or bring the old code back"
+
+
 class StepMismatch(DurableError):
     """The history of a workflow does not belong to what its code does now. Nothing was lost: the workflow is kept."""
 
-    def __init__(self, expected: str, found: str) -> None:
+    def __init__(self, expected: str, found: str, *, advice: str = _CHANGED_CODE) -> None:
         self.expected = expected
         self.found = found
         super().__init__(
-            f"the history has {expected}, the code came to {found}; guard the change with ctx.patched(…), keep the "
-            "old name with name=…, or bring the old code back: the workflow goes on from where it stands"
+            f"the history has {expected}, the code came to {found}; {advice}: the workflow goes on from where it stands"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, ove
 from durable.callbacks import store_callback
 from durable.child import Child
 from durable.definition import Definition, new_execution
+from durable.digests import digest
 from durable.errors import Continue, ErrorInfo
 from durable.events import Fact
 from durable.execution import NewExecution, Status, WakeResult
@@ -135,7 +136,8 @@ class Task(Generic[P, R]):
         """A child for `Spawn`: validated here, stored when the parent's turn ends. Raises as enqueue does."""
         arguments, options = self.split(kwargs)
         overrides = checked_overrides(self.definition.options, options, is_child=True)
-        return Child(self.new(args, arguments, overrides, _UNPLACED), self.definition.load_result)
+        new = self.new(args, arguments, overrides, _UNPLACED)
+        return Child(new, self.definition.load_result, digest(args, arguments))
 
     def continue_with(self, *args: P.args, **kwargs: P.kwargs) -> Continue:
         """What this task raises to go on with other arguments: `raise pages.continue_with(cursor)`.

@@ -19,6 +19,7 @@ from durable.child import DEEPEST_TREE, Child
 from durable.codec import Codec
 from durable.context import TaskContext
 from durable.definition import Definition
+from durable.digests import digest
 from durable.durations import Duration, aware, seconds
 from durable.errors import ChildFailed, ChildLimitExceeded, ConfigurationError
 from durable.execution import Claimed, FinishedExecution, Status
@@ -268,6 +269,7 @@ class WorkflowContext:
             plan.wants_context,
             is_transaction,
             plan.is_async,
+            digest(args, kwargs),
         )
         return self._inside.issue(name, command)
 
@@ -336,7 +338,7 @@ class WorkflowContext:
         """Send a signal to another workflow, once. One that has ended, or is none, does not get it."""
         checked = checked_name(name, "name")
         payload = dump_value(self._codec, value, f"signal {checked!r}")
-        await self._inside.issue(f"send:{checked}", Send(execution_id, checked, payload))
+        await self._inside.issue(f"send:{checked}", Send(execution_id, checked, payload, digest((execution_id, value))))
 
     # --- approvals ------------------------------------------------------------------------------------------
 
@@ -432,7 +434,7 @@ class WorkflowContext:
         """
         call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
         new = call.new._replace(outlives_parent=False)
-        return await self._inside.issue(f"start:{new.task_name}", Start(new))  # type: ignore[no-any-return]
+        return await self._inside.issue(f"start:{new.task_name}", Start(new, call.digest))  # type: ignore[no-any-return]
 
     def _start_child(self, call: Child[Any], group: Group) -> StartChild:
         self._check_depth()

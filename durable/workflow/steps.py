@@ -38,6 +38,8 @@ class Finished:
     """Seconds until the next attempt; None: there is none."""
     elapsed: float = 0.0
     """Seconds since the first attempt began."""
+    digest: str = ""
+    """Of the arguments."""
 
 
 class NotCommitted(Exception):
@@ -199,7 +201,7 @@ class StepRuns:
             else:
                 async with limit:
                     value = await self._call(command, first)
-            return Finished(pending.key, attempt, command.dump(value), None)
+            return Finished(pending.key, attempt, command.dump(value), None, digest=command.digest)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_stopped():
                 raise
@@ -213,7 +215,7 @@ class StepRuns:
         if attempt < command.retry.max_attempts and not isinstance(error, (NonRetryable, KeyboardInterrupt)):
             delay, _ = command.retry.judge(attempts=attempt, error=error, elapsed=elapsed, random=self._random())
         stored = self._codec.dump_error(error, is_retryable=delay is not None)
-        return Finished(pending.key, attempt, None, stored, delay, elapsed)
+        return Finished(pending.key, attempt, None, stored, delay, elapsed, command.digest)
 
     async def _in_transaction(self, pending: Pending, command: RunStep, began: float) -> Finished | None:
         """Run the function, then wait for the checkpoint, which the turn writes on this connection.

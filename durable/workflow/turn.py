@@ -18,6 +18,7 @@ from durable.errors import DurableError, ErrorInfo, IdempotencyConflict, LeaseLo
 from durable.execution import Claimed, FinishedExecution, NewExecution, Status
 from durable.ids import IdSource
 from durable.stored_errors import store_error
+from durable.workflow.compare import digest_detail, with_digest
 from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.maps import Maps
@@ -170,15 +171,16 @@ class WorkflowTurn:
                     self._begin_child(pending)
                 case MapChildren():
                     pass  # begins when it is asked for its next wave
-                case Start(new):
+                case Start(new, digest):
                     id_ = self._ids.new_id()
                     self._starts.append(new._replace(id=id_, root_id=id_))
-                    self._add(EntryKind.STARTED, pending.key, detail={"id": id_, "task": new.task_name})
-                case Send(execution_id, name, payload):
+                    detail = {"id": id_, "task": new.task_name, **digest_detail(digest)}
+                    self._add(EntryKind.STARTED, pending.key, detail=detail)
+                case Send(execution_id, name, payload, digest):
                     self._messages.append(
                         NewMessage(execution_id, MessageKind.SIGNAL, name, payload, self._id(pending))
                     )
-                    self._add(EntryKind.MARK, pending.key)
+                    self._add(EntryKind.MARK, pending.key, detail=digest_detail(digest))
                 case Mark():
                     self._add(EntryKind.MARK, pending.key)
 
@@ -215,7 +217,8 @@ class WorkflowTurn:
         self._placed += 1
         self._active_children += 1
         self._children.append(child)
-        self._add(EntryKind.CHILD, pending.key, detail={"id": child.id, "task": child.task_name, "of": claimed.id})
+        detail = {"id": child.id, "task": child.task_name, "of": claimed.id}
+        self._add(EntryKind.CHILD, pending.key, detail=detail | digest_detail(pending.command.digest))
 
     def _let_go(self) -> None:
         for pending in self._replay.take_released():
@@ -292,9 +295,11 @@ class WorkflowTurn:
 
     def _entry_of(self, seq: int, finished: Finished) -> NewEntry:
         if finished.delay is None:
-            return NewEntry(seq, str(EntryKind.STEP), finished.key, finished.output, finished.error, None)
+            said = with_digest(finished.digest)
+            return NewEntry(seq, str(EntryKind.STEP), finished.key, finished.output, finished.error, said)
         first_at = self._now() - timedelta(seconds=finished.elapsed)
         detail = {"attempt": finished.attempt, "delay": finished.delay, "first_at": first_at.isoformat()}
+        detail |= digest_detail(finished.digest)
         return NewEntry(seq, str(EntryKind.ATTEMPT), finished.key, None, finished.error, json.dumps(detail))
 
     def _collect_stop(self) -> None:
