@@ -71,6 +71,8 @@ class WorkflowTurn:
         self._outbox = replay.outbox
         self._maps = Maps(attempt.claimed, services, codec, ids)
         self._dropped_maps: list[MapChildren] = []
+        self._held: list[Pending] = []
+        """Steps that begin when those that were stopped have ended."""
         self._clock = clock
         self._ids = ids
         self._known = claimed_at, clock.monotonic()
@@ -132,8 +134,8 @@ class WorkflowTurn:
         while True:
             # Before it looks: what comes from now on is news to whoever waits afterwards.
             self._stirred.clear()
-            self._begin(self._replay.take_fresh())
             self._let_go()
+            self._begin([*self._take_held(), *self._replay.take_fresh()])
             if not self._new and self._replay.ended is None:
                 await self._collect()
             if self._new:
@@ -146,7 +148,17 @@ class WorkflowTurn:
                 await self._wait()
 
     def _is_over(self) -> bool:
-        return self._replay.ended is not None or self._steps.is_idle
+        if self._replay.ended is not None:
+            return True
+        # A body that was stopped may be about to undo what its steps still do.
+        is_stopping = bool(self._held) or (self._replay.stop_kind is not None and self._steps.are_ending)
+        return self._steps.is_idle and not is_stopping
+
+    def _take_held(self) -> list[Pending]:
+        if not self._held or self._steps.are_ending:
+            return []
+        held, self._held = self._held, []
+        return [pending for pending in held if pending.is_open]
 
     def stream(self, chunk: str) -> None:
         """A piece that a step has emitted; it goes out with the next checkpoint, which is now."""
@@ -185,6 +197,10 @@ class WorkflowTurn:
                     self._add(EntryKind.MARK, pending.key)
 
     def _start_step(self, pending: Pending) -> None:
+        if self._replay.is_unwinding and self._steps.are_ending:
+            if pending not in self._held:
+                self._held.append(pending)  # it may undo what a stopped step is still doing
+            return
         now = self._now()
         self._steps.start(pending, age=now - (pending.first_at or now))
 
