@@ -173,9 +173,10 @@ class Execution(NamedTuple):
     cancel_requested: str | None
     """Cancelled while it ran, and allowed to finish: the error it ends with instead of becoming ready or waiting."""
     message_count: int
-    """Messages ever sent to a workflow."""
+    """Messages ever sent to a workflow, and children that failed, of which no message is stored: what is higher than a
+    turn has seen lets it not suspend."""
     wake_at_children: int | None
-    """A suspended workflow goes on when so few of its children are active; None: children do not wake it."""
+    """A suspended workflow goes on when so few of its children are active, or one fails; None: they do not wake it."""
     outlives_parent: bool
     """A child that goes on when its parent has ended: the parent is closed by its end, and does not end it."""
 

@@ -497,8 +497,7 @@ class WorkflowContext:
         or a result of a step. They are read a wave at a time, so a generator's are never in memory together.
 
         With `tolerate_failures` (a number, or a share of all such as "5%") it gives a ChildResult for each item.
-        Raises MapFailed and cancels the other children where more have failed, without it as soon as one is seen to:
-        when half of those that run have ended.
+        Raises MapFailed and cancels the other children as soon as more have failed, without it when one has.
         """
         self._check_depth()
         command = plan_map(

@@ -259,8 +259,7 @@ class WorkflowTurn:
             # refused is written before a step ends whose transaction it would take with it.
             self._attempt.has_news = False
             await self._write()
-        if self._message_count > self._replay.inbox.seen:
-            await self._read_messages()
+        has_failures = self._message_count > self._replay.inbox.seen and await self._read_messages()
         # From here on nothing is waited for: what ends meanwhile ends after this.
         for finished in self._steps.take_finished():
             self._add_finished(finished)
@@ -272,7 +271,10 @@ class WorkflowTurn:
         if self._watched:
             self._collect_watched()
         self._collect_refused()
-        await self._collect_maps()
+        if has_failures:
+            # They were active when this turn counted, and so need not be awaited once more.
+            self._active_children -= await self._look_for_ends()
+        await self._collect_maps(is_news=has_failures)
         if not self._new:
             self._collect_update()
 
@@ -329,10 +331,13 @@ class WorkflowTurn:
             detail = {"reason": "it took longer than its timeout", "at": _latest(self._moment())}
             self._add(EntryKind.CANCEL, "timed_out", detail=detail)
 
-    async def _read_messages(self) -> None:
+    async def _read_messages(self) -> bool:
+        """True if children may have failed, which count as messages that are not there."""
         known, inbox = self._message_count, self._replay.inbox
-        history = await self._services.read(self._claimed.id, self._seq, inbox.seen)
+        before = inbox.seen
+        history = await self._services.read(self._claimed.id, self._seq, before)
         inbox.take(history.messages, known=known)
+        return known - before > sum(1 for message in history.messages if message.number <= known)
 
     def _collect_watched(self) -> None:
         for pending in self._replay.open:
@@ -352,20 +357,20 @@ class WorkflowTurn:
             if child_id in by_id:
                 self._add_end(by_id[child_id], FinishedExecution(child_id, Status.FAILED, None, stored))
 
-    async def _collect_maps(self) -> None:
+    async def _collect_maps(self, *, is_news: bool) -> None:
         """The next thing that each map writes; children of maps that the body has given up are cancelled."""
         for command in self._dropped_maps:
             self._cancels += await self._maps.open_ids(command)
         self._dropped_maps = []
         for pending in self._replay.open:
             if isinstance(pending.command, MapChildren):
-                await self._collect_map(pending, pending.command)
+                await self._collect_map(pending, pending.command, is_news=is_news)
 
-    async def _collect_map(self, pending: Pending, command: MapChildren) -> None:
+    async def _collect_map(self, pending: Pending, command: MapChildren, *, is_news: bool) -> None:
         future = self._watched.get(command.watched_id or "")
-        is_news = future is not None and future.done()
-        if is_news:
+        if future is not None and future.done():
             del self._watched[command.watched_id or ""]
+            is_news = True
         step = await self._maps.next(command, is_news=is_news, first_index=self._placed)
         if step is None:
             return
@@ -375,11 +380,18 @@ class WorkflowTurn:
         self._cancels += step.cancels
         self._add(step.kind, pending.key, step.output, None, {**(step.detail or {}), "at": _latest(self._moment())})
 
-    async def _look_for_ends(self) -> None:
-        """Of the children that the row counts as ended."""
-        by_id = {pending.child_id: pending for pending in self._replay.open if pending.child_id is not None}
-        for end in await self._services.ends(list(by_id)):
+    async def _look_for_ends(self) -> int:
+        """Of the children that the row counts as ended; gives of how many."""
+        told = {entry.key for entry in self._new}
+        by_id = {
+            pending.child_id: pending
+            for pending in self._replay.open
+            if pending.child_id is not None and pending.key not in told
+        }
+        ends = await self._services.ends(list(by_id))
+        for end in ends:
             self._add_end(by_id[end.id], end)
+        return len(ends)
 
     def _add_end(self, pending: Pending, end: Any) -> None:
         detail = {"id": end.id, "status": str(end.status), "at": _latest(self._moment())}
