@@ -536,8 +536,15 @@ class WorkflowContext:
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """End this run and begin again with other arguments and no history: the same execution, id and handle.
 
-        Signals that were not waited for are kept. Raises as enqueue does for bad arguments.
+        Signals that were not waited for are kept. It may be called in a task of the body's that the body awaits, and in
+        no handler of an update. Raises as enqueue does for bad arguments.
         """
+        if self.updates.is_within:
+            raise ConfigurationError(
+                "a handler of an update cannot continue as new: let the body do it, told by ctx.state"
+            )
+        if self._inside.is_unwinding:
+            raise ConfigurationError("the body has ended: what undoes and finalizes it cannot continue as new")
         raise ContinueAsNew(self._definition.dump_input(args, kwargs))
 
 
