@@ -92,6 +92,7 @@ __all__ = [
     "StillRunning",
     "StorageError",
     "StorageUnavailable",
+    "TransactionEnded",
     "TransitionRefused",
     "UnknownTask",
     "UpdateFailed",
@@ -239,6 +240,13 @@ class TransitionRefused(DurableError):
 
 class NonRetryable(DurableError):
     """Raise it in a task to fail the execution at once, whatever the retry policy says."""
+
+
+class TransactionEnded(NonRetryable):
+    """A step in `ctx.transaction` has ended the transaction that is to be committed together with its result.
+
+    What it wrote until then is stored or gone for good, and running it again would write it twice.
+    """
 
 
 class RetryAfter(DurableError):

@@ -222,15 +222,28 @@ class StepRuns:
             self.on_end()
         return finished
 
-    async def _judged(self, pending: Pending, command: RunStep, began: float, first: tuple[Any, ...]) -> Finished:
+    async def _in_part(self, command: RunStep, first: tuple[Any, ...]) -> Any:
+        """A savepoint tells whether the function has ended the transaction whose connection it is given."""
+        async with self._services.transaction(first[0]):
+            return await self._call(command, first)
+
+    async def _judged(
+        self,
+        pending: Pending,
+        command: RunStep,
+        began: float,
+        first: tuple[Any, ...],
+        call: Callable[[RunStep, tuple[Any, ...]], Awaitable[Any]] | None = None,
+    ) -> Finished:
+        call = call or self._call
         attempt = pending.attempts + 1
         limit = None if command.timeout is None else asyncio.timeout(command.timeout)
         try:
             if limit is None:
-                value = await self._call(command, first)
+                value = await call(command, first)
             else:
                 async with limit:
-                    value = await self._call(command, first)
+                    value = await call(command, first)
             return Finished(pending.key, attempt, command.dump(value), None, digest=command.digest)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_stopped():
@@ -256,7 +269,7 @@ class StepRuns:
         assert current is not None
         try:
             async with self._services.transaction() as connection:
-                finished = await self._judged(pending, command, began, (connection,))
+                finished = await self._judged(pending, command, began, (connection,), self._in_part)
                 if finished.error is not None or self._running.get(pending.key) is not current:
                     # It failed, or was stopped and did not listen: nobody will write its checkpoint.
                     raise _RolledBack(finished)
