@@ -252,13 +252,9 @@ class Replay:
                 self._pass(_moment(entry))
             case EntryKind.SAID:
                 self.stored_count = max(self.stored_count, int(entry.key))
-            case EntryKind.CANCEL if self.is_unwinding or self.ended is not None:
-                self._pass(_moment(entry))  # too late to stop anything
             case EntryKind.CANCEL:
-                self.stop_kind, self.stop_reason = entry.key, json.loads(entry.detail or "{}")["reason"]
                 self._pass(_moment(entry))
-                self._main.cancel(self.stop_reason)
-                self._run()
+                self._stop(entry.key, json.loads(entry.detail or "{}"))
             case EntryKind.UPDATE:
                 self._pass(_moment(entry))
                 self._meet_update(entry)
@@ -330,7 +326,12 @@ class Replay:
 
     @property
     def can_be_stopped(self) -> bool:
-        return self.stop_kind is None and self.ended is None and not self.is_unwinding
+        """By a request; once more by each that comes after its body has heard of those before."""
+        return self.ended is None and not self.is_unwinding
+
+    @property
+    def can_time_out(self) -> bool:
+        return self.stop_kind is None and self.can_be_stopped
 
     @property
     def unmet_keys(self) -> tuple[str, ...]:
@@ -364,6 +365,15 @@ class Replay:
             else:
                 raised = self._main.exception()
                 self.ended = Ended(error=raised) if raised is not None else Ended(self._main.result())
+
+    def _stop(self, kind: str, detail: dict[str, Any]) -> None:
+        if "number" in detail and detail.get("of", self.own) == self.own:  # as of an update
+            self.inbox.meet_stops(int(detail["number"]))
+        if self.is_unwinding or self.ended is not None:
+            return  # too late to stop anything
+        self.stop_kind, self.stop_reason = kind, detail["reason"]
+        self._main.cancel(self.stop_reason)
+        self._run()
 
     def _was_issued(self, key: str) -> bool:
         name, _, occurrence = key.rpartition("#")

@@ -326,8 +326,9 @@ class WorkflowTurn:
         asked = self._replay.inbox.stop_request()
         if asked is not None:
             reason = json.loads(asked.payload).get("reason", "")
-            self._add(EntryKind.CANCEL, "cancelled", detail={"reason": reason, "at": _latest(self._moment())})
-        elif self._deadline is not None and self._now() >= self._deadline:
+            detail = {"reason": reason, "number": asked.number, "of": self._replay.own, "at": _latest(self._moment())}
+            self._add(EntryKind.CANCEL, "cancelled", detail=detail)
+        elif self._deadline is not None and self._replay.can_time_out and self._now() >= self._deadline:
             detail = {"reason": "it took longer than its timeout", "at": _latest(self._moment())}
             self._add(EntryKind.CANCEL, "timed_out", detail=detail)
 
@@ -520,7 +521,7 @@ class WorkflowTurn:
         if self._deadline is None and not self._replay.has_timers:
             return None
         moments = [pending.due_at for pending in self._replay.open if pending.due_at is not None]
-        if self._deadline is not None and self._replay.can_be_stopped:
+        if self._deadline is not None and self._replay.can_time_out:
             moments.append(self._deadline)
         if not moments:
             return None
