@@ -431,7 +431,7 @@ class MapFailed(DurableError):
         self.errors = errors
         """Of the first of them: the place among the items, from 0, and the error."""
         what = f"{failed} of the {started} children started have failed" if failed else "the items were refused"
-        shown = "; ".join(f"item {index}: {error}" for index, error in errors)
+        shown = "; ".join(f"items[{index}]: {error}" for index, error in errors)
         super().__init__(f"a map over task {task!r} ended: {what}: {shown}")
 
 
