@@ -12,6 +12,12 @@ __all__ = ["Ending"]
 _log = logging.getLogger("durable")
 
 
+def _forget(future: asyncio.Future[Any]) -> None:
+    """Of a thread, which may end when the event loop is closed, and must not call it then."""
+    if not isinstance(future, asyncio.Task):
+        future.cancel()
+
+
 class Ending:
     """Of one turn. True while there are any."""
 
@@ -34,10 +40,11 @@ class Ending:
 
     def close(self) -> None:
         """Nobody waits any more."""
-        for timer in self._left.values():
+        left, self._left = self._left, {}
+        for future, timer in left.items():
             if timer is not None:
                 timer.cancel()
-        self._left.clear()
+            _forget(future)
 
     def _end(self, future: asyncio.Future[Any]) -> None:
         if not future.cancelled():
@@ -50,5 +57,6 @@ class Ending:
 
     def _give_up(self, future: asyncio.Future[Any], key: str) -> None:
         del self._left[future]
+        _forget(future)
         _log.warning("step %r runs on after its timeout; what undoes it waits for it no longer", key)
         self._on_end()
