@@ -71,11 +71,11 @@ def cancel_again(result: CancelResult, reason: str) -> Script[CancelResult]:
     payload = json.dumps({"reason": reason}, ensure_ascii=False)
     message = NewMessage(result.id, MessageKind.CANCEL, "cancel", payload, None)
     (sent,) = yield from ask(lambda storage: storage.send_messages([message]))
-    if sent.outcome is not SendOutcome.ACCEPTED:
-        return result  # a task that is to end after its attempt; or it has ended meanwhile
-    ready = [] if sent.ready_queue is None else [Hint("ready", sent.ready_queue)]
-    yield Tell((*ready, Hint("cancelled", "")))
-    return result._replace(is_requested=True)
+    # Refused: a task that is to end after its attempt, or it has ended meanwhile.
+    if sent.outcome is SendOutcome.ACCEPTED:
+        ready = [] if sent.ready_queue is None else [Hint("ready", sent.ready_queue)]
+        yield Tell((*ready, Hint("cancelled", "")))
+    return result
 
 
 def one_value(execution_id: str, key: str) -> Script[Published | None]:
