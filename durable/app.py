@@ -36,6 +36,7 @@ from durable.storage import Storage, open_storage
 from durable.sync_client import Client
 from durable.task import Task
 from durable.workflow.approvals import Approvals
+from durable.workflow.calls import cancel_again
 from durable.workflow.workflow import WorkflowHandle
 
 __all__ = ["Durable"]
@@ -295,7 +296,7 @@ class Durable(Registry):
         (result,) = await self.live.cancel([parse_id(execution_id)], reason=reason, may_finish=may_finish(running))
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)
-        return result
+        return await self.live.play(cancel_again(result, reason))
 
     async def children(self, execution_id: str) -> list[ChildResult[Any]]:
         """See Handle.children."""

@@ -27,6 +27,8 @@ class Child(Generic[R_co]):
     schema is made of what a task returns, `Spawn` of children too, and functions have none."""
     given: frozenset[str] = frozenset()
     """The names of the options that its maker gave."""
+    digest: str = ""
+    """Of its arguments, by which a workflow sees whether a replay starts the same child."""
 
 
 def place(

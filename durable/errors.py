@@ -94,6 +94,7 @@ __all__ = [
     "StillRunning",
     "StorageError",
     "StorageUnavailable",
+    "TransactionEnded",
     "TransitionRefused",
     "UnknownTask",
     "UpdateFailed",
@@ -241,6 +242,13 @@ class TransitionRefused(DurableError):
 
 class NonRetryable(DurableError):
     """Raise it in a task to fail the execution at once, whatever the retry policy says."""
+
+
+class TransactionEnded(NonRetryable):
+    """A step in `ctx.transaction` has ended the transaction that is to be committed together with its result.
+
+    What it wrote until then is stored or gone for good, and running it again would write it twice.
+    """
 
 
 class RetryAfter(DurableError):
@@ -434,19 +442,25 @@ class MapFailed(DurableError):
         self.errors = errors
         """Of the first of them: the place among the items, from 0, and the error."""
         what = f"{failed} of the {started} children started have failed" if failed else "the items were refused"
-        shown = "; ".join(f"item {index}: {error}" for index, error in errors)
+        shown = "; ".join(f"items[{index}]: {error}" for index, error in errors)
         super().__init__(f"a map over task {task!r} ended: {what}: {shown}")
+
+
+SAME_ARGUMENTS = (
+    "make them the same in each run: walk through what is sorted or stored, take time and chance from ctx.now, "
+    "ctx.random and ctx.uuid, or tell calls apart by name=; changed code, or another version=, may change them"
+)
+_CHANGED_CODE = "guard the change with ctx.patched(…), keep the old name with name=…, or bring the old code back"
 
 
 class StepMismatch(DurableError):
     """The history of a workflow does not belong to what its code does now. Nothing was lost: the workflow is kept."""
 
-    def __init__(self, expected: str, found: str) -> None:
+    def __init__(self, expected: str, found: str, *, advice: str = _CHANGED_CODE) -> None:
         self.expected = expected
         self.found = found
         super().__init__(
-            f"the history has {expected}, the code came to {found}; guard the change with ctx.patched(…), keep the "
-            "old name with name=…, or bring the old code back: the workflow goes on from where it stands"
+            f"the history has {expected}, the code came to {found}; {advice}: the workflow goes on from where it stands"
         )
 
 

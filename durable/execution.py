@@ -175,9 +175,10 @@ class Execution(NamedTuple):
     is_counted: bool
     """The storage's own mark: its end was counted for the report of its pool together with others."""
     message_count: int
-    """Messages ever sent to a workflow."""
+    """Messages ever sent to a workflow, and children that failed, of which no message is stored: what is higher than a
+    turn has seen lets it not suspend."""
     wake_at_children: int | None
-    """A suspended workflow goes on when so few of its children are active; None: children do not wake it."""
+    """A suspended workflow goes on when so few of its children are active, or one fails; None: they do not wake it."""
     outlives_parent: bool
     """A child that goes on when its parent has ended: the parent is closed by its end, and does not end it."""
 

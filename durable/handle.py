@@ -83,7 +83,8 @@ class Handle(Generic[R]):
 
         A queued one, also between two attempts, is cancelled at once. With `running="stop"` the coroutine of a running
         one is cancelled and its thread told; what it still returns is refused. With `running="finish"` its attempt
-        goes on, and counts if it ends the execution; if it would be run again, it is cancelled instead.
+        goes on, and counts if it ends the execution; if it would be run again, it is cancelled instead. A workflow that
+        has begun is asked by a CancelledError in its body, once more with each call after it has heard of the last.
         """
         return await self._client.cancel(self.execution_id, reason=reason, running=running)
 

@@ -120,7 +120,8 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         """An asynchronous connection of the storage's own, in a transaction that the block commits or rolls back.
 
         With a connection: a part of its transaction, which can be rolled back alone. Operations take part by
-        `await_on`. Raises ConfigurationError where there are no transactions.
+        `await_on`. Raises ConfigurationError where there are no transactions, and at the end of a part
+        TransactionEnded if the block has ended the transaction by a statement of its own.
         """
         ...
 

@@ -38,6 +38,7 @@ from durable.settings import checked_name
 from durable.storage import Hint, Operation, Storage
 from durable.task import SleepingTask, Task, Typed
 from durable.workflow.approvals import SyncApprovals
+from durable.workflow.calls import cancel_again
 from durable.workflow.sync_handle import SyncWorkflowHandle
 from durable.workflow.workflow import TypedWorkflow, Workflow
 
@@ -213,7 +214,7 @@ class Client:
             raise ExecutionNotFound(execution_id)
         if result.is_cancelled:
             self._hint(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""), *self._emitter.hints)
-        return result
+        return self.play(cancel_again(result, reason))
 
     def wait(self, handles: Sequence[SyncHandle[Any]], *, timeout: Duration | None = None) -> tuple[set[str], set[str]]:
         """See Durable.wait."""

@@ -8,6 +8,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, ove
 from durable.callbacks import store_callback
 from durable.child import Child
 from durable.definition import Definition, new_execution
+from durable.digests import digest
 from durable.errors import Continue, ErrorInfo
 from durable.events import Fact
 from durable.execution import NewExecution, Status, WakeResult
@@ -136,7 +137,7 @@ class Task(Generic[P, R]):
         arguments, options = self.split(kwargs)
         overrides = checked_overrides(self.definition.options, options, is_child=True)
         new = self.new(args, arguments, overrides, _UNPLACED)
-        return Child(new, self.definition.load_result, frozenset(options))
+        return Child(new, self.definition.load_result, frozenset(options), digest(args, arguments))
 
     def continue_with(self, *args: P.args, **kwargs: P.kwargs) -> Continue:
         """What this task raises to go on with other arguments: `raise pages.continue_with(cursor)`.

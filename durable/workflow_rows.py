@@ -150,7 +150,7 @@ class Standing(NamedTuple):
 
     id: str
     message_count: int
-    """Messages ever sent to it, those of its own call included."""
+    """Messages ever sent to it, those of its own call included, and children of its that failed."""
     active_children_count: int
     at: datetime
     """The moment that the entries of the checkpoint carry."""
@@ -190,7 +190,7 @@ class Suspension(NamedTuple):
     seen_messages: int = 0
     """The number of the last message the turn has read; with a later one there, it is ready at once."""
     wake_at_children: int | None = None
-    """Ready when so few of its children are active, or fewer; None: it does not wait for children."""
+    """Ready when so few of its children are active, or fewer, or one fails; None: it does not wait for children."""
     delay: float | None = None
     """Seconds until it is due by itself; None: it waits for messages and children alone."""
     continued: str | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from durable.approval_rows import (
     ApprovalFilter,
@@ -22,6 +23,15 @@ from storage_postgres.plan import Plan, Query
 __all__ = ["decide_approval", "expire_approval", "get_approval", "list_approvals", "open_approval"]
 
 
+_KEPT_AS: Final[Mapping[ApprovalStatus | None, ApprovalStatus]] = {
+    ApprovalStatus.PENDING: ApprovalStatus.PENDING,
+    ApprovalStatus.WITHDRAWN: ApprovalStatus.PENDING,
+    ApprovalStatus.GRANTED: ApprovalStatus.GRANTED,
+    ApprovalStatus.REFUSED: ApprovalStatus.REFUSED,
+}
+"""What stands in the row; one that has expired may stand there as pending or as expired."""
+
+
 def open_approval(new: NewApproval) -> Plan[StoredApproval | None]:
     params = new._asdict() | {"allowed": None if new.allowed is None else json.dumps(new.allowed)}
     found = yield Query("open_approval", params)
@@ -34,11 +44,13 @@ def get_approval(*, approval_id: str | None = None, token_hash: str | None = Non
 
 
 def list_approvals(where: ApprovalFilter, *, limit: int, before: str | None) -> Plan[list[StoredApproval]]:
-    params = {"task_name": where.task_name, "before": before, "limit": max(limit, 0)}
-    if where.status is ApprovalStatus.PENDING:
-        found = yield Query("list_pending_approvals", params)
+    status = where.status and where.status.value
+    params = {"task_name": where.task_name, "before": before, "limit": max(limit, 0), "status": status}
+    kept_as = _KEPT_AS.get(where.status)
+    if kept_as is None:
+        found = yield Query("list_approvals", params)
     else:
-        found = yield Query("list_approvals", params | {"status": where.status and where.status.value})
+        found = yield Query("list_approvals_kept_as", params | {"kept_as": kept_as.value})
     return [_approval(row) for row in found]
 
 

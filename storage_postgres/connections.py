@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from durable.errors import ConfigurationError, NotOpen, StorageUnavailable
+from durable.errors import ConfigurationError, NotOpen, StorageUnavailable, TransactionEnded
 from durable.storage import Operation
 from storage_postgres.failures import is_connection_spent, translated
 from storage_postgres.loaders import register_loaders
@@ -25,6 +27,10 @@ __all__ = ["Connections", "PostgresLane"]
 
 T = TypeVar("T")
 _log = logging.getLogger("durable.postgres")
+_ENDED: Final = (
+    "the step has ended its transaction, by a COMMIT or ROLLBACK of its own: what it has written is not tied to its "
+    "result any more; let durable commit, and use `async with connection.transaction()` for a part"
+)
 
 _NETWORK: Final = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3",
                    "tcp_user_timeout": "10000", "target_session_attrs": "read-write"}  # fmt: skip
@@ -160,7 +166,7 @@ class Connections:
     ) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
         """A transaction on a connection of the pool, or a part of the one given."""
         if connection is not None:
-            async with connection.transaction():
+            async with _part_of(connection):
                 yield connection
             return
         if self._async_pool is None:
@@ -201,6 +207,21 @@ class Connections:
 
     async def await_on(self, operation: PostgresOperation[T], connection: psycopg.AsyncConnection[Any]) -> T:
         return await drive_on_async(operation.make_plan, connection, self._statements, operation.transaction)
+
+
+@asynccontextmanager
+async def _part_of(connection: psycopg.AsyncConnection[Any]) -> AsyncGenerator[None]:
+    """A savepoint, which is gone if the block has ended the transaction, whatever it has begun since."""
+    try:
+        async with connection.transaction():
+            yield
+    except (errors.NoActiveSqlTransaction, errors.InvalidSavepointSpecification) as error:
+        raise TransactionEnded(_ENDED) from error
+    except Exception as error:
+        # psycopg raises what the block raised also where there was nothing to roll back to any more.
+        if connection.info.transaction_status in (TransactionStatus.IDLE, TransactionStatus.INERROR):
+            raise TransactionEnded(_ENDED) from error
+        raise
 
 
 async def _register_loaders(connection: psycopg.AsyncConnection[Any]) -> None:

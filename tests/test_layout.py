@@ -12,17 +12,26 @@ from pathlib import Path
 from types import FunctionType
 from typing import Final
 
+import pytest
+
 import durable
 import durable.jobs
 import durable.storage
 import durable.testing
 from durable.cli import COMMANDS
 from durable.storage import Operation, Storage
+from durable.workflow.context import WorkflowContext
+from durable.workflow.sync_handle import SyncWorkflowHandle
+from durable.workflow.workflow import Workflow, WorkflowHandle
+from durable.workflow_rows import SendOutcome
 from tests.support.sources import PACKAGES, ROOT, functions, parsed, python_files, text_files
 
 LONGEST_FILE: Final = 600
 LONGEST_FUNCTION: Final = 60
 PUBLIC_MODULES: Final = (durable, durable.jobs, durable.storage, durable.testing)
+DESCRIBED_BY_NAME: Final = (Workflow, WorkflowContext, WorkflowHandle, SyncWorkflowHandle)
+NOT_FOR_USERS: Final = frozenset({"callback_text", "is_workflow", "roll_back", "shape", "split", "unwind"})
+"""For type checkers and for our own layers."""
 SQL: Final = re.compile(
     r"\b(select\s.+\sfrom|insert\s+into|update\s.+\sset|delete\s+from|truncate\s|listen\s|notify\s"
     r"|(create|alter|drop)\s+(table|schema|index|function|database|type|role))\b",
@@ -144,6 +153,25 @@ def test_every_public_name_is_in_the_reference() -> None:
 
     missing = {f"{module.__name__}.{name}" for module in PUBLIC_MODULES for name in set(module.__all__) - documented}
     assert missing == set()
+
+
+def named_in_row_of(described: type) -> set[str]:
+    """The names in code type in the row of the reference that a class has."""
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    (row,) = [line for line in reference.splitlines() if line.startswith(f"| `{described.__name__}` |")]
+    return set(re.findall(r"`(\w+)", row))
+
+
+@pytest.mark.parametrize("described", DESCRIBED_BY_NAME)
+def test_every_public_method_of_workflows_is_in_its_row_of_the_reference(described: type) -> None:
+    ours = [base for base in described.__mro__ if base.__module__.startswith("durable")]
+    public = {name for base in ours for name in vars(base) if not name.startswith("_")}
+
+    assert public - NOT_FOR_USERS - named_in_row_of(described) == set()
+
+
+def test_every_outcome_of_a_signal_is_in_the_reference() -> None:
+    assert {str(outcome) for outcome in SendOutcome} - named_in_row_of(SendOutcome) == set()
 
 
 def test_every_public_class_and_function_says_what_it_is() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from typing import Final
+from typing import Final, cast
 
 from durable.errors import ErrorInfo
 from durable.stored_errors import store_error
@@ -13,6 +13,7 @@ __all__ = ["dump_error", "error_info"]
 
 _DEEPEST_FRAMES: Final = -30
 _LONGEST_TYPE: Final = 200
+_SHOWN_PARTS: Final = 5
 
 # Postgres cannot hold NUL, and the other control characters would act on the terminal that shows the error.
 _VISIBLE: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) not in "\n\t"}
@@ -36,9 +37,18 @@ def dump_error(error: BaseException | ErrorInfo, *, is_retryable: bool, max_byte
 
 def _message(error: BaseException) -> str:
     try:
+        if isinstance(error, BaseExceptionGroup):
+            return _of_group(cast("BaseExceptionGroup[BaseException]", error))
         return str(error)
     except Exception as broken:
         return f"(the message is lost: its __str__ raised {type(broken).__name__})"
+
+
+def _of_group(group: BaseExceptionGroup[BaseException]) -> str:
+    """With the errors inside, whose types and messages say what happened; the group's own says how many there are."""
+    shown = [f"{type(each).__name__}: {_message(each)}" for each in group.exceptions[:_SHOWN_PARTS]]
+    more = len(group.exceptions) - len(shown)
+    return f"{group}: {'; '.join(shown)}{f'; and {more} more' if more else ''}"
 
 
 def _traceback(error: BaseException) -> str | None:

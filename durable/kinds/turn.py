@@ -8,6 +8,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor as Threads
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -60,7 +61,7 @@ class Services:
 class Turn:
     """One claimed execution about to run."""
 
-    __slots__ = ("_step_context", "attempt", "claimed", "definition", "services", "stop")
+    __slots__ = ("_step_context", "attempt", "claimed", "definition", "on_thread_left", "services", "stop")
 
     def __init__(
         self, attempt: Attempt, definition: Definition, services: Services, stop: Callable[[Attempt, str], None]
@@ -71,6 +72,8 @@ class Turn:
         self.definition = definition
         self.services = services
         self.stop = stop
+        self.on_thread_left: Callable[[Future[Any]], None] | None = None
+        """Hears of a thread that runs on when its call was cancelled."""
         self._step_context: TaskContext | None = None
 
     def call(self, stored_input: str | None = None) -> Awaitable[Any]:
@@ -102,6 +105,8 @@ class Turn:
                     "the thread of execution %s (task %s) runs on after its attempt was stopped; it should look at "
                     "ctx.cancel_signal", self.claimed.id, self.claimed.task_name,
                 )  # fmt: skip
+                if self.on_thread_left is not None:
+                    self.on_thread_left(thread)
             raise
         if inspect.iscoroutine(value):
             value.close()

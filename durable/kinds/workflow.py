@@ -72,6 +72,7 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         random=services.random,
         clock=turn.services.clock,
     )
+    turn.on_thread_left = steps.left
     workflow = WorkflowTurn(
         turn.attempt,
         replay,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from durable.execution import FINISHED, Execution, Settled, Settlement
+from durable.execution import FINISHED, Execution, Settled, Settlement, Status
 from durable.memory.cancel import cancel_telling
 from durable.memory.claim import held_record
 from durable.memory.enqueue import claimable_queues, insert_child, store_row
@@ -120,13 +120,15 @@ def end_workflow_turns(tx: Transaction, settlements: Sequence[Settlement], note:
     ids = {item.id for item in turns}
     records = [tx.executions.get(item.id) for item in turns if item.status in FINISHED]
     own = Counter(record.parent_id for record in records if record is not None and record.parent_id in ids)
-    ended = [_end(tx, item, own[item.id]) for item in turns]
+    failing = {item.id for item in turns if item.status in FINISHED and item.status is not Status.COMPLETED}
+    failed = Counter(record.parent_id for record in records if record is not None and record.id in failing)
+    ended = [_end(tx, item, own[item.id], failed[item.id]) for item in turns]
     queues |= tell_parents(tx, [record for record in ended if record.is_finished and record.parent_id not in ids])
     return Settled(frozenset(ids), frozenset(queues | claimable_queues(tx, ids)))
 
 
-def _end(tx: Transaction, settlement: Settlement, own_ended: int) -> Execution:
-    """One end; `own_ended` of its children end with it."""
+def _end(tx: Transaction, settlement: Settlement, own_ended: int, own_failed: int) -> Execution:
+    """One end; `own_ended` of its children end with it, and of these so many without a result."""
     record = held_record(tx, settlement.id, settlement.fence)
     suspension = settlement.workflow
     assert record is not None
@@ -134,7 +136,7 @@ def _end(tx: Transaction, settlement: Settlement, own_ended: int) -> Execution:
     counted = record._replace(active_children_count=record.active_children_count - own_ended)
     after = ended_turn(counted, settlement, tx.now)
     wake_at_children = suspension.wake_at_children if settlement.is_suspension else None
-    after = after._replace(wake_at_children=wake_at_children)
+    after = after._replace(wake_at_children=wake_at_children, message_count=after.message_count + own_failed)
     if settlement.is_suspension and (after.message_count > suspension.seen_messages or is_awaited(after)):
         after = resumed(after, tx.now)
     if suspension.continued is not None:

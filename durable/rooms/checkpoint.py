@@ -97,8 +97,8 @@ class CheckpointRoom:
 
         return await patiently(self._storage, expire, "ending an approval")
 
-    def transaction(self) -> AbstractAsyncContextManager[Any]:
-        return self._storage.transaction()
+    def transaction(self, connection: Any = None) -> AbstractAsyncContextManager[Any]:
+        return self._storage.transaction(connection)
 
     async def _write(self, checkpoints: Sequence[Checkpoint]) -> list[Standing | None]:
         async def write() -> Checkpointed:

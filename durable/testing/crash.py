@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 from durable.app import Durable
 from durable.durations import Duration, seconds
-from durable.errors import ConfigurationError
+from durable.errors import ConfigurationError, UpdateFailed, UpdateRefused
 from durable.execution import Execution, Status
 from durable.ids import IdSource
 from durable.storage import Storage
 from durable.testing.drive import Driver
 from durable.testing.kit import queues_of
-from durable.testing.mortal import Life, MortalStorage
+from durable.testing.mortal import DeathFilter, Life, MortalStorage
 from durable.testing.virtual import VirtualStorage, virtual_storage
 from durable.transitions import release
+from durable.workflow.requests import TypedUpdate
 from durable.workflow.workflow import Workflow, WorkflowHandle
 
 __all__ = ["CrashReport", "CrashScene", "crash_everywhere"]
 
+P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+_log = logging.getLogger("durable")
 _PATIENCE: Final = 10.0
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MOST_MOMENTS: Final = 10_000
@@ -47,7 +52,10 @@ class CrashReport(Generic[R]):
     undone: tuple[str, ...]
     """The keys of the compensations, in the order in which they were committed."""
     crash_count: int
-    """Runs in which the executor was killed: one for each durable write of a run without a crash, or a few more."""
+    """Runs in which the executor was killed: one for each durable write of a run without a crash, or a few more. It is
+    not the same each time: what ends at one moment is written together or one by one, as the machine has it."""
+    answers: tuple[Any, ...] = ()
+    """What updates sent by `CrashScene.update` were answered, in their order; of one that failed the error's text."""
 
 
 class CrashScene(Generic[R]):
@@ -60,6 +68,7 @@ class CrashScene(Generic[R]):
         self._stack = AsyncExitStack()
         self._driver: Driver | None = None
         self._handle: WorkflowHandle[R] | None = None
+        self.answers: list[Any] = []
 
     @property
     def handle(self) -> WorkflowHandle[R]:
@@ -77,6 +86,29 @@ class CrashScene(Generic[R]):
     async def advance(self, duration: Duration) -> None:
         """Move time on, running everything that becomes due, each at its moment."""
         await self._advance_to(self.now() + timedelta(seconds=seconds(duration, "duration")))
+
+    async def update(self, update: TypedUpdate[Callable[P, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Send an update and give its answer, also where the executor dies half-way: the same request is made again.
+
+        The answer must come before time goes on. Raises as `handle.update` does.
+        """
+        update_id = f"scene-{len(self.answers)}"
+        asked: Any = self.handle.update
+
+        async def ask(_: Driver) -> Any:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    return await asked(update, *args, **{"update_id": update_id, **kwargs})
+            except TimeoutError:
+                raise AssertionError(f"{update!r} has no answer before time goes on") from None
+
+        try:
+            answer: T = await self._through(ask)
+        except (UpdateRefused, UpdateFailed) as error:
+            self.answers.append(_ID.sub("…", str(error)))
+            raise
+        self.answers.append(answer)
+        return answer
 
     # --- for crash_everywhere -----------------------------------------------------------------------------------
 
@@ -150,9 +182,9 @@ async def crash_everywhere(
 
     Each run begins on a fresh storage, goes through the script, and then through all that is due until the workflow
     has ended. After a crash another executor goes on, with nothing in memory. Raises AssertionError where a run ends
-    otherwise than the one without a crash: with another result or error, with other steps or compensations committed,
-    with a step committed twice, with a mismatch of history and code, or with unsound records. What a step does outside
-    may happen twice; a workflow whose result depends on it is not crash-safe. The app must not be open.
+    otherwise than the one without a crash: with another result, error or answer, other steps or compensations
+    committed, with a step committed twice, with a mismatch of history and code, or with unsound records. What a step
+    does outside may happen twice; a workflow whose result depends on it is not crash-safe. The app must not be open.
     """
     app = workflow.app
     if not isinstance(app, Durable):
@@ -172,8 +204,9 @@ async def crash_everywhere(
             break
         crash_count += 1
     return CrashReport(
-        expected.status, cast("R | None", expected.result), expected.error, expected.steps, expected.undone, crash_count
-    )
+        expected.status, cast("R | None", expected.result), expected.error, expected.steps, expected.undone,
+        crash_count, expected.answers,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +218,7 @@ class _Found:
     error: str | None
     steps: tuple[str, ...]
     undone: tuple[str, ...]
+    answers: tuple[Any, ...]
     killed_after: str | None
     """The write; None: it was not killed."""
 
@@ -192,7 +226,7 @@ class _Found:
     def seen(self) -> dict[str, Any]:
         return {
             "status": str(self.status), "result": self.result, "error": self.error, "steps": self.steps,
-            "compensations": self.undone,
+            "compensations": self.undone, "answers": self.answers,
         }  # fmt: skip
 
     def difference(self, expected: _Found) -> str:
@@ -214,7 +248,7 @@ async def _run(
     last_write: int | None,
 ) -> _Found:
     life = Life(last_write)
-    with storage() as virtual:
+    with storage() as virtual, _without_deaths(life):
         mortal = cast("Storage", MortalStorage(virtual.storage, life))
         # The same id in each run, because ctx.random and ctx.uuid come from it.
         ids = IdSource(random=Random(0), now_ns=lambda: 0)  # noqa: S311 - nobody need guess
@@ -229,6 +263,16 @@ async def _run(
                     return await _found(app, scene, await scene.finish(), virtual.storage, life)
                 finally:
                     await scene.end()
+
+
+@contextmanager
+def _without_deaths(life: Life) -> Generator[None]:
+    deaths = DeathFilter(life)
+    _log.addFilter(deaths)
+    try:
+        yield
+    finally:
+        _log.removeFilter(deaths)
 
 
 async def _found(app: Durable, scene: CrashScene[Any], record: Execution, storage: Storage, life: Life) -> _Found:
@@ -248,5 +292,6 @@ async def _found(app: Durable, scene: CrashScene[Any], record: Execution, storag
         None if error is None else _ID.sub("…", f"{error.type}: {error.message}"),
         tuple(sorted(f"{key} ({how})" for key, how in committed)),
         tuple(f"{key} ({how})" for key, how in committed if key.startswith("rollback:")),
+        tuple(scene.answers),
         life.killed_after,
     )

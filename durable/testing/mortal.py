@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 from durable.execution import Claimed
 from durable.storage import Storage
 
-__all__ = ["ExecutorKilled", "Life", "MortalStorage"]
+__all__ = ["DeathFilter", "ExecutorKilled", "Life", "MortalStorage"]
 
 _WRITES: Final = frozenset({"checkpoint", "settle"})
 _OF_EXECUTORS: Final = _WRITES | {
@@ -61,6 +62,19 @@ class Life:
         self.died = asyncio.Event()
 
 
+class DeathFilter(logging.Filter):
+    """Keeps what an executor says of its own planned death out of the log."""
+
+    def __init__(self, life: Life) -> None:
+        super().__init__()
+        self._life = life
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        args = record.args if isinstance(record.args, tuple) else ()
+        return not (self._life.died.is_set() or any(isinstance(each, ExecutorKilled) for each in (error, *args)))
+
+
 class MortalStorage:
     """Another storage, as it looks to an executor that lives for so long."""
 
@@ -84,7 +98,8 @@ class MortalStorage:
         self._life.check()
         async with self._storage.transaction(connection) as opened:
             yield opened
-        self._life.wrote("commit")
+        if connection is None:  # a part of a transaction commits nothing
+            self._life.wrote("commit")
 
 
 class _MortalOperation:

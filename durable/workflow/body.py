@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from durable.workflow.context import ContinueAsNew, WorkflowContext
 
 __all__ = ["run_body"]
 
 _log = logging.getLogger("durable")
+
+
+def _continued(error: BaseException) -> ContinueAsNew | None:
+    """Also where a task of a TaskGroup continues as new, and nothing beside it has failed."""
+    if isinstance(error, ContinueAsNew):
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    parts = [_continued(each) for each in cast("BaseExceptionGroup[BaseException]", error).exceptions]
+    return parts[0] if None not in parts else None
 
 
 async def run_body(
@@ -28,9 +38,12 @@ async def run_body(
     try:
         try:
             result = await function(context, *args, **kwargs)
-        except ContinueAsNew:
+        except (ContinueAsNew, BaseExceptionGroup) as error:
+            continued = _continued(error)
+            if continued is None:
+                raise
             await updates.finish()
-            raise
+            raise continued from None
         await updates.finish()
     except (ContinueAsNew, GeneratorExit):
         raise  # nothing has ended: it goes on as new, or is put out of memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final, ParamSpec, TypeVar
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from durable.errors import (
     UpdateRefused,
     UpdateTimeout,
 )
+from durable.execution import CancelResult
 from durable.options import checked_text
 from durable.script import Script, Tell, ask, when_said
 from durable.storage import Hint
@@ -25,7 +27,7 @@ from durable.workflow.updates import Answer, answer_key
 from durable.workflow.values import dump_value
 from durable.workflow_rows import MessageKind, NewMessage, Published, SendOutcome, Sent, StoredChunk
 
-__all__ = ["all_values", "next_chunks", "next_value", "one_value", "query", "signal", "update"]
+__all__ = ["all_values", "cancel_again", "next_chunks", "next_value", "one_value", "query", "signal", "update"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,6 +59,23 @@ def send(message: NewMessage) -> Script[Sent]:
     if hints:
         yield Tell(tuple(hints))
     return sent
+
+
+def cancel_again(result: CancelResult, reason: str) -> Script[CancelResult]:
+    """Ask once more a workflow that was asked to end before: its body may have caught the first request and gone on.
+
+    What came before the body has heard of it is one request to it.
+    """
+    if result.outcome != "already_requested":
+        return result
+    payload = json.dumps({"reason": reason}, ensure_ascii=False)
+    message = NewMessage(result.id, MessageKind.CANCEL, "cancel", payload, None)
+    (sent,) = yield from ask(lambda storage: storage.send_messages([message]))
+    # Refused: a task that is to end after its attempt, or it has ended meanwhile.
+    if sent.outcome is SendOutcome.ACCEPTED:
+        ready = [] if sent.ready_queue is None else [Hint("ready", sent.ready_queue)]
+        yield Tell((*ready, Hint("cancelled", "")))
+    return result
 
 
 def one_value(execution_id: str, key: str) -> Script[Published | None]:

@@ -19,6 +19,7 @@ from durable.child import DEEPEST_TREE, Child
 from durable.codec import Codec
 from durable.context import TaskContext
 from durable.definition import Definition
+from durable.digests import digest
 from durable.durations import Duration, aware, seconds
 from durable.errors import ChildFailed, ChildLimitExceeded, ConfigurationError
 from durable.execution import Claimed, FinishedExecution, Status
@@ -268,6 +269,7 @@ class WorkflowContext:
             plan.wants_context,
             is_transaction,
             plan.is_async,
+            digest(args, kwargs),
         )
         return self._inside.issue(name, command)
 
@@ -336,7 +338,7 @@ class WorkflowContext:
         """Send a signal to another workflow, once. One that has ended, or is none, does not get it."""
         checked = checked_name(name, "name")
         payload = dump_value(self._codec, value, f"signal {checked!r}")
-        await self._inside.issue(f"send:{checked}", Send(execution_id, checked, payload))
+        await self._inside.issue(f"send:{checked}", Send(execution_id, checked, payload, digest((execution_id, value))))
 
     # --- approvals ------------------------------------------------------------------------------------------
 
@@ -432,7 +434,7 @@ class WorkflowContext:
         """
         call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
         new = call.new._replace(outlives_parent=False)
-        return await self._inside.issue(f"start:{new.task_name}", Start(new))  # type: ignore[no-any-return]
+        return await self._inside.issue(f"start:{new.task_name}", Start(new, call.digest))  # type: ignore[no-any-return]
 
     def _start_child(self, call: Child[Any], group: Group) -> StartChild:
         self._check_depth()
@@ -495,8 +497,7 @@ class WorkflowContext:
         or a result of a step. They are read a wave at a time, so a generator's are never in memory together.
 
         With `tolerate_failures` (a number, or a share of all such as "5%") it gives a ChildResult for each item.
-        Raises MapFailed and cancels the other children where more have failed, without it as soon as one is seen to:
-        when half of those that run have ended.
+        Raises MapFailed and cancels the other children as soon as more have failed, without it when one has.
         """
         self._check_depth()
         command = plan_map(
@@ -535,8 +536,15 @@ class WorkflowContext:
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """End this run and begin again with other arguments and no history: the same execution, id and handle.
 
-        Signals that were not waited for are kept. Raises as enqueue does for bad arguments.
+        Signals that were not waited for are kept. It may be called in a task of the body's that the body awaits, and in
+        no handler of an update. Raises as enqueue does for bad arguments.
         """
+        if self.updates.is_within:
+            raise ConfigurationError(
+                "a handler of an update cannot continue as new: let the body do it, told by ctx.state"
+            )
+        if self._inside.is_unwinding:
+            raise ConfigurationError("the body has ended: what undoes and finalizes it cannot continue as new")
         raise ContinueAsNew(self._definition.dump_input(args, kwargs))
 
 

@@ -77,6 +77,8 @@ class RunStep:
     wants_context: bool = False
     is_transaction: bool = False
     is_async: bool = True
+    digest: str = ""
+    """Of its arguments as they were when it was asked for; the step itself may change them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,10 @@ class StartChild:
     parent_id: str = ""
     """Who starts it. In a copied history a child of another is not this command's."""
 
+    @property
+    def digest(self) -> str:
+        return self.child.digest
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -119,6 +125,7 @@ class Start:
 
     kind = EntryKind.STARTED
     new: NewExecution
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,8 @@ class Send:
     execution_id: str
     name: str
     payload: str
+    digest: str = ""
+    """Of the value and its receiver; the payload may be sealed, and another one each time."""
 
 
 Command = RunStep | Sleep | WaitMessage | StartChild | MapChildren | Start | Mark | Send

@@ -13,7 +13,8 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from durable.child import Child
-from durable.errors import ConfigurationError, ErrorInfo, MapFailed, StepMismatch
+from durable.digests import digest
+from durable.errors import SAME_ARGUMENTS, ConfigurationError, ErrorInfo, MapFailed, StepMismatch
 from durable.execution import ChildOutcome, FinishedExecution, Status
 from durable.workflow_rows import ChildTally
 
@@ -67,7 +68,8 @@ class MapChildren:
     def __init__(
         self,
         task_name: str,
-        calls: Callable[[], Iterable[Child[Any]]],
+        items: Iterable[Any],
+        child_of: Callable[[Any], Child[Any]],
         *,
         parent_id: str,
         total: int | None,
@@ -76,7 +78,7 @@ class MapChildren:
         read: Callable[[FinishedExecution], Any],
         load_error: Callable[[str], ErrorInfo],
     ) -> None:
-        """`calls` makes the children of the items anew, in the same order each time; `total` None: nobody knows yet.
+        """`items` are iterated anew, in the same order each time; `total` None: nobody knows yet how many.
 
         `read` turns a child's end into what the body gets of it.
         """
@@ -85,7 +87,8 @@ class MapChildren:
         self.tolerance = tolerance
         self._total = total
         self._concurrency = concurrency
-        self._make_calls = calls
+        self._items = items
+        self._child_of = child_of
         self._read = read
         self._load_error = load_error
         self._begin()
@@ -95,7 +98,9 @@ class MapChildren:
         return self._concurrency if self._total is None else min(self._concurrency, self._total)
 
     def _begin(self) -> None:
-        self._calls: Iterator[Child[Any]] | None = None
+        self._iterator: Iterator[Any] | None = None
+        self._behind: list[tuple[int, str | None]] = []
+        """The waves that were started and whose items are still to be passed over: sizes, and digests to compare."""
         self._pulled = 0
         self.is_exhausted = False
         self.started = 0
@@ -115,8 +120,25 @@ class MapChildren:
 
     # --- what the entries say ---------------------------------------------------------------------------------
 
-    def start(self, detail: str | None) -> None:
-        """A wave was started. One that another execution has started, whose history was copied, is not."""
+    def has_wave(self, detail: str | None) -> bool:
+        """A wave was started for the items that stand there now; also where that cannot be told yet."""
+        said = json.loads(detail or "{}")
+        first, count = said["from"], said["count"]
+        if not isinstance(self._items, Sequence) or first < self._pulled:
+            return True
+        if first + count > len(self._items):
+            return False
+        return bool(said["args"] == digest(tuple(self._items[index] for index in range(first, first + count))))
+
+    def has_total(self, output: str | None, detail: str | None) -> bool:
+        """A map that has had its children has had one for each item."""
+        return output is not None or self._total is None or json.loads(detail or "{}")["started"] == self._total
+
+    def start(self, detail: str | None, *, is_same_code: bool = False) -> None:
+        """A wave was started. One that another execution has started, whose history was copied, is not.
+
+        `is_same_code`: its items must be the same when they are iterated over again.
+        """
         said = json.loads(detail or "{}")
         if said["task"] != self.task_name:
             raise StepMismatch(f"a map of task {said['task']!r}", f"task {self.task_name!r}")
@@ -126,6 +148,9 @@ class MapChildren:
             self._begin()
         wave = Wave(said["first"], said["count"])
         self.started += wave.size
+        if said["from"] >= self._pulled:
+            is_to_compare = is_same_code and not isinstance(self._items, Sequence)
+            self._behind.append((wave.size, said["args"] if is_to_compare else None))
         self._open.append(wave)
         if self.waves and self.waves[-1].end == wave.first:
             self.waves[-1] = Wave(self.waves[-1].first, self.waves[-1].size + wave.size)
@@ -189,20 +214,31 @@ class MapChildren:
         over = self.open_count - self._concurrency // 2
         return max(1, (self.open_count + 1) // 2 if self.is_exhausted else over)
 
-    def take_calls(self, count: int) -> list[Child[Any]]:
-        """The next children to start; fewer than `count` where no more items are left. Raises what the items raise."""
-        if self._calls is None:
-            self._calls = iter(self._make_calls())
-        behind = self.started - self._pulled
-        if behind and sum(1 for _ in islice(self._calls, behind)) < behind:
-            raise StepMismatch(f"a map of at least {self.started} items", "fewer items")
-        self._pulled = self.started
-        calls = list(islice(self._calls, count))
+    def take_calls(self, count: int) -> tuple[list[Child[Any]], str]:
+        """The next children to start, and the digest of their items; fewer than `count` where no more items are left.
+
+        Raises what the items raise.
+        """
+        if self._iterator is None:
+            self._iterator = iter(self._items)
+        self._pass_over(self._iterator)
+        items = tuple(islice(self._iterator, count))
+        calls = [self._child_of(item) for item in items]
         self._pulled += len(calls)
         self.is_exhausted = len(calls) < count
         if self.started + len(calls) > MOST_ITEMS:
             raise ConfigurationError(f"a map takes at most {MOST_ITEMS} items; map over pages of them")
-        return calls
+        return calls, digest(items)
+
+    def _pass_over(self, iterator: Iterator[Any]) -> None:
+        for size, expected in self._behind:
+            items = tuple(islice(iterator, size))
+            if len(items) < size:
+                raise StepMismatch(f"a map of at least {self.started} items", "fewer items")
+            if expected is not None and digest(items) != expected:
+                raise StepMismatch(f"a map of task {self.task_name!r}", "other items", advice=SAME_ARGUMENTS)
+            self._pulled += size
+        self._behind = []
 
     @property
     def to_look_at(self) -> tuple[tuple[int, int], ...]:

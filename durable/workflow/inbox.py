@@ -48,7 +48,14 @@ class Inbox:
         return self._waiting.get(name, ())
 
     def stop_request(self) -> Message | None:
-        return next(iter(self._waiting.get(_STOP, ())), None)
+        """The last of those that wait, which stands for all of them."""
+        waiting = self._waiting.get(_STOP)
+        return waiting[-1] if waiting else None
+
+    def meet_stops(self, number: int) -> None:
+        """Those up to that number wait no more."""
+        for message in [each for each in self._waiting.get(_STOP, ()) if each.number <= number]:
+            self.meet(message.number)
 
     def next_update(self) -> Message | None:
         return next(iter(self._waiting.get(_UPDATES, ())), None)

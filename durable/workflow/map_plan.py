@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Collection, Iterable, Sequence, Sized
 from typing import Any
 
 from durable.checks import integer
@@ -34,7 +34,9 @@ def plan_map(
     is_plain = tolerate_failures is None
     return MapChildren(
         task.name,
-        lambda: (task.child(item) for item in items),
+        # A set or a dict is walked through once, and is then not changed any more.
+        items if isinstance(items, Sequence) or not isinstance(items, Collection) else list(items),
+        task.child,
         parent_id=parent.id,
         total=len(items) if isinstance(items, Sized) else None,
         concurrency=integer(concurrency, "concurrency", 1, MOST_CHILDREN),

@@ -75,7 +75,7 @@ class Maps:
     def _started(self, command: MapChildren, first_index: int) -> MapStep | Exception | None:
         """The next wave; None where no items are left, and the error where the items or one of them are no good."""
         try:
-            calls = command.take_calls(command.free_count)
+            calls, digest = command.take_calls(command.free_count)
         except StepMismatch:
             raise
         except Exception as error:  # what a user iterates over may raise what it likes
@@ -102,6 +102,7 @@ class Maps:
             "from": command.started,
             "first": first_index,
             "count": len(children),
+            "args": digest,
         }
         return MapStep(EntryKind.WAVE, detail=detail, children=children)
 

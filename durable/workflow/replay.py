@@ -21,7 +21,8 @@ from typing import Any, Final, cast
 from durable.child import MOST_CHILDREN
 from durable.errors import ChildLimitExceeded, ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
 from durable.execution import FinishedExecution, Status
-from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
+from durable.workflow.compare import answers, arguments_differ, has_its_arguments, noun
+from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Sleep, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.inbox import Inbox
 from durable.workflow.loop import WorkflowLoop
@@ -33,28 +34,8 @@ __all__ = ["MOST_ENTRIES", "Ended", "Pending", "Replay"]
 
 MOST_ENTRIES: Final = 10_000
 """In one history; a replay of so many takes about a tenth of a second."""
-_ANSWERS: Final[dict[type[Any], frozenset[EntryKind]]] = {
-    RunStep: frozenset({EntryKind.STEP, EntryKind.ATTEMPT}),
-    Sleep: frozenset({EntryKind.SLEEPING, EntryKind.SLEPT}),
-    WaitMessage: frozenset({EntryKind.SLEEPING, EntryKind.SLEPT, EntryKind.SIGNAL}),
-    StartChild: frozenset({EntryKind.CHILD, EntryKind.CHILD_END}),
-    MapChildren: frozenset({EntryKind.WAVE, EntryKind.PAGE, EntryKind.MAPPED}),
-    Start: frozenset({EntryKind.STARTED}),
-    Mark: frozenset({EntryKind.MARK}),
-    Send: frozenset({EntryKind.MARK}),
-}
 _SILENT: Final = frozenset({EntryKind.CODE, EntryKind.SAID})
 """What the body does not hear of."""
-_NOUNS: Final[dict[type[Any], str]] = {
-    RunStep: "step",
-    Sleep: "sleep",
-    WaitMessage: "wait",
-    StartChild: "child",
-    MapChildren: "map",
-    Start: "start",
-    Mark: "mark",
-    Send: "message",
-}
 
 
 @dataclass(slots=True, eq=False)
@@ -130,7 +111,8 @@ class Replay:
         """What it does with updates; None: it meets none."""
         self._load_error = load_error
         self.code = code
-        self._codes: list[str] = []
+        self._codes: list[Entry] = []
+        """Those of the history, one for each change of the code."""
         self._is_same_code = True
         """No other code than this has written the history."""
         self._reached = 0
@@ -251,10 +233,10 @@ class Replay:
     @property
     def is_new_code(self) -> bool:
         """The history does not know yet that this body runs it."""
-        return not self._codes or self._codes[-1] != self.code
+        return not self._codes or self._codes[-1].key != self.code
 
     def _refuse(self, unmet: Entry) -> None:
-        found = next((f"{_noun(pending.command)} {pending.key!r}" for pending in self.open), "nothing")
+        found = next((f"{noun(pending.command)} {pending.key!r}" for pending in self.open), "nothing")
         if self.ended is not None:
             found = "the end of the workflow"
         raise StepMismatch(f"{unmet.kind} {unmet.key!r}", found)
@@ -266,17 +248,13 @@ class Replay:
             self._reached = entry.seq
         match entry.kind:
             case EntryKind.CODE:
-                self._codes.append(entry.key)
+                self._codes.append(entry)
                 self._pass(_moment(entry))
             case EntryKind.SAID:
                 self.stored_count = max(self.stored_count, int(entry.key))
-            case EntryKind.CANCEL if self.is_unwinding or self.ended is not None:
-                self._pass(_moment(entry))  # too late to stop anything
             case EntryKind.CANCEL:
-                self.stop_kind, self.stop_reason = entry.key, json.loads(entry.detail or "{}")["reason"]
                 self._pass(_moment(entry))
-                self._main.cancel(self.stop_reason)
-                self._run()
+                self._stop(entry.key, json.loads(entry.detail or "{}"))
             case EntryKind.UPDATE:
                 self._pass(_moment(entry))
                 self._meet_update(entry)
@@ -348,7 +326,12 @@ class Replay:
 
     @property
     def can_be_stopped(self) -> bool:
-        return self.stop_kind is None and self.ended is None and not self.is_unwinding
+        """By a request; once more by each that comes after its body has heard of those before."""
+        return self.ended is None and not self.is_unwinding
+
+    @property
+    def can_time_out(self) -> bool:
+        return self.stop_kind is None and self.can_be_stopped
 
     @property
     def unmet_keys(self) -> tuple[str, ...]:
@@ -358,7 +341,7 @@ class Replay:
     @property
     def waits_for(self) -> list[str]:
         """What the body waits for, in words."""
-        return [f"{_noun(pending.command)} {pending.key!r}" for pending in self.open]
+        return [f"{noun(pending.command)} {pending.key!r}" for pending in self.open]
 
     def close(self) -> None:
         """Let go of the body without running it any further."""
@@ -383,6 +366,15 @@ class Replay:
                 raised = self._main.exception()
                 self.ended = Ended(error=raised) if raised is not None else Ended(self._main.result())
 
+    def _stop(self, kind: str, detail: dict[str, Any]) -> None:
+        if "number" in detail and detail.get("of", self.own) == self.own:  # as of an update
+            self.inbox.meet_stops(int(detail["number"]))
+        if self.is_unwinding or self.ended is not None:
+            return  # too late to stop anything
+        self.stop_kind, self.stop_reason = kind, detail["reason"]
+        self._main.cancel(self.stop_reason)
+        self._run()
+
     def _was_issued(self, key: str) -> bool:
         name, _, occurrence = key.rpartition("#")
         return int(occurrence) <= self._occurrences.get(name, 0)
@@ -398,10 +390,12 @@ class Replay:
 
     def _answer(self, pending: Pending, entry: Entry) -> None:
         command = pending.command
-        if entry.kind not in _ANSWERS[type(command)]:
-            raise StepMismatch(f"{entry.kind} {entry.key!r}", f"{_noun(command)} {pending.key!r}")
+        if not answers(entry, command):
+            raise StepMismatch(f"{entry.kind} {entry.key!r}", f"{noun(command)} {pending.key!r}")
         if not pending.is_open:
             return
+        if not has_its_arguments(entry, command) and self._is_by_this_code(entry):
+            raise arguments_differ(pending.key, command)
         match entry.kind:
             case EntryKind.STEP:
                 self._end_step(pending, entry)
@@ -429,6 +423,11 @@ class Replay:
                 self._map(pending, entry)
             case _:
                 pending.future.set_result(None)
+
+    def _is_by_this_code(self, entry: Entry) -> bool:
+        """Under other code the arguments may have been others."""
+        writer = next((code.key for code in reversed(self._codes) if code.seq < entry.seq), None)
+        return writer == self.code
 
     def _pass(self, at: datetime) -> None:
         """Time goes on, and never back. Only by what is the same in a replay: when an entry that need not be written at
@@ -520,7 +519,7 @@ class Replay:
         assert isinstance(command, MapChildren)
         match entry.kind:
             case EntryKind.WAVE:
-                command.start(entry.detail)
+                command.start(entry.detail, is_same_code=self._is_by_this_code(entry))
             case EntryKind.PAGE:
                 command.take_page(entry.output)
             case _:
@@ -551,7 +550,3 @@ def _children_of(command: Command) -> int:
 def _is_map(pending: Pending) -> bool:
     """Perhaps a crash came before its children were cancelled; a second time does no harm."""
     return isinstance(pending.command, MapChildren)
-
-
-def _noun(command: Command) -> str:
-    return _NOUNS[type(command)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any, Final
 from durable.clock import Clock
 from durable.codec import Codec
 from durable.errors import ErrorInfo, NonRetryable
+from durable.workflow.ending import Ending
 from durable.workflow.entries import RunStep
 from durable.workflow.replay import Pending
 from durable.workflow.services import WorkflowServices
@@ -21,6 +23,7 @@ from durable.workflow_rows import Checkpoint, Standing
 __all__ = ["Finished", "NotCommitted", "StepRuns"]
 
 _log = logging.getLogger("durable")
+_TASK_NAME: Final = "durable-step-"
 _DEAF_AFTER: Final = 5.0
 """Seconds that stopped steps have to end, before the turn ends without them."""
 _TIMED_OUT = ErrorInfo("timed_out", "the attempt took longer than its timeout", is_retryable=True)
@@ -38,6 +41,8 @@ class Finished:
     """Seconds until the next attempt; None: there is none."""
     elapsed: float = 0.0
     """Seconds since the first attempt began."""
+    digest: str = ""
+    """Of the arguments."""
 
 
 class NotCommitted(Exception):
@@ -80,6 +85,9 @@ class StepRuns:
         self._random = random
         self._clock = clock
         self._running: dict[str, asyncio.Task[Finished | None]] = {}
+        self._ending = Ending(self._stir)
+        self._over_at: dict[str, float] = {}
+        """When the attempts are over that have a timeout, by the event loop's time."""
         self._finished: list[Finished] = []
         self._open: list[_Open] = []
         self._writing: list[_Open] = []
@@ -107,7 +115,9 @@ class StepRuns:
         assert isinstance(command, RunStep)
         in_transaction = command.is_transaction and self._services.has_transactions
         attempt = self._in_transaction if in_transaction else self._attempt
-        task = asyncio.create_task(attempt(pending, command, began), name=f"durable-step-{pending.key}")
+        task = asyncio.create_task(attempt(pending, command, began), name=f"{_TASK_NAME}{pending.key}")
+        if command.timeout is not None:
+            self._over_at[pending.key] = task.get_loop().time() + command.timeout
         self._running[pending.key] = task
         if in_transaction:
             task.add_done_callback(lambda done: self._end(pending.key, done))
@@ -119,8 +129,30 @@ class StepRuns:
         task = self._running.pop(key, None)
         if task is not None:
             task.cancel()
+            self._ending.add(task, key, until=self._patience(key))
+
+    def left(self, thread: Future[Any]) -> None:
+        """Called within a step that was stopped, or has timed out, and whose thread runs on."""
+        task = asyncio.current_task()
+        assert task is not None
+        key = task.get_name().removeprefix(_TASK_NAME)
+        self._ending.add(asyncio.wrap_future(thread), key, until=self._patience(key))
+
+    def _patience(self, key: str) -> float | None:
+        """Until when a stopped step may take to end: until its timeout, or a little longer; None: it has none."""
+        over = self._over_at.get(key)
+        return None if over is None else max(over, asyncio.get_running_loop().time() + _DEAF_AFTER)
+
+    @property
+    def are_ending(self) -> bool:
+        """Some were stopped, and may still do something."""
+        return bool(self._ending)
+
+    def _stir(self) -> None:
+        self.on_end()
 
     async def stop_all(self) -> None:
+        self._ending.close()
         tasks = list(self._running.values())
         self._running.clear()
         for task in tasks:
@@ -190,16 +222,29 @@ class StepRuns:
             self.on_end()
         return finished
 
-    async def _judged(self, pending: Pending, command: RunStep, began: float, first: tuple[Any, ...]) -> Finished:
+    async def _in_part(self, command: RunStep, first: tuple[Any, ...]) -> Any:
+        """A savepoint tells whether the function has ended the transaction whose connection it is given."""
+        async with self._services.transaction(first[0]):
+            return await self._call(command, first)
+
+    async def _judged(
+        self,
+        pending: Pending,
+        command: RunStep,
+        began: float,
+        first: tuple[Any, ...],
+        call: Callable[[RunStep, tuple[Any, ...]], Awaitable[Any]] | None = None,
+    ) -> Finished:
+        call = call or self._call
         attempt = pending.attempts + 1
         limit = None if command.timeout is None else asyncio.timeout(command.timeout)
         try:
             if limit is None:
-                value = await self._call(command, first)
+                value = await call(command, first)
             else:
                 async with limit:
-                    value = await self._call(command, first)
-            return Finished(pending.key, attempt, command.dump(value), None)
+                    value = await call(command, first)
+            return Finished(pending.key, attempt, command.dump(value), None, digest=command.digest)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_stopped():
                 raise
@@ -213,7 +258,7 @@ class StepRuns:
         if attempt < command.retry.max_attempts and not isinstance(error, (NonRetryable, KeyboardInterrupt)):
             delay, _ = command.retry.judge(attempts=attempt, error=error, elapsed=elapsed, random=self._random())
         stored = self._codec.dump_error(error, is_retryable=delay is not None)
-        return Finished(pending.key, attempt, None, stored, delay, elapsed)
+        return Finished(pending.key, attempt, None, stored, delay, elapsed, command.digest)
 
     async def _in_transaction(self, pending: Pending, command: RunStep, began: float) -> Finished | None:
         """Run the function, then wait for the checkpoint, which the turn writes on this connection.
@@ -224,7 +269,7 @@ class StepRuns:
         assert current is not None
         try:
             async with self._services.transaction() as connection:
-                finished = await self._judged(pending, command, began, (connection,))
+                finished = await self._judged(pending, command, began, (connection,), self._in_part)
                 if finished.error is not None or self._running.get(pending.key) is not current:
                     # It failed, or was stopped and did not listen: nobody will write its checkpoint.
                     raise _RolledBack(finished)

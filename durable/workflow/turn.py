@@ -18,6 +18,7 @@ from durable.errors import DurableError, ErrorInfo, IdempotencyConflict, LeaseLo
 from durable.execution import Claimed, FinishedExecution, NewExecution, Status
 from durable.ids import IdSource
 from durable.stored_errors import store_error
+from durable.workflow.compare import digest_detail, with_digest
 from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.maps import Maps
@@ -70,6 +71,8 @@ class WorkflowTurn:
         self._outbox = replay.outbox
         self._maps = Maps(attempt.claimed, services, codec, ids)
         self._dropped_maps: list[MapChildren] = []
+        self._held: list[Pending] = []
+        """Steps that begin when those that were stopped have ended."""
         self._clock = clock
         self._ids = ids
         self._known = claimed_at, clock.monotonic()
@@ -131,8 +134,8 @@ class WorkflowTurn:
         while True:
             # Before it looks: what comes from now on is news to whoever waits afterwards.
             self._stirred.clear()
-            self._begin(self._replay.take_fresh())
             self._let_go()
+            self._begin([*self._take_held(), *self._replay.take_fresh()])
             if not self._new and self._replay.ended is None:
                 await self._collect()
             if self._new:
@@ -145,7 +148,17 @@ class WorkflowTurn:
                 await self._wait()
 
     def _is_over(self) -> bool:
-        return self._replay.ended is not None or self._steps.is_idle
+        if self._replay.ended is not None:
+            return True
+        # A body that was stopped may be about to undo what its steps still do.
+        is_stopping = bool(self._held) or (self._replay.stop_kind is not None and self._steps.are_ending)
+        return self._steps.is_idle and not is_stopping
+
+    def _take_held(self) -> list[Pending]:
+        if not self._held or self._steps.are_ending:
+            return []
+        held, self._held = self._held, []
+        return [pending for pending in held if pending.is_open]
 
     def stream(self, chunk: str) -> None:
         """A piece that a step has emitted; it goes out with the next checkpoint, which is now."""
@@ -170,19 +183,24 @@ class WorkflowTurn:
                     self._begin_child(pending)
                 case MapChildren():
                     pass  # begins when it is asked for its next wave
-                case Start(new):
+                case Start(new, digest):
                     id_ = self._ids.new_id()
                     self._starts.append(new._replace(id=id_, root_id=id_))
-                    self._add(EntryKind.STARTED, pending.key, detail={"id": id_, "task": new.task_name})
-                case Send(execution_id, name, payload):
+                    detail = {"id": id_, "task": new.task_name, **digest_detail(digest)}
+                    self._add(EntryKind.STARTED, pending.key, detail=detail)
+                case Send(execution_id, name, payload, digest):
                     self._messages.append(
                         NewMessage(execution_id, MessageKind.SIGNAL, name, payload, self._id(pending))
                     )
-                    self._add(EntryKind.MARK, pending.key)
+                    self._add(EntryKind.MARK, pending.key, detail=digest_detail(digest))
                 case Mark():
                     self._add(EntryKind.MARK, pending.key)
 
     def _start_step(self, pending: Pending) -> None:
+        if self._replay.is_unwinding and self._steps.are_ending:
+            if pending not in self._held:
+                self._held.append(pending)  # it may undo what a stopped step is still doing
+            return
         now = self._now()
         self._steps.start(pending, age=now - (pending.first_at or now))
 
@@ -215,7 +233,8 @@ class WorkflowTurn:
         self._placed += 1
         self._active_children += 1
         self._children.append(child)
-        self._add(EntryKind.CHILD, pending.key, detail={"id": child.id, "task": child.task_name, "of": claimed.id})
+        detail = {"id": child.id, "task": child.task_name, "of": claimed.id}
+        self._add(EntryKind.CHILD, pending.key, detail=detail | digest_detail(pending.command.digest))
 
     def _let_go(self) -> None:
         for pending in self._replay.take_released():
@@ -240,8 +259,7 @@ class WorkflowTurn:
             # refused is written before a step ends whose transaction it would take with it.
             self._attempt.has_news = False
             await self._write()
-        if self._message_count > self._replay.inbox.seen:
-            await self._read_messages()
+        has_failures = self._message_count > self._replay.inbox.seen and await self._read_messages()
         # From here on nothing is waited for: what ends meanwhile ends after this.
         for finished in self._steps.take_finished():
             self._add_finished(finished)
@@ -253,7 +271,10 @@ class WorkflowTurn:
         if self._watched:
             self._collect_watched()
         self._collect_refused()
-        await self._collect_maps()
+        if has_failures:
+            # They were active when this turn counted, and so need not be awaited once more.
+            self._active_children -= await self._look_for_ends()
+        await self._collect_maps(is_news=has_failures)
         if not self._new:
             self._collect_update()
 
@@ -292,9 +313,11 @@ class WorkflowTurn:
 
     def _entry_of(self, seq: int, finished: Finished) -> NewEntry:
         if finished.delay is None:
-            return NewEntry(seq, str(EntryKind.STEP), finished.key, finished.output, finished.error, None)
+            said = with_digest(finished.digest)
+            return NewEntry(seq, str(EntryKind.STEP), finished.key, finished.output, finished.error, said)
         first_at = self._now() - timedelta(seconds=finished.elapsed)
         detail = {"attempt": finished.attempt, "delay": finished.delay, "first_at": first_at.isoformat()}
+        detail |= digest_detail(finished.digest)
         return NewEntry(seq, str(EntryKind.ATTEMPT), finished.key, None, finished.error, json.dumps(detail))
 
     def _collect_stop(self) -> None:
@@ -303,15 +326,19 @@ class WorkflowTurn:
         asked = self._replay.inbox.stop_request()
         if asked is not None:
             reason = json.loads(asked.payload).get("reason", "")
-            self._add(EntryKind.CANCEL, "cancelled", detail={"reason": reason, "at": _latest(self._moment())})
-        elif self._deadline is not None and self._now() >= self._deadline:
+            detail = {"reason": reason, "number": asked.number, "of": self._replay.own, "at": _latest(self._moment())}
+            self._add(EntryKind.CANCEL, "cancelled", detail=detail)
+        elif self._deadline is not None and self._replay.can_time_out and self._now() >= self._deadline:
             detail = {"reason": "it took longer than its timeout", "at": _latest(self._moment())}
             self._add(EntryKind.CANCEL, "timed_out", detail=detail)
 
-    async def _read_messages(self) -> None:
+    async def _read_messages(self) -> bool:
+        """True if children may have failed, which count as messages that are not there."""
         known, inbox = self._message_count, self._replay.inbox
-        history = await self._services.read(self._claimed.id, self._seq, inbox.seen)
+        before = inbox.seen
+        history = await self._services.read(self._claimed.id, self._seq, before)
         inbox.take(history.messages, known=known)
+        return known - before > sum(1 for message in history.messages if message.number <= known)
 
     def _collect_watched(self) -> None:
         for pending in self._replay.open:
@@ -331,20 +358,20 @@ class WorkflowTurn:
             if child_id in by_id:
                 self._add_end(by_id[child_id], FinishedExecution(child_id, Status.FAILED, None, stored))
 
-    async def _collect_maps(self) -> None:
+    async def _collect_maps(self, *, is_news: bool) -> None:
         """The next thing that each map writes; children of maps that the body has given up are cancelled."""
         for command in self._dropped_maps:
             self._cancels += await self._maps.open_ids(command)
         self._dropped_maps = []
         for pending in self._replay.open:
             if isinstance(pending.command, MapChildren):
-                await self._collect_map(pending, pending.command)
+                await self._collect_map(pending, pending.command, is_news=is_news)
 
-    async def _collect_map(self, pending: Pending, command: MapChildren) -> None:
+    async def _collect_map(self, pending: Pending, command: MapChildren, *, is_news: bool) -> None:
         future = self._watched.get(command.watched_id or "")
-        is_news = future is not None and future.done()
-        if is_news:
+        if future is not None and future.done():
             del self._watched[command.watched_id or ""]
+            is_news = True
         step = await self._maps.next(command, is_news=is_news, first_index=self._placed)
         if step is None:
             return
@@ -354,11 +381,18 @@ class WorkflowTurn:
         self._cancels += step.cancels
         self._add(step.kind, pending.key, step.output, None, {**(step.detail or {}), "at": _latest(self._moment())})
 
-    async def _look_for_ends(self) -> None:
-        """Of the children that the row counts as ended."""
-        by_id = {pending.child_id: pending for pending in self._replay.open if pending.child_id is not None}
-        for end in await self._services.ends(list(by_id)):
+    async def _look_for_ends(self) -> int:
+        """Of the children that the row counts as ended; gives of how many."""
+        told = {entry.key for entry in self._new}
+        by_id = {
+            pending.child_id: pending
+            for pending in self._replay.open
+            if pending.child_id is not None and pending.key not in told
+        }
+        ends = await self._services.ends(list(by_id))
+        for end in ends:
             self._add_end(by_id[end.id], end)
+        return len(ends)
 
     def _add_end(self, pending: Pending, end: Any) -> None:
         detail = {"id": end.id, "status": str(end.status), "at": _latest(self._moment())}
@@ -487,7 +521,7 @@ class WorkflowTurn:
         if self._deadline is None and not self._replay.has_timers:
             return None
         moments = [pending.due_at for pending in self._replay.open if pending.due_at is not None]
-        if self._deadline is not None and self._replay.can_be_stopped:
+        if self._deadline is not None and self._replay.can_time_out:
             moments.append(self._deadline)
         if not moments:
             return None

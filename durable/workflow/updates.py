@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine, Mapping
-from typing import Any, NamedTuple
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
 
 from durable.codec import Codec
 from durable.errors import ErrorInfo
@@ -13,6 +14,9 @@ from durable.workflow.requests import Update
 from durable.workflow_rows import Message
 
 __all__ = ["Answer", "Updates", "answer_key"]
+
+
+_within: Final[ContextVar[bool]] = ContextVar("durable_within_update", default=False)
 
 
 def answer_key(message_id: str) -> str:
@@ -70,7 +74,13 @@ class Updates:
         """Run a handler; gives the stored form of its result."""
         return self._run(self._handlers[name], payload)
 
+    @property
+    def is_within(self) -> bool:
+        """Asked inside a handler, or a task that one has started."""
+        return _within.get()
+
     async def _run(self, update: Update[..., Any], payload: str) -> str:
+        _within.set(True)
         args, kwargs = update.signature.load(payload)
         result = await update(self.context, *args, **kwargs)
         return update.signature.result.dump(result, "result")

@@ -37,38 +37,40 @@ from /*schema*/approvals as a
     join /*schema*/executions as e on e.id = any(array[a.execution_id])
 where a.token_hash = any(array[%(token_hash)s::text]);
 
--- name: list_approvals
--- A page of approvals, newest first. Index: the primary keys; approvals_pending serves the list of those.
-select s.*
-from (
-    select a.id, a.execution_id, e.task_name, a.name,
-        case
+-- fragment: approvals_with_status
+-- Approvals as they stand. One probe of the executions for each, which `offset 0` keeps: a join may read both tables and
+-- sort them.
+select a.id, a.execution_id, e.task_name, a.name, s.status, a.allowed, a.details, a.created_at, a.expires_at,
+    a.decision_id, a.decided_by, a.comment, a.decided_at
+from /*schema*/approvals as a
+    cross join lateral (
+        select e.task_name, e.finished_at
+        from /*schema*/executions as e
+        where e.id = any(array[a.execution_id])
+        offset 0
+    ) as e
+    cross join lateral (
+        select case
             when a.status <> 'pending' then a.status
             when e.finished_at is not null then 'withdrawn'
             when a.expires_at <= /*schema*/clock_now() then 'expired'
-            else 'pending' end as status,
-        a.allowed, a.details, a.created_at, a.expires_at, a.decision_id, a.decided_by, a.comment, a.decided_at
-    from /*schema*/approvals as a
-        join /*schema*/executions as e on e.id = a.execution_id
-) as s
-where (%(before)s::uuid is null or s.id < %(before)s::uuid)
+            else 'pending' end as status
+    ) as s
+where a.id < coalesce(%(before)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
     and (%(status)s::text is null or s.status = %(status)s::text)
-    and (%(task_name)s::text is null or s.task_name = %(task_name)s::text)
-order by s.id desc
+    and (%(task_name)s::text is null or e.task_name = %(task_name)s::text)
+
+-- name: list_approvals
+-- A page of approvals, newest first. Index: the primary keys.
+/*include approvals_with_status*/
+order by a.id desc
 limit %(limit)s::bigint;
 
--- name: list_pending_approvals
--- The same of those that can be decided, which are few among many. Index: approvals_pending, the primary key of
--- executions.
-select a.id, a.execution_id, e.task_name, a.name, a.status, a.allowed, a.details, a.created_at, a.expires_at,
-    a.decision_id, a.decided_by, a.comment, a.decided_at
-from /*schema*/approvals as a
-    join /*schema*/executions as e on e.id = any(array[a.execution_id])
-where a.status = 'pending'
-    and e.finished_at is null
-    and (a.expires_at is null or a.expires_at > /*schema*/clock_now())
-    and (%(before)s::uuid is null or a.id < %(before)s::uuid)
-    and (%(task_name)s::text is null or e.task_name = %(task_name)s::text)
+-- name: list_approvals_kept_as
+-- The same of a status that is kept as one: those who wait for a decision are few among many. Index: approvals_status,
+-- the primary key of executions.
+/*include approvals_with_status*/
+    and a.status = %(kept_as)s::text
 order by a.id desc
 limit %(limit)s::bigint;
 

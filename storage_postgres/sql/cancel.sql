@@ -63,7 +63,7 @@ cancelled as (
     returning e.id, e.parent_id
 ),
 ended as (
-    select c.parent_id from cancelled as c
+    select c.parent_id, (%(reason)s::text is distinct from 'cancelled_by_parent')::int as failed from cancelled as c
     where c.parent_id is not null and c.parent_id not in (select ending.id from ending)
 ),
 /*include tell_parents*/

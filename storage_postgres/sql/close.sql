@@ -66,7 +66,7 @@ cancelled as (
     returning e.id, e.parent_id
 ),
 ended as (
-    select c.parent_id from cancelled as c
+    select c.parent_id, 1 as failed from cancelled as c
 ),
 /*include tell_parents*/,
 emptied as (

@@ -98,7 +98,7 @@ from at, held as h
             x.finished_at is null
                 and x.parent_id is not null
                 and not exists (select 1 from /*schema*/executions as p where p.id = x.parent_id) as is_orphan,
-            x.status <> 'ready' and /*schema*/goes_on(x.status, x.wake_at_children, n.children) is true as is_stranded
+            x.status <> 'ready' and /*schema*/goes_on(x.status, x.wake_at_children, n.children, 0) is true as is_stranded
         from /*schema*/executions as x
         where x.id = h.id
     ) as t

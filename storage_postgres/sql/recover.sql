@@ -147,7 +147,7 @@ taken as (
         case when e.status = 'ready' and e.cancel_requested is not null then 'cancelled' else e.status end as status
 ),
 ended as (
-    select t.parent_id from taken as t where t.own_status <> 'ready'
+    select t.parent_id, 1 as failed from taken as t where t.own_status <> 'ready'
 ),
 /*include tell_parents*/
 select t.id, t.task_name, t.status, t.queue, t.executor_id from taken as t;

@@ -6,9 +6,9 @@ at as materialized (select /*schema*/clock_now() as now),
 turns as materialized (
     select i.*, f.is_end, case when f.is_end then e.parent_id end as parent_id
     from unnest(
-        %(id)s::uuid[], %(fence)s::bigint[], %(status)s::text[], %(phase)s::text[], %(attempts)s::integer[],
-        %(deliveries)s::integer[], %(iteration)s::integer[], %(delay)s::double precision[], %(output)s::text[],
-        %(run_output)s::text[], %(error)s::text[], %(reason)s::text[], %(children)s::integer[]
+        %(id)s::uuid[], %(fence)s::int8[], %(status)s::text[], %(phase)s::text[], %(attempts)s::int[],
+        %(deliveries)s::int[], %(iteration)s::int[], %(delay)s::float8[], %(output)s::text[],
+        %(run_output)s::text[], %(error)s::text[], %(reason)s::text[], %(children)s::int[]
     ) as i (
         id, fence, status, phase, attempts, deliveries, iteration, delay, output, run_output, error, reason, children
     )
@@ -41,7 +41,7 @@ settled as (
         run_output = i.run_output,
         error = i.error,
         reason = i.reason,
-        due_at = case when i.status = 'ready' then at.now + i.delay * interval '1 second' else e.due_at end,
+        due_at = case when i.status = 'ready' then at.now + i.delay * interval '1s' else e.due_at end,
         lease_expires_at = null,
         waiting_for_children_at = case
             when i.status = 'waiting_for_children' then at.now else e.waiting_for_children_at end,
@@ -70,7 +70,7 @@ settled as (
 -- Index: the primary key.
 with /*include settle_turns*/,
 ended as (
-    select s.parent_id from settled as s where s.is_end
+    select s.parent_id, (s.status <> 'completed')::int as failed from settled as s where s.is_end
 ),
 /*include tell_parents*/,
 woken as (
@@ -130,7 +130,7 @@ select (select count(*) from settled),
 with /*include settle_turns*/,
 /*include spawn_children*/,
 ended as (
-    select s.parent_id from settled as s where s.is_end
+    select s.parent_id, (s.status <> 'completed')::int as failed from settled as s where s.is_end
 ),
 /*include tell_parents*/,
 /*include spawned_woken*/
@@ -154,7 +154,7 @@ noted as (
         cross join at
 ),
 ended as (
-    select s.parent_id from settled as s where s.is_end
+    select s.parent_id, (s.status <> 'completed')::int as failed from settled as s where s.is_end
 ),
 /*include tell_parents*/,
 /*include spawned_woken*/
@@ -213,8 +213,8 @@ woken as (
 -- How many were accepted, their ids unless that is all, and the queues in which something became claimable.
 select (select count(*) from settled),
     case when (select count(*) from settled) < cardinality(%(id)s::uuid[])
-        then array(select s.id::text from settled as s) end,
-    array(select w.queue from woken as w);
+        then array(select id::text from settled) end,
+    array(select queue from woken);
 
 -- fragment: has_cancelled
 -- Whether the trigger `cancel_requested` cancels some right after, instead of letting them go on.

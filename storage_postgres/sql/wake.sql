@@ -67,10 +67,10 @@ woken as (
     where e.id = any(array[m.id])
         and e.status = 'waiting'
         and m.status = 'waiting'
-    returning e.id, e.parent_id, e.on_complete
+    returning e.id, e.parent_id, e.status, e.on_complete
 ),
 ended as (
-    select woken.parent_id from woken
+    select woken.parent_id, (woken.status <> 'completed')::int as failed from woken
 ),
 /*include tell_parents*/
 select array(select woken.id::text from woken),
@@ -120,10 +120,10 @@ woken as (
             where p.id = any(array[late.parent_id]) and p.id not in (select parents.id from parents)
         )
     ))
-    returning e.id, e.parent_id, e.on_complete
+    returning e.id, e.parent_id, e.status, e.on_complete
 ),
 ended as (
-    select woken.parent_id from woken
+    select woken.parent_id, (woken.status <> 'completed')::int as failed from woken
 ),
 /*include tell_parents*/
 select array(select woken.id::text from woken),

@@ -211,34 +211,38 @@ from unnest(%(child)s::uuid[], %(parent)s::uuid[]) as i (child, parent)
 -- Index: the primary key, see `tell_parents`.
 with at as materialized (select /*schema*/clock_now() as now),
 turns as materialized (
-    select i.*, f.is_end, case when f.is_end then e.parent_id end as parent_id
+    select i.*, f.*, case when f.is_end then e.parent_id end as parent_id
     from unnest(
-        %(id)s::uuid[], %(fence)s::bigint[], %(status)s::text[], %(phase)s::text[], %(attempts)s::integer[],
-        %(deliveries)s::integer[], %(iteration)s::integer[], %(delay)s::double precision[], %(output)s::text[],
-        %(run_output)s::text[], %(error)s::text[], %(reason)s::text[], %(is_suspension)s::boolean[],
-        %(seen_messages)s::integer[], %(wake_at_children)s::integer[]
+        %(id)s::uuid[], %(fence)s::int8[], %(status)s::text[], %(phase)s::text[], %(attempts)s::int[],
+        %(deliveries)s::int[], %(iteration)s::int[], %(delay)s::float8[], %(output)s::text[],
+        %(run_output)s::text[], %(error)s::text[], %(reason)s::text[], %(is_suspension)s::bool[],
+        %(seen_messages)s::int[], %(wake_at_children)s::int[]
     ) as i (
         id, fence, status, phase, attempts, deliveries, iteration, delay, output, run_output, error, reason,
         is_suspension, seen_messages, wake_at_children
     )
         cross join lateral (
-            select i.status in ('completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled') as is_end
+            select i.status in ('completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled') as is_end,
+                (i.status <> 'completed')::int as failed
         ) as f
         join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
 ),
 own as materialized (
-    select t.parent_id as id, count(*)::integer as children
+    select t.parent_id as id, count(*)::int as children, sum(t.failed) as failed
     from turns as t
-    where t.parent_id in (select turns.id from turns)
+    where t.parent_id in (select id from turns)
     group by t.parent_id
 ),
 judged as materialized (
-    select t.*, n.children, t.is_suspension and (
-            e.message_count > t.seen_messages or coalesce(n.children <= t.wake_at_children, false)) as goes_on
+    select t.*, n.children, n.told, t.is_suspension and (
+            n.told > t.seen_messages or coalesce(n.children <= t.wake_at_children, false)) as goes_on
     from turns as t
         join /*schema*/executions as e on e.id = any(array[t.id])
         left join own on own.id = t.id
-        cross join lateral (select e.active_children_count - coalesce(own.children, 0) as children) as n
+        cross join lateral (
+            select e.active_children_count - coalesce(own.children, 0) as children,
+                e.message_count + coalesce(own.failed, 0) as told
+        ) as n
 ),
 settled as (
     update /*schema*/executions as e
@@ -255,13 +259,14 @@ settled as (
         reason = i.reason,
         due_at = case
             when i.goes_on then at.now
-            when i.status = 'ready' then at.now + i.delay * interval '1 second'
+            when i.status = 'ready' then at.now + i.delay * interval '1s'
             else e.due_at end,
         wake_at_children = case when i.is_suspension and not i.goes_on then i.wake_at_children end,
         needs_cancel = false,
         lease_expires_at = null,
         finished_at = case when i.is_end then at.now end,
         active_children_count = i.children,
+        message_count = i.told,
         close_status = case when not i.is_end then 'idle' when i.children = 0 then 'closed' else 'ready' end,
         closed_at = case when i.is_end and i.children = 0 then at.now end,
         updated_at = at.now
@@ -272,13 +277,13 @@ settled as (
     returning e.id, e.queue, e.status, e.due_at <= at.now as is_due
 ),
 ended as (
-    select t.parent_id from turns as t where t.parent_id not in (select turns.id from turns)
+    select t.parent_id, t.failed from turns as t where t.parent_id not in (select id from turns)
 ),
 /*include tell_parents*/
-select array(select s.id::text from settled as s), array(
-    select r.queue from resumed as r where r.status = 'ready'
+select array(select id::text from settled), array(
+    select queue from resumed where status = 'ready'
     union
-    select s.queue from settled as s where s.status = 'ready' and s.is_due);
+    select queue from settled where status = 'ready' and is_due);
 
 -- name: forget_history
 -- What workflows that continue as new leave behind: their history, and the messages they have read but for those they

@@ -27,7 +27,7 @@ GROUPS: Final = {
     "parents": Group(500, Status.RUNNING, seconds=3600, active_children=2),
     "children": Group(1_000, Status.RUNNING, seconds=3600, parents="parents"),
 }
-TABLES: Final = ("executions", "history", "messages", "published", "chunks")
+TABLES: Final = ("executions", "history", "messages", "published", "chunks", "approvals")
 KEPT: Final = (
     "update /*schema*/executions set kind = 'workflow', message_count = 1",
     "insert into /*schema*/history select e.id, n, 'step', 'k', '1', null, null, e.created_at"
@@ -36,6 +36,12 @@ KEPT: Final = (
     " from /*schema*/executions as e",
     "insert into /*schema*/published select e.id, 'k', '1', 1, e.created_at from /*schema*/executions as e",
     "insert into /*schema*/chunks select e.id, 1, '1', e.created_at from /*schema*/executions as e",
+    # Those of what has finished are granted, but for a few; those of what waits are pending.
+    "insert into /*schema*/approvals (id, execution_id, key, name, token_hash, status, created_at, decided_at)"
+    " select e.id, e.id, 'k', 'refund', e.id::text, s.status, e.created_at,"
+    " case when s.status <> 'pending' then e.created_at end"
+    " from /*schema*/executions as e cross join lateral (select case when e.status <> 'completed'"
+    " or mod(abs(hashtext(e.id::text)), 1000) = 0 then 'pending' else 'granted' end as status) as s",
 )
 SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "default": {},
@@ -109,6 +115,13 @@ def own_children(crowd: Crowd) -> Query:
     return Query("own_children", {"child": plain(children), "parent": plain(crowd.ids("parents", COUNT))})
 
 
+def approvals(status: str | None, *, kept_as: str | None = None, before: str | None = None) -> Query:
+    params = {"before": before, "status": status, "task_name": None, "limit": COUNT}
+    return (
+        Query("list_approvals_kept_as", params | {"kept_as": kept_as}) if kept_as else Query("list_approvals", params)
+    )
+
+
 QUERIES: Final[Mapping[str, Callable[[Crowd], Query]]] = {
     "hold_executions": lambda crowd: Query("hold_executions", {
         "ids": plain(crowd.ids("suspended", COUNT // 2)), "children": plain(crowd.ids("children", COUNT // 2))}),
@@ -136,6 +149,12 @@ QUERIES: Final[Mapping[str, Callable[[Crowd], Query]]] = {
         "id": MAKE.id(), "source": crowd.ids("finished", 1)[0], "before": 2}),
     "retire": lambda _: Query("retire", {
         "older_than": 0.0, "limit": COUNT, "after": "00000000-0000-0000-0000-000000000000"}),
+    "get_approval": lambda crowd: Query("get_approval", {"id": None, "token_hash": crowd.ids("suspended", 1)[0]}),
+    "list_approvals": lambda _: approvals(None),
+    "list_approvals that are granted": lambda _: approvals("granted", kept_as="granted"),
+    "list_approvals that wait": lambda _: approvals("pending", kept_as="pending"),
+    "list_approvals that wait, a page": lambda crowd: approvals(
+        "pending", kept_as="pending", before=crowd.ids("suspended", COUNT)[-1]),
     "wait_for_asked": lambda crowd: Query("wait_for_asked", {"ids": plain(crowd.ids("finished", COUNT))}),
 }  # fmt: skip
 

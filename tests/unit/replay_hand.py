@@ -10,6 +10,7 @@ from typing import Any, Final
 from durable import Durable, WorkflowContext
 from durable.errors import ErrorInfo
 from durable.execution import Claimed, Kind, Phase
+from durable.workflow.compare import digest_detail
 from durable.workflow.entries import EntryKind, Mark, RunStep, Send, Sleep, StartChild, WaitMessage
 from durable.workflow.outbox import Outbox
 from durable.workflow.replay import Pending, Replay
@@ -83,9 +84,9 @@ class Hand:
         """The next entry of a command, as an executor would write it; of a signal, whose message must be there."""
         moment = {"at": (BEGAN + timedelta(seconds=len(self.history))).isoformat()}
         match pending.command:
-            case RunStep(function=function, args=args, kwargs=kwargs, dump=dump):
+            case RunStep(function=function, args=args, kwargs=kwargs, dump=dump, digest=digest):
                 output = None if error else dump(function(*args, **kwargs))
-                return EntryKind.STEP, pending.key, output, error, None
+                return EntryKind.STEP, pending.key, output, error, digest_detail(digest)
             case Sleep() if pending.due_at is None:
                 return EntryKind.SLEEPING, pending.key, None, None, {"until": moment["at"]}
             case Sleep():
@@ -93,10 +94,13 @@ class Hand:
             case WaitMessage():
                 number = next(number for waits, number in self.replay.messages_met() if waits is pending)
                 return EntryKind.SIGNAL, pending.key, None, None, {"number": number, **moment}
-            case Mark() | Send():
+            case Mark():
                 return EntryKind.MARK, pending.key, None, None, None
+            case Send(digest=digest):
+                return EntryKind.MARK, pending.key, None, None, digest_detail(digest)
             case StartChild(child=child):
-                return EntryKind.CHILD, pending.key, None, None, {"id": "x", "task": child.new.task_name}
+                detail = {"id": "x", "task": child.new.task_name, **digest_detail(child.digest)}
+                return EntryKind.CHILD, pending.key, None, None, detail
 
     def answer_all(self) -> None:
         """Answer what is open, one batch after another, until nothing is."""

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from durable import StepFailed, WorkflowContext
+from durable.workflow.compare import digest_detail
 from durable.workflow.entries import EntryKind, RunStep, WaitMessage
 from durable.workflow.replay import Pending, Replay
 from tests.unit.replay_hand import BEGAN, Body, Hand, replay_of
@@ -42,6 +43,10 @@ def echo(value: Any) -> Any:
     return value
 
 
+def first(value: Any, *_: Any) -> Any:
+    return value
+
+
 class Interpreter:
     """Carries out a program with a context, and keeps a trace of the order in which it got on."""
 
@@ -56,7 +61,8 @@ class Interpreter:
         return value
 
     async def _step(self, ctx: WorkflowContext, name: str) -> Any:
-        return await ctx.with_options(name=name).step(echo, name)
+        chance = ctx.now(), ctx.random.random(), ctx.uuid(), len(self.trace)
+        return await ctx.with_options(name=name).step(first, name, *chance)
 
     async def _fails(self, ctx: WorkflowContext, name: str) -> Any:
         try:
@@ -164,9 +170,10 @@ class Live:
             self._note()
 
     def _answer(self, pending: Pending) -> Any:
-        is_failing = isinstance(pending.command, RunStep) and pending.key.startswith("fails")
-        if is_failing and pending.attempts < 2 and self.chance.random() < 0.5:
+        is_failing = pending.key.startswith("fails")
+        if isinstance(pending.command, RunStep) and is_failing and pending.attempts < 2 and self.chance.random() < 0.5:
             detail = {"attempt": pending.attempts + 1, "delay": 1.0, "first_at": BEGAN.isoformat()}
+            detail |= digest_detail(pending.command.digest)
             return EntryKind.ATTEMPT, pending.key, None, "no", detail
         return self.hand.answer(pending, error="no" if is_failing else None)
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from durable import Durable, NonRetryable, Status, WorkflowContext
+from durable import Durable, NonRetryable, Status, UpdateFailed, WorkflowContext
 from durable.testing import CrashScene, crash_everywhere, virtual_storage
 
 _seen: list[str] = []
@@ -128,3 +128,68 @@ async def test_on_postgres_the_commits_of_transactions_are_moments_of_death_as_w
     report = await crash_everywhere(flow, storage=lambda: virtual_storage(durable_postgres_dsn))
     # Each of the two: its checkpoint, which is not committed yet, and the commit; and the end.
     assert (report.result, report.crash_count) == (3, 5)
+
+
+async def test_an_update_is_cut_half_way_and_answered_all_the_same(app: Durable) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> int:
+        ctx.state["total"] = 0
+        await ctx.wait_signal("go", bool)
+        return int(ctx.state["total"])
+
+    @flow.update
+    async def deposit(ctx: WorkflowContext, amount: int) -> int:
+        if amount < 0:
+            raise NonRetryable("too little")
+        ctx.state["total"] += await ctx.step(add, amount, 0)
+        ctx.state["total"] += await ctx.step(add, amount, 0)
+        return int(ctx.state["total"])
+
+    async def script(scene: CrashScene[int]) -> None:
+        await scene.update(deposit, 1)
+        with pytest.raises(UpdateFailed, match="too little"):
+            await scene.update(deposit, -1)
+        await scene.update(deposit, 2)
+        await scene.handle.signal("go", True)
+
+    report = await crash_everywhere(flow, script=script)
+    assert (report.result, report.answers[0], report.answers[2]) == (6, 2, 6)
+    assert "too little" in report.answers[1]
+    assert report.steps == ("add#1 (done)", "add#2 (done)", "add#3 (done)", "add#4 (done)")
+    assert report.crash_count >= 5
+
+
+async def test_it_finds_an_update_that_remembers_outside_of_its_workflow(app: Durable) -> None:
+    asked: list[int] = []
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        await ctx.wait_signal("go", bool)
+
+    @flow.update
+    async def count(ctx: WorkflowContext) -> int:
+        asked.append(1)
+        await ctx.step(add, 1, 1)
+        return len(asked)
+
+    async def script(scene: CrashScene[None]) -> None:
+        asked.clear()
+        await scene.update(count)
+        await scene.handle.signal("go", True)
+
+    with pytest.raises(AssertionError, match=r"answers \(2,\), without a crash \(1,\)"):
+        await crash_everywhere(flow, script=script)
+
+
+async def test_planned_deaths_are_not_logged_and_other_failures_are(
+    app: Durable, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        await ctx.gather(ctx.step(add, 1, 1), ctx.sleep("1h"))
+        await ctx.step(refuse)
+
+    await crash_everywhere(flow)
+    said = [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    assert said
+    assert all("failed with StepFailed" in each for each in said)

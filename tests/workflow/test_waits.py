@@ -200,15 +200,27 @@ async def test_cancel_runs_what_undoes_and_the_rest_of_the_body(app: Durable, st
         assert done == ["book", "pay", "tidy", "refund", "unbook", "last"]
 
 
-async def test_a_workflow_that_never_ran_is_cancelled_at_once(app: Durable, storage: VirtualStorage) -> None:
+async def test_a_workflow_that_never_ran_is_cancelled_at_once_and_finalizes_nothing(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    ran: list[str] = []
+
     @app.workflow
     async def flow(ctx: WorkflowContext) -> None:
         await ctx.sleep("1h")
+
+    @flow.finalize
+    async def tidy(ctx: WorkflowContext) -> None:
+        ran.append("tidied")
 
     async with client_only(storage, app):
         handle = await flow.enqueue()
         assert (await handle.cancel()).outcome == "cancelled"
         assert await handle.status() is Status.CANCELLED
+    async with crew(storage, app) as (kit,):
+        await kit.clock.advance("1h")
+        assert await flow.handle(handle.execution_id).status() is Status.CANCELLED
+    assert ran == []
 
 
 async def test_the_timeout_of_a_workflow_counts_its_waits(app: Durable, storage: VirtualStorage) -> None:

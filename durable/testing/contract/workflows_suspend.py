@@ -165,6 +165,51 @@ class WorkflowSuspendContract(WorkflowCase):
         assert (await flow.get(again.id)).status is Status.RUNNING
         await flow.assert_sound()
 
+    @pytest.mark.parametrize("kind", [Kind.TASK, Kind.WORKFLOW])
+    async def test_a_child_that_fails_wakes_a_workflow_that_waits_for_all(
+        self, flow: WorkflowScene, kind: Kind
+    ) -> None:
+        """Those that completed only count; and one failure wakes it once."""
+        turn, _ = await flow.spawned(4, kind=kind)
+        await flow.suspend(turn, wake_at_children=0)
+        children = await flow.claim(CHILD)
+        assert (await flow.complete_all(children[:1])).ready_queues == frozenset()
+        settled = await flow.storage.settle([fail(children[1], ERROR, retry_delay=None)])
+        assert settled.ready_queues == {"default"}
+        record = await flow.get(turn.id)
+        assert (record.status, record.wake_at_children, record.active_children_count) == (Status.READY, None, 2)
+        assert await flow.is_due(record)
+        again = await flow.next_turn()
+        await flow.suspend(again, wake_at_children=0, seen_messages=again.message_count)
+        assert await flow.status_of(turn.id) is Status.WAITING
+        await flow.complete_all(children[2:])
+        assert await flow.status_of(turn.id) is Status.READY
+        await flow.assert_sound()
+
+    @pytest.mark.parametrize("is_together", [True, False])
+    async def test_a_child_that_fails_during_a_turn_lets_it_not_suspend(
+        self, flow: WorkflowScene, is_together: bool
+    ) -> None:
+        turn, _ = await flow.spawned(2, kind=Kind.WORKFLOW if is_together else Kind.TASK)
+        failed = fail((await flow.claim(CHILD))[0], ERROR, retry_delay=None)
+        suspension = suspend(turn, Suspension(wake_at_children=0, seen_messages=turn.message_count))
+        if is_together:
+            await flow.storage.settle([failed, suspension])
+        else:
+            await flow.storage.settle([failed])
+            await flow.storage.settle([suspension])
+        record = await flow.get(turn.id)
+        assert (record.status, record.active_children_count) == (Status.READY, 1)
+        assert await flow.is_due(record)
+        await flow.assert_sound()
+
+    async def test_a_child_that_its_workflow_has_cancelled_does_not_wake_it(self, flow: WorkflowScene) -> None:
+        turn, children = await flow.spawned(2)
+        await flow.checkpoint(turn, cancels=(children[0].id,))
+        await flow.suspend(turn, wake_at_children=0, seen_messages=turn.message_count)
+        assert await flow.status_of(turn.id) is Status.WAITING
+        await flow.assert_sound()
+
     async def test_a_workflow_that_waits_for_no_children_is_left_alone_by_them(self, flow: WorkflowScene) -> None:
         turn, _ = await flow.spawned(2)
         await flow.suspend(turn)

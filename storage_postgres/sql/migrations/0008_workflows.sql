@@ -59,14 +59,17 @@ create table /*schema*/chunks (
     autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_vacuum_scale_factor = 0.05,
     autovacuum_analyze_scale_factor = 0.1);
 
--- Whether a parent goes on when so many of its children are left. One place for all that ends children; the planner puts
+-- Whether a parent goes on when so many of its children are left, and so many have failed
+-- just now, of which a workflow that waits for children hears at once. One place for all that ends children; the planner puts
 -- the expression in the place of the call.
-create function /*schema*/goes_on(status text, wake_at_children integer, children_left integer) returns boolean
+create function /*schema*/goes_on(status text, wake_at_children integer, children_left integer, failed bigint)
+returns boolean
 language sql immutable
 as $$
     select case
         when status in ('waiting_for_children', 'waiting_for_finalize') then children_left = 0
-        else status in ('waiting', 'ready') and children_left <= wake_at_children end
+        else status in ('waiting', 'ready')
+            and (children_left <= wake_at_children or failed > 0 and wake_at_children is not null) end
 $$;
 
 -- As before, with parents that are workflows.
@@ -87,19 +90,25 @@ begin
         updated_at = at
     where e.id = new.id;
     update /*schema*/executions as p
-    set (active_children_count, status, due_at, wake_at_children) = (
+    set (active_children_count, message_count, status, due_at, wake_at_children) = (
             select n.children,
+                p.message_count + told.failed,
                 case when n.goes_on then 'ready' else p.status end,
                 case when n.goes_on then at else p.due_at end,
                 case when n.goes_on is not true then p.wake_at_children end
-            from (select p.active_children_count - 1 as children,
-                /*schema*/goes_on(p.status, p.wake_at_children, p.active_children_count - 1) as goes_on) as n
+            from (
+                select p.active_children_count - 1 as children,
+                    /*schema*/goes_on(p.status, p.wake_at_children, p.active_children_count - 1, told.failed) as goes_on
+            ) as n
         ),
         close_status = case
             when p.active_children_count = 1 and p.close_status = 'closing' then 'closed' else p.close_status end,
         closed_at = case when p.active_children_count = 1 and p.close_status = 'closing' then at else p.closed_at end,
         close_lease_expires_at = case when p.active_children_count = 1 then null else p.close_lease_expires_at end,
         updated_at = at
+    from (
+        select (new.cancel_requested::json ->> 'message' is distinct from 'cancelled_by_parent')::int as failed
+    ) as told
     where p.id = new.parent_id;
     return null;
 end

@@ -22,4 +22,4 @@ create table /*schema*/approvals (
 -- One for each key of a workflow; and what is deleted with it.
 create unique index approvals_key on /*schema*/approvals (execution_id, key);
 create unique index approvals_token on /*schema*/approvals (token_hash);
-create index approvals_pending on /*schema*/approvals (id) where status = 'pending';
+create index approvals_status on /*schema*/approvals (status, id);
