@@ -92,7 +92,7 @@ _HAND_MADE: Final = (
     _one("the last child does not wake the parent", TELLERS, "when n.goes_on then 'ready'",
          "when n.goes_on then p.status", "children or tree"),
     _one("any child wakes the parent", TELLERS, "/*schema*/goes_on(p.status, p.wake_at_children, c.children, told.failed)",
-         "/*schema*/goes_on(p.status, p.wake_at_children, 0)", "children or tree"),
+         "/*schema*/goes_on(p.status, p.wake_at_children, 0, told.failed)", "children or tree"),
     _one("spawned children are not counted", SPAWNERS, " + i.children, updated_at", ", updated_at", "spawn"),
     _one("a refused spawn inserts its children", SPAWNERS, "join settled as s on s.id = c.parent_id",
          "cross join (select true) as s", "spawn or settle"),
