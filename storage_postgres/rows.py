@@ -29,6 +29,7 @@ __all__ = [
     "execution",
     "finished",
     "new_columns",
+    "new_row",
     "notice_columns",
     "pool_columns",
     "settled_notice_columns",
@@ -89,6 +90,19 @@ def new_columns(rows: Iterable[NewExecution], prefix: str = "") -> dict[str, obj
     }
     params[prefix + "run_at"] = texts(None if at is None else at.isoformat() for at in named["run_at"])
     params["record_version"] = RECORD_VERSION
+    return params
+
+
+def new_row(row: NewExecution) -> dict[str, object]:
+    """The values of an insert of one row, by parameter name.
+
+    All of them as text, because the driver prepares a statement anew for other types of parameters.
+    """
+    params: dict[str, object] = {
+        name: None if value is None else str(value) for name, value in zip(NewExecution._fields, row, strict=True)
+    }
+    params["run_at"] = None if row.run_at is None else row.run_at.isoformat()
+    params["record_version"] = str(RECORD_VERSION)
     return params
 
 

@@ -51,7 +51,11 @@ def _pairs(pairs: Sequence[tuple[str, int]]) -> dict[str, object]:
 def enqueue(rows: Sequence[NewExecution], *, all_or_nothing: bool, note: Note | None = None) -> Plan[list[Enqueued]]:
     if not rows:
         return []
-    stored = {row[0] for row in (yield Query("enqueue", to.new_columns(sorted(rows, key=_by_key))))}
+    if len(rows) == 1:
+        insert = Query("enqueue_one", to.new_row(rows[0]))
+    else:
+        insert = Query("enqueue", to.new_columns(sorted(rows, key=_by_key)))
+    stored = {row[0] for row in (yield insert)}
     results = [Enqueued(row.id, True, False) for row in rows]
     if len(stored) < len(rows):
         results = yield from _meet_existing(rows, stored)

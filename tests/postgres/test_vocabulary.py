@@ -122,6 +122,17 @@ def test_an_insert_passes_the_fields_of_a_new_execution_in_their_order(statement
     assert ", ".join(NewExecution._fields) in named
 
 
+def test_an_insert_of_one_row_passes_the_same_fields_and_sets_the_same_columns() -> None:
+    one, many = (re.sub(r"\s+", " ", load()[name]) for name in ("enqueue_one", "enqueue"))
+    columns = re.compile(r"insert into /\*schema\*/executions \( ([\w, ]+) \) select (.*) from ")
+
+    values = [found[2] for found in (columns.search(one), columns.search(many)) if found is not None]
+    as_in_many = re.sub(r"%\((?!record_version)(\w+)\)s::(double precision|\w+)", r"i.\1", values[0])
+
+    assert columns.search(one)[1] == columns.search(many)[1]  # type: ignore[index]
+    assert as_in_many == values[1]
+
+
 @pytest.mark.parametrize(("statement", "prefix"), [("emit", ""), ("settle_and_note", "note_")])
 def test_an_insert_of_notices_passes_their_fields_in_their_order(statement: str, prefix: str) -> None:
     expected = [prefix + field for field in NewNotice._fields]
