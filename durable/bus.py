@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from durable.storage import Hint, Storage
 
@@ -17,14 +17,25 @@ _log = logging.getLogger("durable")
 
 Listener = Callable[[Hint], None]
 
+_LEAST_GAP = 0.01
+_MOST_GAP = 0.05
+"""Seconds between statements with hints that may wait: each is a commit, and NOTIFY makes commits wait in line."""
+_MANY = 2
+"""So many hints in one gap are a stream, for which the next gap is twice as long."""
+
 
 class Bus:
     """Passes hints to the listeners of this process, at once, and to other processes, coalesced and in its own time."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._storage = storage
+        self._sleep = sleep
         self._listeners: list[Listener] = []
         self._pending: set[Hint] = set()
+        self._held: set[Hint] = set()
+        """Hints that wait for the end of the gap."""
+        self._held_count = 0
+        self._pacer: asyncio.Task[None] | None = None
         self._sender: asyncio.Task[None] | None = None
         self._hearer: asyncio.Task[None] | None = None
 
@@ -52,6 +63,28 @@ class Bus:
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send(), name="durable-hints")
 
+    def tell_paced(self, *hints: Hint) -> None:
+        """As `tell`; but other processes hear of a stream of such hints in bursts, 10 to 50 ms apart.
+
+        So what many callers, or one that does nothing else, enqueue does not pay a second commit for each.
+        """
+        for hint in hints:
+            self._deliver(hint)
+        if not hints or not self._storage.is_shared:
+            return
+        if self._pacer is None or self._pacer.done():
+            self.tell_others(*hints)
+            self._pacer = asyncio.create_task(self._pace(), name="durable-hints-paced")
+        else:
+            self._held.update(hints)
+            self._held_count += 1
+
+    def hurry(self) -> None:
+        """Somebody waits here for what others do: tell them now what is held back."""
+        if self._held:
+            self.tell_others(*self._held)
+            self._held.clear()
+
     def hear(self) -> None:
         """Start listening to other processes, if nobody has asked for it before."""
         if self._storage.is_shared and self._hearer is None:
@@ -59,13 +92,14 @@ class Bus:
 
     async def close(self) -> None:
         """Send what is pending, for a moment at most, and stop listening; any hint may be dropped."""
+        self.hurry()
         if self._sender is not None:
             await asyncio.wait({self._sender}, timeout=0.3)
-        for task in (self._sender, self._hearer):
+        for task in (self._sender, self._hearer, self._pacer):
             if task is not None:
                 task.cancel()
                 await asyncio.wait({task}, timeout=0.3)
-        self._sender = self._hearer = None
+        self._sender = self._hearer = self._pacer = None
 
     def _deliver(self, hint: Hint) -> None:
         for listener in tuple(self._listeners):
@@ -80,6 +114,17 @@ class Bus:
             except Exception as error:
                 # A lost hint costs one poll interval; the loops that do the work report a lost database.
                 _log.debug("hints were not sent: %s", error)
+
+    async def _pace(self) -> None:
+        """Hold hints back for a gap after each burst, and end when a gap has brought none."""
+        gap = _LEAST_GAP
+        while True:
+            await self._sleep(gap)
+            count, self._held_count = self._held_count, 0
+            if not count:
+                return
+            self.hurry()
+            gap = min(gap * 2, _MOST_GAP) if count > _MANY else _LEAST_GAP
 
     async def _listen(self) -> None:
         hints: AsyncIterator[Hint] = self._storage.listen()

@@ -169,7 +169,7 @@ class Live:
             case Tell(hints) if connection is not None:
                 return await self.storage.hint(hints).await_on(connection)
             case Tell(hints):
-                return self.bus.tell(*hints)
+                return self._tell(hints)
             case EndOf(execution_id, timeout):
                 refuse_own_end([execution_id])
                 (future,) = self.waiters.futures([execution_id])
@@ -228,8 +228,14 @@ class Live:
     def _ready_hints(self, rows: Sequence[NewExecution]) -> list[Hint]:
         return [Hint("ready", queue) for queue in {row.queue for row in rows}]
 
+    def _tell(self, hints: Sequence[Hint]) -> None:
+        if all(hint.topic == "ready" for hint in hints):
+            self.bus.tell_paced(*hints)
+        else:
+            self.bus.tell(*hints)
+
     def _tell_ready(self, rows: Sequence[NewExecution]) -> None:
-        self.bus.tell(*self._ready_hints(rows))
+        self.bus.tell_paced(*self._ready_hints(rows))
 
 
 def report_differences(declared: Sequence[PoolConfig], stored: Sequence[PoolConfig]) -> None:

@@ -45,6 +45,7 @@ class Waiters:
         """A future for the end of each; cancel those nobody waits for any more."""
         loop = asyncio.get_running_loop()
         self._bus.hear()
+        self._bus.hurry()
         made: list[asyncio.Future[FinishedExecution]] = []
         for execution_id in execution_ids:
             future: asyncio.Future[FinishedExecution] = loop.create_future()
