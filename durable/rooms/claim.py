@@ -20,9 +20,14 @@ __all__ = ["ClaimRoom"]
 
 _log = logging.getLogger("durable")
 _LOOK_AHEAD = 0.05
-"""Seconds of work to claim ahead of the free slots: about what a claim takes on a busy server. An executor whose
-handlers take long claims next to nothing ahead, so work it cannot start stays free for others."""
-_MOST_AHEAD = 1000
+"""Seconds of work to claim ahead of the free slots, at least. An executor whose handlers take long claims next to
+nothing ahead, so work it cannot start stays free for others."""
+_CLAIMS_AHEAD = 3
+"""Claims that the work ahead should outlast: the next is made when half of it is left. Where slow claims left slots
+empty, the rate would fall, and so would what the next claim asks for."""
+_LONGEST_AHEAD = 0.5
+"""Seconds of work to claim ahead, at most."""
+_MOST_AHEAD = 2000
 _LEAST_WAIT = 0.01
 """Seconds between claims that wait for a pool's next tokens: a fast rate gives several at once."""
 _LONGEST_UNASKED = 0.1
@@ -74,6 +79,8 @@ class ClaimRoom:
         self._running = 0
         self.claimed_count = 0
         self._is_stopping = False
+        self._took = 0.0
+        """Seconds that a claim takes, over the last few."""
         self._rate = 0.0
         self._ended_since = 0
         self._rated_at = clock.monotonic()
@@ -189,6 +196,7 @@ class ClaimRoom:
         )
 
     def _take(self, claimed: Sequence[Claimed], sent_at: float) -> int:
+        self._took += (self._clock.monotonic() - sent_at - self._took) / 8
         self.claimed_count += len(claimed)
         self._on_claimed(len(claimed))
         deadline = sent_at + self._settings.lease * (1 - _MARGIN)
@@ -233,4 +241,5 @@ class ClaimRoom:
         if passed >= _LOOK_AHEAD:
             self._rate = self._ended_since / passed
             self._rated_at, self._ended_since = now, 0
-        return min(int(self._rate * _LOOK_AHEAD), _MOST_AHEAD)
+        seconds = min(max(_LOOK_AHEAD, _CLAIMS_AHEAD * self._took), _LONGEST_AHEAD)
+        return min(int(self._rate * seconds), _MOST_AHEAD)

@@ -1,8 +1,8 @@
 -- fragment: tell_parents
--- Lower the counts of the parents of `ended (parent_id, failed)`, 1 for one that failed; the parent whose last child this is becomes ready
--- for its next phase, a suspended workflow when few enough are left or one has failed, and one that was only kept open
--- by its children is closed. A failure counts as a message, but none is stored: so the turn of a workflow that is under
--- way, and has not looked at its children since, does not suspend over it.
+-- Lower the counts of the parents of `ended (parent_id, failed)`, 1 for one that failed; the parent whose last child this
+-- is becomes ready for its next phase, a suspended workflow when few enough are left or one has failed, and one that was
+-- only kept open by its children is closed. A failure counts as a message, but none is stored: so the turn of a workflow
+-- that is under way, and has not looked at its children since, does not suspend over it.
 -- What a parent becomes follows from columns of its own row alone, so it holds for the row as the lock gives it. A parent
 -- that the statement writes by itself cannot be told by it: a row is written once. Needs the CTEs `at` and `ended`.
 -- Locks nothing new: the statement has locked the parents.
