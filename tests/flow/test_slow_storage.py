@@ -14,7 +14,7 @@ from durable.storage import Note
 
 from .place import PATIENCE, running, until
 
-COUNT = 3_000
+COUNT = 6_000
 
 
 class _Gated(MemoryOperation[Settled]):
@@ -54,7 +54,7 @@ async def test_claims_stop_while_ends_pile_up_and_go_on_when_they_are_written() 
 
     async with running(app, concurrency=10) as executor:
         handles = await quick.enqueue_many(range(COUNT))
-        await until(app, handles[0].execution_id, lambda _: started >= 2_000 and executor.running == 0)
+        await until(app, handles[0].execution_id, lambda _: started >= 4_000 and executor.running == 0)
         assert started < COUNT
         storage.gate.set()
         done, _ = await app.wait(handles, timeout=PATIENCE)

@@ -160,7 +160,8 @@ async def test_gen_08_without_any_hint_a_poll_finds_what_is_due(place: Place, mo
     job = continuous(client, run)
     async with running(app, poll_interval="20ms") as executor, client:
         await soon(executor.quiet())
-        monkeypatch.setattr(client.live.bus, "tell", lambda *hints: lost.extend(hints))
+        for tell in ("tell", "tell_paced"):
+            monkeypatch.setattr(client.live.bus, tell, lambda *hints: lost.extend(hints))
         await job.start("k", 0)
         await soon(ran.wait())
         assert lost

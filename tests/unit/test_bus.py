@@ -36,7 +36,9 @@ class Sent:
     async def settle(self) -> None:
         """Let every task go as far as it can."""
         for _ in range(10):
-            await asyncio.sleep(0)
+            turn = asyncio.Event()
+            asyncio.get_running_loop().call_soon(turn.set)
+            await turn.wait()
 
     async def end_gap(self) -> None:
         self._end.set()
