@@ -34,6 +34,8 @@ _ENDED: Final = (
 
 _NETWORK: Final = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3",
                    "tcp_user_timeout": "10000", "target_session_attrs": "read-write"}  # fmt: skip
+_MOST_TRANSACTIONS: Final = 4
+"""Transactions at once that user code runs in."""
 _DIRECT_OPTIONS: Final = (
     "-c timezone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s "
     "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off"
@@ -55,6 +57,9 @@ class Connections:
         self._min_size = min_size
         self._max_size = max_size
         self._async_pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+        self._transactions: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+        """Apart, because these last as long as the user's code in them, and end by statements that need the pool."""
+        self._free_transactions = asyncio.Semaphore(0)
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
         self.is_pooled = False
         """Behind a pooler such as pgbouncer: no prepared statements, no options, no LISTEN."""
@@ -101,13 +106,22 @@ class Connections:
             self.conninfo, kwargs=self._settings(), configure=_register_loaders, open=False, name="durable",
             min_size=self._min_size, max_size=self._max_size, timeout=4.0, reconnect_timeout=2.0, check=None,
         )  # fmt: skip
+        most = min(_MOST_TRANSACTIONS, self._max_size)
+        self._transactions = AsyncConnectionPool(
+            self.conninfo, kwargs=self._settings(), configure=_register_loaders, open=False,
+            name="durable-transactions", min_size=0, max_size=most, timeout=4.0, reconnect_timeout=2.0, check=None,
+        )  # fmt: skip
+        self._free_transactions = asyncio.Semaphore(most)
         with translated():
             await self._async_pool.open(wait=True, timeout=10.0)
+            await self._transactions.open()
 
     async def close(self) -> None:
-        pool, self._async_pool = self._async_pool, None
-        if pool is not None:
-            await pool.close(timeout=0.5)
+        pools = self._async_pool, self._transactions
+        self._async_pool = self._transactions = None
+        for pool in pools:
+            if pool is not None:
+                await pool.close(timeout=0.5)
         self._release()
 
     def open_blocking(self) -> None:
@@ -164,14 +178,14 @@ class Connections:
     async def transaction(
         self, connection: psycopg.AsyncConnection[Any] | None
     ) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
-        """A transaction on a connection of the pool, or a part of the one given."""
+        """A transaction on a connection of its own, or a part of the one given. Waits while too many go on."""
         if connection is not None:
             async with _part_of(connection):
                 yield connection
             return
-        if self._async_pool is None:
+        if self._transactions is None:
             raise NotOpen("the storage is not open for this event loop; use it inside `async with app:`")
-        async with self._async_pool.connection() as own, own.transaction():
+        async with self._free_transactions, self._transactions.connection() as own, own.transaction():
             yield own
 
     async def _run_pooled(
@@ -215,6 +229,11 @@ async def _part_of(connection: psycopg.AsyncConnection[Any]) -> AsyncGenerator[N
     try:
         async with connection.transaction():
             yield
+        if connection.closed:
+            # psycopg has nothing to release then, and says nothing.
+            raise psycopg.OperationalError("the connection of the transaction was lost, or closed")
+    except errors.InFailedSqlTransaction:
+        raise  # a statement failed, and the block went on as if it had not
     except (errors.NoActiveSqlTransaction, errors.InvalidSavepointSpecification) as error:
         raise TransactionEnded(_ENDED) from error
     except Exception as error:

@@ -173,7 +173,8 @@ _HAND_MADE: Final = (
          " and e.parent_id = any(array[i.parent])", "", "checkpoint"),
     _one("deliveries are never forgiven", "forgive_deliveries", "set deliveries = 1", "set deliveries = e.deliveries",
          "progress"),
-    _one("a workflow ends without the fence", "end_workflow_turns", _FENCED, "", "suspen"),
+    # Each of the two would do alone: the first is asked in the same transaction, with the rows held.
+    _one("a workflow ends without the fence", ("open_turns", "end_workflow_turns"), _FENCED, "", "suspen"),
     _one("unseen messages do not matter", "end_workflow_turns", "n.told > t.seen_messages or", "false or",
          "suspen or message"),
     _one("children that ended before do not matter", "end_workflow_turns",

@@ -73,3 +73,31 @@ async def test_a_step_may_roll_back_a_part_and_fail_and_try_again(
         handle = await flow.enqueue()
         await kit.clock.advance("1m")
         assert (await handle.result(timeout=0), runs) == (1, 2)
+
+
+@pytest.mark.parametrize("ends_by", ["a lost connection", "a failed statement"])
+async def test_a_step_that_passes_over_the_end_of_its_transaction_has_failed_an_attempt(
+    app: Durable, durable_postgres: VirtualPostgres, ends_by: str
+) -> None:
+    runs = 0
+
+    async def write(connection: Any) -> str:
+        nonlocal runs
+        runs += 1
+        broken = "select pg_terminate_backend(pg_backend_pid())" if ends_by == "a lost connection" else "select 1 / 0"
+        with suppress(psycopg.Error):
+            await connection.execute(broken)
+        return "written"
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> str:
+        try:
+            return await ctx.with_options(retry=Retry(2, constant("1s"), jitter=0)).transaction(write)
+        except StepFailed as failed:
+            return failed.error.type
+
+    async with app_under_test(app, storage=durable_postgres) as kit:
+        handle = await flow.enqueue()
+        await kit.clock.advance("1m")
+        expected = {"a lost connection": "OperationalError", "a failed statement": "InFailedSqlTransaction"}
+        assert (await handle.result(timeout=0), runs) == (expected[ends_by], 2)
