@@ -27,12 +27,13 @@ async def _enqueued(app: Durable, storage: VirtualStorage, undone: list[int], *,
         await ctx.step(abs, x)
         return x + await ctx.wait_signal("more", int)
 
+    async with client_only(storage, app):
+        handle = await flow.enqueue(1)
     if begins:
         async with app_under_test(app, storage=storage) as kit:
-            id_ = (await flow.enqueue(1)).execution_id
             await kit.drain()
     async with client_only(storage, app):
-        handle = flow.handle(id_) if begins else await flow.enqueue(1)
+        handle = flow.handle(handle.execution_id)
         await handle.signal("more", 2)
         return handle.execution_id
 
@@ -96,9 +97,7 @@ async def test_one_that_has_begun_is_kept_until_code_comes_that_takes_its_input(
     assert (ended.status, ended.output, undone) == (Status.COMPLETED, "13", [])
 
 
-@pytest.mark.parametrize(
-    ("declare", "type_"), [(_wants_more, "InvalidInput"), (_is_a_task, "ConfigurationError")]
-)
+@pytest.mark.parametrize(("declare", "type_"), [(_wants_more, "InvalidInput"), (_is_a_task, "ConfigurationError")])
 async def test_one_that_has_not_begun_fails(
     app: Durable, storage: VirtualStorage, declare: Declare, type_: str
 ) -> None:
