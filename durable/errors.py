@@ -450,6 +450,10 @@ SAME_ARGUMENTS = (
     "make them the same in each run: walk through what is sorted or stored, take time and chance from ctx.now, "
     "ctx.random and ctx.uuid, or tell calls apart by name=; changed code, or another version=, may change them"
 )
+SAME_VALUES = (
+    "say the same in each run, and not only where ctx.is_replaying is False; changed code, or another version=, may "
+    "say more or less"
+)
 _CHANGED_CODE = "guard the change with ctx.patched(…), keep the old name with name=…, or bring the old code back"
 
 

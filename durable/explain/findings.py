@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from durable.execution import Status
+from durable.execution import Kind, Status
 from durable.explain.ended import ended_findings
 from durable.explain.ready import ready_findings
 from durable.explain.scene import Finding, Scene, is_alive, names
 from durable.explain.words import moment, span
+from durable.explain.workflows import suspended
 
 __all__ = ["explain"]
 
@@ -89,6 +90,8 @@ def _progress(scene: Scene) -> list[Finding]:
 
 def _waiting(scene: Scene) -> list[Finding]:
     execution = scene.execution
+    if execution.kind is Kind.WORKFLOW:
+        return [suspended(execution)]
     until = execution.wait_expires_at
     deadline = "for ever" if until is None else f"until {moment(until)}"
     found = [

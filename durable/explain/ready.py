@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from durable.execution import RECORD_VERSION, Phase
+from durable.execution import RECORD_VERSION, Kind, Phase
 from durable.explain.scene import Finding, Scene, names
 from durable.explain.words import error_of, moment, span
+from durable.explain.workflows import is_suspended, look_inside, suspended
 
 __all__ = ["executor_findings", "ready_findings"]
 
@@ -28,6 +29,8 @@ def _previous_attempt(scene: Scene) -> list[Finding]:
     execution, error = scene.execution, error_of(scene.execution)
     if error is None:
         return []
+    if error.type == "StepMismatch" and execution.kind is Kind.WORKFLOW:
+        return [Finding("mismatch", f"The code no longer fits it, so it is kept: {error}.", look_inside(execution))]
     if error.type == "lease_expired":
         return [
             Finding(
@@ -51,11 +54,15 @@ def _due(scene: Scene) -> list[Finding]:
     wait = scene.until(scene.execution.due_at)
     if wait <= 0:
         return []
+    if is_suspended(scene.execution):
+        return [suspended(scene.execution)]
     return [
         Finding(
             "not_due",
             f"It is due in {span(wait)}, at {moment(scene.execution.due_at)}; no executor takes it before.",
-            "" if scene.execution.attempts else "Wait, or cancel it and enqueue it without a delay.",
+            ""
+            if scene.execution.attempts or scene.execution.error
+            else "Wait, or cancel it and enqueue it without a delay.",
         )
     ]
 

@@ -7,7 +7,8 @@ from collections.abc import Awaitable
 from datetime import datetime, timedelta
 from typing import Any
 
-from durable.errors import ErrorInfo, StepMismatch
+from durable.definition import WorkflowSpec
+from durable.errors import ConfigurationError, ErrorInfo, InvalidInput, SerializationError, StepMismatch
 from durable.execution import Claimed
 from durable.kinds.turn import EndedBy, Turn
 from durable.outcomes import Blocked, Completed, Outcome, Stopped, Suspended
@@ -47,9 +48,14 @@ def _close(replay: Replay | None) -> None:
 
 async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
     """The body as far as its history goes."""
-    claimed, definition = turn.claimed, turn.definition
-    desk = Desk(services, claimed.id, turn.services.ids, definition.codec)
-    replay = begin(definition, claimed, services.plans, desk, started_at=_claimed_at(claimed))
+    claimed = turn.claimed
+    try:
+        replay = _at_its_start(turn, services)
+    except StepMismatch as error:
+        if await _has_begun(claimed, services):
+            raise
+        # Nothing has come of it yet that would have to be undone: it fails as any task does.
+        raise error.__cause__ or error from None
     try:
         # The first claim ever has nothing to read.
         if claimed.fence > 1 or claimed.message_count:
@@ -61,6 +67,30 @@ async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
         replay.close()
         raise
     return replay
+
+
+def _at_its_start(turn: Turn, services: WorkflowServices) -> Replay:
+    """Raises StepMismatch, because of an error, where the definition does not take the stored input any more."""
+    claimed, definition = turn.claimed, turn.definition
+    if not isinstance(definition.spec, WorkflowSpec):
+        found = f"a {definition.kind} of that name"
+        advice = "declare the workflow under its name again, and the other under one of its own, or run the old code"
+        refused = ConfigurationError(f"{definition.name!r} was enqueued as a workflow and is declared as {found}")
+        raise StepMismatch(f"a workflow {definition.name!r}", found, advice=advice) from refused
+    desk = Desk(services, claimed.id, turn.services.ids, definition.codec)
+    try:
+        return begin(definition, claimed, services.plans, desk, started_at=_claimed_at(claimed))
+    except (InvalidInput, SerializationError) as error:
+        raise StepMismatch(
+            f"an input that no longer fits the parameters of {definition.name!r}",
+            str(error),
+            advice="give a new parameter a default, take what was stored for the others, or run the old code",
+        ) from error
+
+
+async def _has_begun(claimed: Claimed, services: WorkflowServices) -> bool:
+    """It has a history, or is what an earlier run of it has continued as."""
+    return claimed.run_output is not None or bool((await services.read(claimed.id, 0, 0)).entries)
 
 
 async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outcome:

@@ -115,6 +115,8 @@ def query(
 ) -> Script[R]:
     """Checks now that the query is of that workflow."""
     _refuse_other(asked, task_name)
+    if not isinstance(asked, Query):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"{asked!r} is asked by handle.update; handle.query takes what @flow.query made")
     return _query(execution_id, asked, codec, *args, **kwargs)
 
 
@@ -140,6 +142,8 @@ def update(
 ) -> Script[Any]:
     """Checks its arguments now. `given` are those by name, with the options."""
     _refuse_other(asked, task_name)
+    if not isinstance(asked, Update):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"{asked!r} is asked by handle.query; handle.update takes what @flow.update made")
     kwargs = {name: value for name, value in given.items() if name not in UpdateOptions.__annotations__}
     payload = asked.signature.bind_and_dump(args, kwargs)
     timeout: Duration | None = given.get("timeout")

@@ -57,7 +57,7 @@ class EntryKind(Word):
     UPDATE = "update"
     """A request was accepted and its handler started, or it was refused."""
     SAID = "said"
-    """So often the body had published, streamed or answered, and all of it is stored."""
+    """So often the body had published, streamed or answered once it was given the entry `after`; all is stored."""
 
 
 @dataclass(slots=True, eq=False)  # a frozen one takes four times as long to make

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from random import Random
 from typing import Any, Final, cast
 
 from durable.child import MOST_CHILDREN
-from durable.errors import ChildLimitExceeded, ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
+from durable.errors import SAME_VALUES, ChildLimitExceeded, ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
 from durable.execution import FinishedExecution, Status
 from durable.workflow.compare import answers, arguments_differ, has_its_arguments, noun
 from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Sleep, StartChild, WaitMessage
@@ -103,14 +103,14 @@ class Replay:
         """The body has ended, and what undoes or finalizes it runs: nothing stops that, and no limit of the history."""
         self.said_count = self.stored_count = 0
         """How often the body has said something: published, streamed, answered; and how much of that is stored."""
+        self._said: deque[tuple[Entry, bool]] = deque()  # what a replay comes to yet; True: this code has written it
         self.has_timers = False
         """Some command of the body has had a moment at which it goes on."""
         self.outbox = outbox
         self.inbox = Inbox()
         self.updates = updates
         """What it does with updates; None: it meets none."""
-        self._load_error = load_error
-        self.code = code
+        self._load_error, self.code = load_error, code
         self._codes: list[Entry] = []
         """Those of the history, one for each change of the code."""
         self._is_same_code = True
@@ -182,6 +182,11 @@ class Replay:
         return self._patches[patch_id]
 
     @property
+    def heard(self) -> int:
+        """The seq of the last entry that the body has been given: what it has said, it has said after that one."""
+        return self._reached
+
+    @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The one that runs while the body does, and no other time."""
         return cast("asyncio.AbstractEventLoop", self._loop)
@@ -189,7 +194,7 @@ class Replay:
     def say(self) -> bool:
         """Count one thing that the body says; False: it is stored already, and not to go out again."""
         self.said_count += 1
-        return self.said_count > self.stored_count
+        return not self._said and self.said_count > self.stored_count
 
     def _settle(self, pending: Pending) -> None:
         """Its command is answered, or nobody waits for it any more."""
@@ -213,9 +218,8 @@ class Replay:
         self.inbox.take(messages, known=known)
         self._marks = {entry.key for entry in stored if entry.kind == EntryKind.MARK}
         self._is_same_code = all(entry.key == self.code for entry in stored if entry.kind == EntryKind.CODE)
-        # Known before the body runs: an entry that stands after another may have been written before what the body
-        # said in between.
-        self.stored_count = max((int(entry.key) for entry in stored if entry.kind == EntryKind.SAID), default=0)
+        # Known before the body runs: what is said up to the last of them is stored.
+        self._said.extend(_said_by(stored, self.code))
         if stored and stored[0].kind == EntryKind.CODE:
             # The body may ask for the time before it asks for anything else.
             self.now = self.started_at = _moment(stored[0])
@@ -223,12 +227,30 @@ class Replay:
         last = max((place for place, entry in enumerate(stored) if entry.kind not in _SILENT), default=-1)
         self.is_replaying = bool(stored)
         self._run()
+        self._count_said(0)
         for place, entry in enumerate(stored):
             self.is_replaying = place < last
             self.deliver(entry)
+            self._count_said(entry.seq)
         self.is_replaying = False
         if self._unmet and self._is_same_code:
             self._refuse(next(iter(self._unmet.values()))[0])
+
+    def _count_said(self, seq: int) -> None:
+        """What was stored when the entry of that seq had been delivered was all that the body had said.
+
+        Other code may have said more or less until then: what this one says from here on is new all the same.
+        """
+        while self._said and _said_after(self._said[0][0]) <= seq:
+            entry, is_by_this_code = self._said.popleft()
+            count = int(entry.key)
+            if self.said_count != count and is_by_this_code:
+                raise StepMismatch(
+                    f"{count} published, streamed or answered values before its entry {entry.seq}",
+                    f"{self.said_count}",
+                    advice=SAME_VALUES,
+                )
+            self.said_count = self.stored_count = count
 
     @property
     def is_new_code(self) -> bool:
@@ -525,6 +547,21 @@ class Replay:
             case _:
                 self._pass(_moment(entry))
                 _resolve(pending.future, lambda: command.result(entry.output, entry.detail))
+
+
+def _said_by(stored: list[Entry], code: str) -> Iterator[tuple[Entry, bool]]:
+    """The entries that count what was said, each with whether `code` was running then."""
+    writer = ""
+    for entry in stored:
+        if entry.kind == EntryKind.CODE:
+            writer = entry.key
+        elif entry.kind == EntryKind.SAID:
+            yield entry, writer == code
+
+
+def _said_after(entry: Entry) -> int:
+    """The seq of the last entry that the body had been given: those between may have been written with what it said."""
+    return int(json.loads(entry.detail or "{}").get("after", entry.seq - 1))
 
 
 def _moment(entry: Entry) -> datetime:

@@ -486,7 +486,8 @@ class WorkflowTurn:
         values, chunks = self._outbox.take()
         if self._replay.said_count > self._replay.stored_count:
             self._seq += 1
-            entry = NewEntry(self._seq, str(EntryKind.SAID), str(self._replay.said_count), None, None, None)
+            after = json.dumps({"after": self._replay.heard})
+            entry = NewEntry(self._seq, str(EntryKind.SAID), str(self._replay.said_count), None, None, after)
             self._unwritten.append(entry)
             self._replay.deliver(Entry(*entry, self._now()))
         return values, chunks

@@ -111,6 +111,38 @@ class TestRunning:
         assert "from an earlier attempt" in found(Scene(earlier, NOW))["progress"].text
 
 
+class TestWorkflows:
+    def test_one_that_waits_waits_for_no_wakeup(self) -> None:
+        finding = found(Scene(record(kind=Kind.WORKFLOW, status=Status.WAITING, fence=1), NOW))["suspended"]
+        assert "a message, a child or an approval" in finding.text
+        assert "wake" not in f"{finding.text}{finding.advice}"
+        assert f"durable replay {ID} --app" in finding.advice
+        assert f"durable history {ID}" in finding.advice
+
+    def test_one_that_sleeps_is_not_to_be_enqueued_again(self) -> None:
+        sleeping = record(kind=Kind.WORKFLOW, fence=1, due_at=after(90))
+        findings = found(Scene(sleeping, NOW, [executor()]))
+        assert list(findings) == ["suspended"]
+        assert "until 2" in findings["suspended"].text
+        assert "enqueue" not in findings["suspended"].advice
+        assert f"durable replay {ID} --app" in findings["suspended"].advice
+
+    def test_one_that_has_not_begun_is_delayed_as_any_task(self) -> None:
+        assert codes(record(kind=Kind.WORKFLOW, due_at=after(90)), executor()) == ["not_due"]
+
+    def test_one_that_may_go_on_is_claimed(self) -> None:
+        assert codes(record(kind=Kind.WORKFLOW, fence=1), executor()) == ["claimable"]
+
+    def test_one_that_the_code_does_not_fit(self) -> None:
+        error = '{"type": "StepMismatch", "message": "it differs", "is_retryable": true}'
+        kept = record(kind=Kind.WORKFLOW, fence=3, error=error, due_at=after(20))
+        findings = found(Scene(kept, NOW, [executor()]))
+        assert list(findings) == ["mismatch", "not_due"]
+        assert "it differs" in findings["mismatch"].text
+        assert f"durable replay {ID}" in findings["mismatch"].advice
+        assert findings["not_due"].advice == ""
+
+
 class TestWaiting:
     def test_a_sleeping_task_names_its_id_and_deadline(self) -> None:
         sleeping = record(kind=Kind.SLEEPING, status=Status.WAITING, sleeping_id="door", wait_expires_at=after(60))

@@ -226,7 +226,8 @@ def test_what_is_said_is_stored_once_wherever_the_run_was_cut() -> None:
     # Nothing of it was stored: a replay says it again.
     assert replayed(hand, body).outbox.take() == said
     # The first half was: it says the rest.
-    hand.give([(EntryKind.SAID, "2", None, None, None)])
+    before = next(entry.seq for entry in hand.history if entry.kind == EntryKind.STEP)
+    hand.give([(EntryKind.SAID, "2", None, None, {"after": before})])
     assert replayed(hand, body).outbox.take() == ((("key-2", "2"),), ("2",))
     hand.give([(EntryKind.SAID, "4", None, None, None)])
     assert replayed(hand, body).outbox.take() == ((), ())
