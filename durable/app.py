@@ -34,7 +34,7 @@ from durable.script import Script
 from durable.settings import ExecutorOptions, ExecutorSettings, checked_name
 from durable.storage import Storage, open_storage
 from durable.sync_client import Client
-from durable.task import Task
+from durable.task import Task, checked_task_name
 from durable.workflow.approvals import Approvals
 from durable.workflow.calls import cancel_again
 from durable.workflow.workflow import WorkflowHandle
@@ -284,7 +284,7 @@ class Durable(Registry):
         """
         where = CancelFilter(
             None if queue is None else checked_name(queue, "queue"),
-            None if task is None else task.name,
+            checked_task_name(task),
             None if before is None else aware(before, "before"),
         )
         return await self.live.cancel_all(where, reason=reason, may_finish=may_finish(running))

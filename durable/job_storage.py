@@ -71,16 +71,19 @@ class JobStorage(Protocol):
     def end_job(self, key: JobKey, *, reason: str | None, notices: Sequence[NewNotice] = ()) -> Operation[Job | None]:
         """Make a job terminated, throw its events and timers away and cancel its live turn, running or not.
 
-        Raises its epoch. Gives the job as it was before; None where none lives. Its state stays to be read, its events
-        are not even known by their ids. The reason of the turn is `job_ended`. `notices` are stored if a job was ended.
+        Raises its epoch. Gives the job as it was before; None where none lives. Its state stays to be read, and the ids
+        of events that were consumed are remembered as long as they would have been; the others are not even known by
+        their ids. The reason of the turn is `job_ended`. `notices` are stored if a job was ended.
         """
         ...
 
     def clear_job(self, key: JobKey) -> Operation[tuple[Job, bool] | None]:
         """Throw away the events that no turn has taken, and end the job as `cleared` unless a turn has taken some.
 
-        Gives the job as it was, and whether a turn with events of its own goes on; None where none lives. The reason of
-        a turn that is cancelled is `job_cleared`.
+        A job with dead events does not end either: it has nothing to do, and they can still be redriven. The ids of
+        events that were consumed are remembered as long as they would have been. Gives the job as it was, and whether
+        a turn with events of its own goes on; None where none lives. The reason of a turn that is cancelled is
+        `job_cleared`.
         """
         ...
 

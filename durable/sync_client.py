@@ -36,7 +36,7 @@ from durable.running import refuse_own_end
 from durable.script import Append, Ask, EndOf, Heard, NewsOf, Script, Tell
 from durable.settings import checked_name
 from durable.storage import Hint, Operation, Storage
-from durable.task import SleepingTask, Task, Typed
+from durable.task import SleepingTask, Task, Typed, checked_task_name
 from durable.workflow.approvals import SyncApprovals
 from durable.workflow.calls import cancel_again
 from durable.workflow.sync_handle import SyncWorkflowHandle
@@ -186,7 +186,7 @@ class Client:
     ) -> int:
         """See Durable.cancel_all. The levels below are closed by the executors."""
         finish = may_finish(running)
-        name = None if task is None else task.name
+        name = checked_task_name(task)
         kept_queue = None if queue is None else checked_name(queue, "queue")
         until = up_to(self._run(self._storage.now)) if before is None else aware(before, "before")
         count = 0

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from durable.callbacks import store_callback
+from durable.checks import shown
 from durable.child import Child
 from durable.definition import Definition, new_execution
 from durable.digests import digest
-from durable.errors import Continue, ErrorInfo
+from durable.errors import ConfigurationError, Continue, ErrorInfo
 from durable.events import Fact
 from durable.execution import NewExecution, Status, WakeResult
 from durable.handle import Handle
@@ -19,7 +20,7 @@ from durable.pool_rows import PoolConfig, PoolTally
 from durable.script import Script
 from durable.stored_errors import store_error
 
-__all__ = ["Home", "SleepingTask", "Task", "TaskFunction", "Typed"]
+__all__ = ["Home", "SleepingTask", "Task", "TaskFunction", "Typed", "checked_task_name"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -221,3 +222,12 @@ class SleepingTask(Task[[str], R]):
         checked_text(sleeping_id, "sleeping_id")
         error = store_error(ErrorInfo("WokenAsFailed", message, is_retryable=False))
         return await self._home().wake(self.name, sleeping_id, None, error)
+
+
+def checked_task_name(task: object) -> str | None:
+    """The name of a task by which to filter; None for None. Raises ConfigurationError for what is no task."""
+    if task is None:
+        return None
+    if not isinstance(task, Task):
+        raise ConfigurationError(f"task is {shown(task)}; give a declared task or workflow, not its name")
+    return cast(Task[..., Any], task).name

@@ -123,13 +123,18 @@ def clear_job(key: JobKey, *, error: str) -> Plan[tuple[Job, bool] | None]:
     if job is None:
         return None
     goes_on = yield from _has_events(job)
-    yield Query("empty_inbox", {"id": job.id, "is_all": not goes_on})
+    yield Query("empty_inbox", {"id": job.id, "is_all": False})
     if goes_on:
         yield Query("forget_pending", {"id": job.id})
+        return job, True
+    yield from _cancel_turn(job, error, "job_cleared")
+    ((has_dead,),) = yield Query("has_dead_events", {"id": job.id})
+    if has_dead:
+        # It lives on: retention would delete its dead events with a tombstone.
+        yield Query("idle_job", {"id": job.id})
     else:
-        yield from _cancel_turn(job, error, "job_cleared")
         yield Query("end_job", {"id": job.id, "status": JobStatus.CLEARED.value, "reason": None})
-    return job, goes_on
+    return job, False
 
 
 def pause_job(key: JobKey, *, error: str) -> Plan[Job | None]:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 from durable.attempts import Attempt, Signal
+from durable.checks import shown
 from durable.durations import Duration, aware, seconds
 from durable.errors import ConfigurationError, ErrorInfo
 from durable.job import Job, NewEvent, TakenTurn
@@ -169,8 +170,11 @@ class JobContext(Generic[S]):
     def send(self, job: Receiver[E], key: str, event: E, *, event_id: str | None = None) -> None:
         """Send an event to another job when this turn is committed, and only then.
 
-        Raises what that job's own `add` or `send` raises for a bad key or event, here and now.
+        Raises what that job's own `add` or `send` raises for a bad key or event, here and now, and ConfigurationError
+        for what takes no events.
         """
+        if not hasattr(getattr(job, "__calls__", None), "new_event"):
+            raise ConfigurationError(f"job is {shown(job)}, which takes no events; give a Debounce or a Task job")
         self._turn.sends.append(job.__calls__.new_event(key, event, event_id))
 
     def terminate(self, reason: str | None = None) -> NoReturn:

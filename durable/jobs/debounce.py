@@ -156,7 +156,7 @@ class Debounce(Keyed[_Calls[S, E]], Generic[S, E]):
         return await self._play(self.__calls__.flush_script(key, wait=wait, timeout=timeout))
 
     async def clear(self, key: str, *, connection: Any = None) -> ClearResult:
-        """Throw the open batch away. A flush that has taken its events goes on."""
+        """Throw the open batch away and nothing else: dead letters stay. A flush that has taken its events goes on."""
         return await self._play(self.__calls__.clear_script(key), connection)
 
     async def redrive(self, key: str) -> RedriveResult:

@@ -190,8 +190,10 @@ def _interval(value: Duration, field: str) -> float:
     return round(seconds(value, field, minimum=SHORTEST_INTERVAL, maximum=LONGEST_INTERVAL), 6)
 
 
-def _by_id(timer_id: str) -> TimerFilter | None:
-    """None for what cannot be the id of a timer, and so is that of none."""
+def _by_id(timer_id: object) -> TimerFilter | None:
+    """None for text that cannot be the id of a timer, and so is that of none."""
+    if not isinstance(timer_id, str):
+        raise ConfigurationError(f"timer_id is {shown(timer_id)}; give the id of a timer, a str")
     try:
         return TimerFilter(id=parse_id(timer_id))
     except ExecutionNotFound:

@@ -96,8 +96,8 @@ def end_job(tx: Transaction, key: JobKey, *, reason: str | None, notices: Sequen
 
 
 def ended(tx: Transaction, job: Job, status: JobStatus, reason: str | None) -> Job:
-    """The tombstone of a job whose turn has ended, and with it its events and timers."""
-    drop_events(tx, job.id, events_of(tx, job.id))
+    """The tombstone of a job whose turn has ended, and with it its timers and its events, but for those handled."""
+    drop_events(tx, job.id, events_of(tx, job.id, EventStatus.PENDING, EventStatus.TAKEN, EventStatus.DEAD))
     drop_timers(tx, job)
     return tombstone(tx, counted(tx, job), status, reason)
 
@@ -127,13 +127,21 @@ def clear_job(tx: Transaction, key: JobKey) -> tuple[Job, bool] | None:
     job = living_job(tx, key)
     if job is None:
         return None
-    if job.turn_id is not None and taken_by(tx, job, job.turn_id):
-        drop_events(tx, job.id, events_of(tx, job.id, EventStatus.PENDING))
-        put_job(tx, counted(tx, job))
-        return job, True
-    without_turn = end_turn(tx, job, reason="job_cleared", message="the job was cleared")
-    put_job(tx, ended(tx, without_turn, JobStatus.CLEARED, None))
-    return job, False
+    goes_on = job.turn_id is not None and bool(taken_by(tx, job, job.turn_id))
+    drop_events(tx, job.id, events_of(tx, job.id, EventStatus.PENDING))
+    left = counted(tx, job)
+    if not goes_on:
+        left = end_turn(tx, left, reason="job_cleared", message="the job was cleared")
+        # One with dead events lives on: retention would delete them with a tombstone.
+        has_dead = bool(events_of(tx, job.id, EventStatus.DEAD))
+        left = _idle(left) if has_dead else ended(tx, left, JobStatus.CLEARED, None)
+    put_job(tx, left)
+    return job, goes_on
+
+
+def _idle(job: Job) -> Job:
+    """A job without a turn that has nothing to run for either."""
+    return job._replace(is_triggered=False, scheduled_at=None)
 
 
 # --- pause -------------------------------------------------------------------------------------------------------

@@ -129,11 +129,11 @@ where j.id = %(id)s::uuid
 returning j.id;
 
 -- name: empty_inbox
--- Delete the events of a job whose row is held: all, or those that no turn has taken. Locks what it writes.
--- Index: the primary key.
+-- Delete the events of a job whose row is held: all but those that were handled, whose ids are remembered, or only those
+-- that no turn has taken. Locks what it writes. Index: the primary key.
 delete from /*schema*/inbox as i
 where i.job_id = %(id)s::uuid
-    and (%(is_all)s::boolean or i.status = 'pending')
+    and (i.status = 'pending' or (%(is_all)s::boolean and i.status <> 'consumed'))
 returning i.number;
 
 -- name: forget_pending
@@ -141,6 +141,15 @@ returning i.number;
 -- Index: the primary key.
 update /*schema*/jobs as j
 set pending_count = 0, pending_first_at = null, pending_last_at = null, updated_at = /*schema*/clock_now()
+where j.id = %(id)s::uuid
+returning j.id;
+
+-- name: idle_job
+-- Note that a job whose row is held, and whose turn has been cancelled, has nothing to do. Locks what it writes.
+-- Index: the primary key.
+update /*schema*/jobs as j
+set turn_id = null, turn_cause = null, turn_slot = null, turn_began_at = null, is_triggered = false, scheduled_at = null,
+    pending_count = 0, pending_first_at = null, pending_last_at = null, updated_at = /*schema*/clock_now()
 where j.id = %(id)s::uuid
 returning j.id;
 

@@ -296,6 +296,37 @@ async def test_deb_23_a_clear_during_a_flush_leaves_the_flush_and_says_so(
         assert (status.event_count, status.last_error) == (0, None)
 
 
+async def test_deb_08_a_clear_leaves_dead_letters_to_be_redriven(app: Durable, storage: VirtualStorage) -> None:
+    batcher, flushes = failing(app, 1, NonRetryable("broken"))
+    async with app_under_test(app, storage=storage) as kit:
+        await batcher.add("k", 1)
+        with pytest.raises(JobExecutionError, match="broken"):
+            await batcher.flush("k")
+        await batcher.add("k", 2)
+        assert await batcher.clear("k") == ClearResult("debounce:batcher:k", cleared=True, discarded_events=1)
+        status = await batcher.status("k")
+        assert (status.status, status.event_count, status.dead_letters) == (ShownStatus.IDLE, 0, 1)
+        await kit.clock.advance("1h")
+        assert (await batcher.redrive("k")).redriven
+        await kit.drain()
+        assert [flush.events for flush in flushes] == [[1], [1]]
+        assert (await batcher.status("k")).dead_letters == 0
+
+
+async def test_deb_08_a_clear_remembers_the_ids_of_flushed_events(app: Durable, storage: VirtualStorage) -> None:
+    batcher, flushes, gate = gated(app, dedupe_window="1h")
+    gate.open()
+    async with app_under_test(app, storage=storage) as kit:
+        await batcher.add("k", 1, event_id="a")
+        assert (await batcher.flush("k")).flushed
+        await batcher.clear("k")
+        assert (await batcher.add("k", 1, event_id="a")).duplicate
+        await kit.drain()
+        assert [flush.events for flush in flushes] == [[1]]
+        await kit.clock.advance("1h")
+        assert not (await batcher.add("k", 1, event_id="a")).duplicate
+
+
 async def test_deb_24_a_flush_that_fails_is_not_called_flushed(app: Durable, storage: VirtualStorage) -> None:
     batcher, flushes = failing(app, 1, NonRetryable("broken"))
     async with app_under_test(app, storage=storage):

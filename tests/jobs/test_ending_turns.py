@@ -256,3 +256,26 @@ async def test_a_call_that_ends_the_job_throws_its_events_away(app: Durable, sto
         await kit.drain()
         assert (await job.status("k")).status == "terminated"
         assert handled == [(1, 1, CLOSE)]
+
+
+async def test_an_end_from_outside_remembers_the_ids_of_handled_events(app: Durable, storage: VirtualStorage) -> None:
+    handled: list[int] = []
+    job = app.task_job("account", state=int, event=int, dedupe_window="1h")
+
+    @job.on_event
+    async def on_event(ctx: EventContext[int, int], event: int) -> None:
+        handled.append(event)
+
+    async with app_under_test(app, storage=storage) as kit:
+        await job.send("k", 1, event_id="a")
+        await kit.drain()
+        assert (await job.terminate("k", reason="closed")).terminated
+        assert (await job.send("k", 1, event_id="a")).duplicate
+        await job.send("k", 2, event_id="b")
+        assert (await job.send("k", 1, event_id="a", wait=True)).duplicate
+        await kit.drain()
+        assert handled == [1, 2]
+        await kit.clock.advance("1h")
+        assert not (await job.send("k", 1, event_id="a")).duplicate
+        await kit.drain()
+        assert handled == [1, 2, 1]

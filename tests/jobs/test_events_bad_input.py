@@ -9,8 +9,18 @@ from typing import Any
 
 import pytest
 
-from durable import AlreadyRegistered, ConfigurationError, Durable, NotOpen, PayloadTooLarge, Registry, ResultTimeout
+from durable import (
+    AlreadyRegistered,
+    ConfigurationError,
+    Durable,
+    NotOpen,
+    PayloadTooLarge,
+    Registry,
+    ResultTimeout,
+    every,
+)
 from durable.jobs import (
+    ContinuousContext,
     Debounce,
     DebounceContext,
     DuplicateEventError,
@@ -279,6 +289,30 @@ async def test_an_event_that_does_not_fit_is_refused_wherever_it_is_sent_from(
         await kit.drain()
         assert refused == ["debounce:batcher:other", "task:order:other"]
         assert await app.jobs.count() == 1
+
+
+async def test_a_job_that_takes_no_events_is_refused_by_a_context(app: Durable, storage: VirtualStorage) -> None:
+    refused: list[str] = []
+    job = app.task_job("order", state=int, event=int)
+    job.on_event(handled)
+
+    @app.continuous(schedule=every("1h"), state=int, name="refresher")
+    def refresher(ctx: ContinuousContext[int]) -> None: ...
+
+    @job.execute
+    def execute(ctx: ExecuteContext[int]) -> None:
+        others: list[Any] = [refresher, "order", None]
+        for other in others:
+            with pytest.raises(ConfigurationError, match="takes no events; give a Debounce or a Task job") as caught:
+                ctx.send(other, "k", 5)
+            refused.append(str(caught.value))
+
+    async with app_under_test(app, storage=storage):
+        await job.send("k", 1)
+        await job.trigger("k", wait=True)
+        assert [words.split(",")[0] for words in refused] == [
+            "job is <Continuous 'refresher'>", "job is 'order'", "job is None",
+        ]  # fmt: skip
 
 
 async def test_an_event_that_is_too_large_is_refused_with_the_limit(app: Durable, storage: VirtualStorage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -190,3 +191,14 @@ async def test_a_task_in_a_thread_is_given_its_signal_when_its_time_is_over(
         assert failed is not None
         assert failed.last_error is not None
         assert (failed.attempt, failed.last_error.type) == (1, "timed_out")
+
+
+@pytest.mark.parametrize("timer_id", [None, 5, b"id"])
+async def test_an_id_that_is_no_text_is_refused_in_words_about_timers(
+    app: Durable, storage: VirtualStorage, timer_id: Any
+) -> None:
+    async with app_under_test(app, storage=storage):
+        for call in (app.timers.get, app.timers.cancel):
+            with pytest.raises(ConfigurationError, match=r"^timer_id is .*; give the id of a timer, a str$"):
+                await call(timer_id)
+        assert await app.timers.get("nothing of ours") is None

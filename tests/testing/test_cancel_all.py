@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from durable import Completion, Durable, OnComplete, Status
+from typing import Any
+
+import pytest
+
+from durable import Completion, ConfigurationError, Durable, OnComplete, Status
 from durable.testing import VirtualStorage, app_under_test
 
 
@@ -36,3 +40,20 @@ async def test_callbacks_of_what_was_cancelled_are_called(app: Durable, storage:
         assert await app.cancel_all() == 3
         await kit.drain()
         assert told == ["cancelled"] * 3
+
+
+@pytest.mark.parametrize("task", ["work", 5, object])
+async def test_what_is_no_task_is_refused_before_anything_is_cancelled(
+    app: Durable, storage: VirtualStorage, task: Any
+) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    async with app_under_test(app, storage=storage):
+        handle = await work.enqueue(delay="1h")
+        with pytest.raises(ConfigurationError, match=r"^task is .*; give a declared task or workflow, not its name"):
+            await app.cancel_all(task=task)
+        with app.client() as client, pytest.raises(ConfigurationError, match=r"^task is .*; give a declared task"):
+            client.cancel_all(task=task)
+        assert await handle.status() is Status.READY
+        assert await app.cancel_all(task=work) == 1

@@ -43,17 +43,58 @@ class JobEndContract(JobCase):
         )  # fmt: skip
         await jobs.assert_job_sound()
 
-    async def test_end_job_throws_all_events_away(self, jobs: JobScene) -> None:
+    async def test_end_job_throws_all_events_away_but_remembers_those_that_were_consumed(self, jobs: JobScene) -> None:
+        turn_id = ""
         for name, end in (("dead", EventsEnd.DEAD), ("consumed", EventsEnd.CONSUMED)):
             await jobs.send(event_id=name)
-            await jobs.commit(await jobs.run(), events=end)
+            turn = await jobs.run()
+            turn_id = turn.id
+            await jobs.commit(turn, events=end)
         await jobs.send(event_id="taken")
         await jobs.run()
         await jobs.send(event_id="pending")
         await jobs.storage.end_job(SUBJECT, reason=None)
         assert await jobs.waiting() == []
         ends = [await jobs.storage.event_end(SUBJECT, name) for name in ("dead", "consumed", "taken", "pending")]
-        assert ends == [None] * 4
+        assert ends == [None, (2, turn_id, True), None, None]
+        assert (await jobs.view()).dead_count == 0
+
+    async def test_an_event_that_was_handled_before_an_end_from_outside_is_no_reason_to_begin_anew(
+        self, jobs: JobScene
+    ) -> None:
+        await self._handled(jobs)
+        await jobs.storage.end_job(SUBJECT, reason=None)
+        await self._assert_remembered(jobs, JobStatus.TERMINATED)
+
+    async def test_an_id_is_remembered_beside_the_incarnation_after_an_end_from_outside(self, jobs: JobScene) -> None:
+        await self._handled(jobs)
+        await jobs.storage.end_job(SUBJECT, reason=None)
+        assert (await jobs.send(event_id="b")).number == 1
+        assert (await jobs.send(event_id="a")).is_duplicate
+        assert await jobs.waiting() == [1]
+        await jobs.subject.advance(60.0)
+        accepted = await jobs.send(event_id="a")
+        assert (accepted.is_duplicate, accepted.number) == (False, 2)
+        await jobs.assert_job_sound()
+
+    async def test_an_id_that_an_end_from_outside_has_left_is_forgotten_in_time(self, jobs: JobScene) -> None:
+        await self._handled(jobs)
+        await jobs.storage.end_job(SUBJECT, reason=None)
+        assert await jobs.storage.forget_events(limit=9) == 0
+        await jobs.subject.advance(60.0)
+        assert await jobs.storage.forget_events(limit=9) == 1
+
+    async def _handled(self, jobs: JobScene) -> None:
+        """A job that has handled the event `a`, whose id is remembered for a minute."""
+        await jobs.send(event_id="a", dedupe_window=60.0)
+        await jobs.commit(await jobs.run())
+
+    async def _assert_remembered(self, jobs: JobScene, status: JobStatus) -> None:
+        before = await jobs.snapshot(SUBJECT)
+        repeated = await jobs.send(event_id="a")
+        assert (repeated.number, repeated.is_duplicate, repeated.is_new_job) == (1, True, False)
+        assert await jobs.snapshot(SUBJECT) == before
+        assert (await jobs.job()).status is status
 
     async def test_end_job_cancels_a_turn_that_waits(self, jobs: JobScene) -> None:
         job = await jobs.start()
@@ -140,6 +181,38 @@ class JobEndContract(JobCase):
         await jobs.storage.clear_job(SUBJECT)
         assert await jobs.storage.event_end(SUBJECT, "b") is None
         assert [(await jobs.send(event_id=name)).is_duplicate for name in ("a", "b")] == [True, False]
+
+    async def test_clear_job_remembers_the_ids_of_what_was_handled(self, jobs: JobScene) -> None:
+        await self._handled(jobs)
+        await jobs.send(event_id="open")
+        await jobs.storage.clear_job(SUBJECT)
+        assert await jobs.storage.event_end(SUBJECT, "open") is None
+        await self._assert_remembered(jobs, JobStatus.CLEARED)
+
+    async def test_clear_job_leaves_dead_events_to_a_job_that_lives_on(self, jobs: JobScene) -> None:
+        await jobs.send(payload='"dead"')
+        await jobs.commit(await jobs.run(), events=EventsEnd.DEAD, error=ERROR)
+        await jobs.send(payload='"open"', policy=WINDOW)
+        await jobs.trigger()
+        before = await jobs.job()
+        assert before.pending_count == 1
+        assert await jobs.storage.clear_job(SUBJECT) == (before, False)
+        view = await jobs.view()
+        assert (view.job.status, view.job.epoch, view.job.turn_id, view.dead_count) == (JobStatus.ACTIVE, 1, None, 1)
+        assert await jobs.waiting() == []
+        assert await jobs.status_of(str(before.turn_id)) is Status.CANCELLED
+        await jobs.assert_job_sound()
+        await jobs.redrive()
+        assert [event.payload for event in (await jobs.run(WINDOW)).taken.events] == ['"dead"']
+
+    async def test_clear_job_changes_nothing_for_a_job_that_has_only_dead_events(self, jobs: JobScene) -> None:
+        await jobs.send()
+        await jobs.commit(await jobs.run(), events=EventsEnd.DEAD, error=ERROR)
+        before = await jobs.job()
+        assert await jobs.storage.clear_job(SUBJECT) == (before, False)
+        assert (await jobs.job())._replace(updated_at=before.updated_at) == before
+        assert (await jobs.send()).number == 2
+        await jobs.assert_job_sound()
 
     async def test_clear_job_cancels_a_turn_that_was_claimed_and_has_taken_none(self, jobs: JobScene) -> None:
         await jobs.send()
