@@ -90,12 +90,14 @@ async def test_gen_04_a_worker_dies_with_a_turn_it_has_claimed(
 
 
 async def test_gen_04_a_worker_dies_in_the_middle_of_user_code(
-    storage: VirtualStorage, ran: list[tuple[int, int]], got: list[int]
+    storage: VirtualStorage, ran: list[tuple[int, int]], got: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = Worker(ran, got), Worker(ran, got)
     door = Door()
     first.act = lambda _: door.hold(is_deaf=True)
-    async with crew(storage, first.app, queues=["default"]) as (dying,):
+    # Its one slot stays taken, so that it cannot claim what it has lost.
+    monkeypatch.setattr("durable.rooms.run._DEAF_AFTER", 600.0)
+    async with crew(storage, first.app, queues=["default"], concurrency=1) as (dying,):
         await first.job.start("k", 0)
         await reached(door)
         lease_ends(storage)

@@ -293,9 +293,9 @@ class JobAppendContract(JobCase):
         await jobs.subject.advance(100.0)
         assert (await jobs.send(event_id="a")).is_duplicate
 
-    async def test_append_events_forgets_ids_with_the_incarnation(self, jobs: JobScene) -> None:
+    async def test_append_events_knows_handled_ids_after_the_end_of_their_incarnation(self, jobs: JobScene) -> None:
         await jobs.send(event_id="a")
         await jobs.commit(await jobs.run())
         await jobs.storage.end_job(SUBJECT, reason=None)
         again = await jobs.send(event_id="a")
-        assert (again.number, again.is_new_job, again.is_duplicate) == (1, True, False)
+        assert (again.number, again.is_new_job, again.is_duplicate) == (1, False, True)
