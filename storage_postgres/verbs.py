@@ -53,7 +53,7 @@ def enqueue(rows: Sequence[NewExecution], *, all_or_nothing: bool, note: Note | 
         return []
     if len(rows) > 1 and (alike := to.alike_columns(rows)) is not None:
         ((count, ids),) = yield Query("enqueue_alike", alike)
-        stored = set() if ids is None else set(ids)
+        stored: set[str] = set(ids or ())
     else:
         one = Query("enqueue_one", to.new_row(rows[0])) if len(rows) == 1 else None
         stored = {row[0] for row in (yield one or Query("enqueue", to.new_columns(sorted(rows, key=_by_key))))}
