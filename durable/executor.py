@@ -15,7 +15,7 @@ from typing import Any
 
 from durable.attempts import Attempt, Holdings, Signal
 from durable.clock import Clock
-from durable.execution import FINISHED, ChildOutcome, Claimed, FinishedExecution, Kind, Settled, Settlement
+from durable.execution import FINISHED, Claimed, FinishedExecution, Kind, Settled, Settlement
 from durable.execution_log import ExecutionLog
 from durable.ids import IdSource
 from durable.kinds.turn import Services
@@ -24,10 +24,11 @@ from durable.registry import Registry
 from durable.rooms.beat import BeatRoom
 from durable.rooms.cancel import CancelRoom
 from durable.rooms.checkpoint import CheckpointRoom
+from durable.rooms.children import ChildrenRoom
 from durable.rooms.claim import ClaimRoom
 from durable.rooms.complete import CompleteRoom
 from durable.rooms.deliver import DeliverRoom
-from durable.rooms.loop import Waker, patiently, repeat
+from durable.rooms.loop import Waker, repeat
 from durable.rooms.renew import RenewRoom
 from durable.rooms.run import RunRoom
 from durable.rooms.settle import SettleRoom
@@ -167,7 +168,7 @@ class Executor:
             threads=self._threads,
             shutdown_signal=self._shutdown_signal,
             beats=self._beat,
-            children_of=self._children_of,
+            children_of=ChildrenRoom(self._live.storage).children_of,
             take=TakeRoom(storage=self._live.storage, clock=self._clock).take,
             limit=lambda attempt, seconds: self._run.limit(attempt, seconds),  # noqa: PLW0108 - there is no run room yet
             clock=self._clock,
@@ -396,15 +397,6 @@ class Executor:
     def _drop(self, attempt: Attempt) -> None:
         """An attempt that may not write any more: forget it."""
         self._holdings.remove(attempt)
-
-    async def _children_of(self, parent_id: str) -> list[ChildOutcome]:
-        storage = self._live.storage
-
-        async def read() -> list[ChildOutcome]:
-            return await storage.children([parent_id])
-
-        # A storage that is away must not fail a turn: its attempts are for what its handler does.
-        return await patiently(storage, read, "reading the ends of children")
 
     async def _upkeep_step(self) -> None:
         await self._upkeep.step()
