@@ -15,6 +15,7 @@ from typing import Any
 
 from durable.attempts import Attempt, Holdings, Signal
 from durable.clock import Clock
+from durable.collector import Collector
 from durable.execution import FINISHED, Claimed, FinishedExecution, Kind, Settled, Settlement
 from durable.execution_log import ExecutionLog
 from durable.ids import IdSource
@@ -74,6 +75,7 @@ class Executor:
         self._pools = ServedPools(settings, lambda: registry.pools)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="durable-task")
         self._holdings = Holdings()
+        self._collector = Collector(settings.gc_threshold)
         self._log = ExecutionLog(registry.log_level_of)
         self._wakers = [Waker(live.random) for _ in range(3)]
         self._tasks: list[asyncio.Task[None]] = []
@@ -181,6 +183,7 @@ class Executor:
     def start(self) -> None:
         """Begin to claim. Every room is one task; none of them ends before `stop`."""
         storage, settings = self._live.storage, self._settings
+        self._collector.relax()
         self._live.bus.hear()
         self._unsubscribe = [
             self._live.bus.subscribe(self._claim.on_hint),
@@ -243,6 +246,7 @@ class Executor:
         for unsubscribe in self._unsubscribe:
             unsubscribe()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._collector.restore()
         if len(self._holdings):
             _log.warning("executor %s leaves %d executions to their leases", self.id, len(self._holdings))
 
