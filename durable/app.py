@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from random import Random
@@ -324,7 +324,8 @@ class Durable(Registry):
     async def enqueue_all(self, task: Task[..., R], rows: list[NewExecution], connection: Any) -> list[Handle[R]]:
         await self._ensure_pools(rows)
         done = await self.live.enqueue_many(rows, connection)
-        return [self._handle(task.name, result.id) for result in done]
+        make = self._handles(task.name)
+        return [make(result.id) for result in done]
 
     def notices(self, facts: Iterable[Fact]) -> tuple[NewNotice, ...]:
         return tuple(self._emitter.notices(facts))
@@ -350,8 +351,12 @@ class Durable(Registry):
         return await self.live.wake(task_name, sleeping_id, output=output, error=error)
 
     def _handle(self, task_name: str, execution_id: str) -> Handle[Any]:
+        return self._handles(task_name)(execution_id)
+
+    def _handles(self, task_name: str) -> Callable[[str], Handle[Any]]:
+        """What makes a handle from an id of this task."""
         definition = self[task_name]
         read = reader(self, definition)
         if definition.kind is Kind.WORKFLOW:
-            return WorkflowHandle(self, execution_id, task_name, read)
-        return Handle(self, execution_id, task_name, read)
+            return lambda execution_id: WorkflowHandle(self, execution_id, task_name, read)
+        return lambda execution_id: Handle(self, execution_id, task_name, read)

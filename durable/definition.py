@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args, get_origin
@@ -223,6 +223,21 @@ def new_execution(definition: Definition, stored_input: str, overrides: Override
         on_complete=overrides.on_complete,
         outlives_parent=overrides.outlives_parent,
     )
+
+
+def new_executions(
+    definition: Definition, stored_inputs: Iterable[str], overrides: Overrides, new_id: Callable[[], str]
+) -> list[NewExecution]:
+    """The records of calls that differ in their input alone; what they share is worked out once."""
+    inputs = list(stored_inputs)
+    if definition.kind == Kind.SLEEPING or overrides.idempotency_key is not None:
+        return [new_execution(definition, stored, overrides, new_id()) for stored in inputs]
+    model = new_execution(definition, "", overrides, "")
+    between, after = model[_AFTER_IDS:_INPUT], model[_INPUT + 1 :]
+    return [NewExecution._make(((id_ := new_id()), id_, *between, stored, *after)) for stored in inputs]
+
+
+_AFTER_IDS, _INPUT = NewExecution._fields.index("root_id") + 1, NewExecution._fields.index("input")
 
 
 def annotated_return(function: Callable[..., Any]) -> Any:

@@ -103,42 +103,71 @@ class Execution(NamedTuple):
     id: str
     root_id: str
     """The top of the tree; the id itself where there is no parent."""
-    parent_id: str | None
-    child_index: int | None
-    is_finalize: bool
-    depth: int
-    kind: Kind
-    task_name: str
-    task_version: int
-    record_version: int
-    queue: str
-    priority: int
-    input: str
-    idempotency_key: str | None
-    idempotency_hash: str | None
-    sleeping_id: str | None
-    retry: str | None
-    """The policy given at enqueue as JSON; None means the policy of the definition."""
-    max_attempts: int
-    max_deliveries: int
-    timeout: float | None
-    """Seconds for one attempt of the handler (for a sleeping task: until the deadline); None means no limit."""
-    delay: float
-    """Seconds between creation and the first time it may run."""
-    status: Status
-    phase: Phase
+    created_at: datetime
+    due_at: datetime
+    updated_at: datetime
     fence: int
     """Raised by every claim, release, recovery and finish; a write on behalf of an attempt must carry it."""
     settled_fence: int
     """The fence of the last accepted end of a turn: tells a repeated write from a refused one."""
+    delay: float
+    """Seconds between creation and the first time it may run."""
+    depth: int
+    task_version: int
+    max_attempts: int
+    max_deliveries: int
     attempts: int
     """Handler starts of this phase that were not given back by a release or a crash."""
     deliveries: int
     """Claims since the last accepted end of a turn; a released one does not count."""
     iteration: int
     """Turns that a loop, or a task that continues, has taken; children that a sequence has started."""
+    children_count: int
+    active_children_count: int
+    message_count: int
+    """Messages ever sent to a workflow, and children that failed, of which no message is stored: what is higher than a
+    turn has seen lets it not suspend."""
+    priority: int
+    record_version: int
+    is_finalize: bool
+    is_pooled: bool
+    """Its queue is a pool: claimed under the pool's limits, and by no claim that knows none."""
+    needs_cancel: bool
+    """Cancelled while an executor ran it, or a workflow with a message for its running turn; not yet picked up."""
+    outlives_parent: bool
+    """A child that goes on when its parent has ended: the parent is closed by its end, and does not end it."""
+    status: Status
+    kind: Kind
+    phase: Phase
+    close_status: CloseStatus
+    queue: str
+    task_name: str
+    input: str
+    is_counted: bool
+    """The storage's own mark: its end was counted for the report of its pool together with others."""
+    lease_expires_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    closed_at: datetime | None
+    wait_expires_at: datetime | None
+    waiting_for_children_at: datetime | None
+    waiting_for_finalize_at: datetime | None
+    close_lease_expires_at: datetime | None
+    timeout: float | None
+    """Seconds for one attempt of the handler (for a sleeping task: until the deadline); None means no limit."""
+    parent_id: str | None
+    child_index: int | None
+    wake_at_children: int | None
+    """A suspended workflow goes on when so few of its children are active, or one fails; None: they do not wake it."""
     executor_id: str | None
     output: str | None
+    serial_key: str | None
+    """Within its pool, executions of one key run in order and within the limit per key; None: of no key."""
+    idempotency_key: str | None
+    idempotency_hash: str | None
+    sleeping_id: str | None
+    retry: str | None
+    """The policy given at enqueue as JSON; None means the policy of the definition."""
     run_output: str | None
     """What a parent returned beside its children, kept until it is finalized; or what a task that continues goes on
     with."""
@@ -148,39 +177,10 @@ class Execution(NamedTuple):
     """Why it ended or waits, in one word: poisoned, cancelled, parent_cancelled, expired."""
     progress: str | None
     """The details of the last heartbeat as JSON."""
-    needs_cancel: bool
-    """Cancelled while an executor ran it, or a workflow with a message for its running turn; not yet picked up."""
-    children_count: int
-    active_children_count: int
-    close_status: CloseStatus
-    created_at: datetime
-    due_at: datetime
-    started_at: datetime | None
-    lease_expires_at: datetime | None
-    wait_expires_at: datetime | None
-    waiting_for_children_at: datetime | None
-    waiting_for_finalize_at: datetime | None
-    finished_at: datetime | None
-    close_lease_expires_at: datetime | None
-    closed_at: datetime | None
-    updated_at: datetime
-    is_pooled: bool
-    """Its queue is a pool: claimed under the pool's limits, and by no claim that knows none."""
-    serial_key: str | None
-    """Within its pool, executions of one key run in order and within the limit per key; None: of no key."""
     on_complete: str | None
     """What to do when it has ended, as JSON (see durable.callbacks); None: nothing."""
     cancel_requested: str | None
     """Cancelled while it ran, and allowed to finish: the error it ends with instead of becoming ready or waiting."""
-    is_counted: bool
-    """The storage's own mark: its end was counted for the report of its pool together with others."""
-    message_count: int
-    """Messages ever sent to a workflow, and children that failed, of which no message is stored: what is higher than a
-    turn has seen lets it not suspend."""
-    wake_at_children: int | None
-    """A suspended workflow goes on when so few of its children are active, or one fails; None: they do not wake it."""
-    outlives_parent: bool
-    """A child that goes on when its parent has ended: the parent is closed by its end, and does not end it."""
 
     @property
     def is_finished(self) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 
 from durable.attempts import Attempt, Holdings, Signal
 from durable.clock import Clock
-from durable.execution import FINISHED, ChildOutcome, Claimed, FinishedExecution, Kind, Settled, Settlement
+from durable.collector import Collector
+from durable.execution import FINISHED, Claimed, FinishedExecution, Kind, Settled, Settlement
 from durable.execution_log import ExecutionLog
 from durable.ids import IdSource
 from durable.kinds.turn import Services
@@ -24,10 +25,11 @@ from durable.registry import Registry
 from durable.rooms.beat import BeatRoom
 from durable.rooms.cancel import CancelRoom
 from durable.rooms.checkpoint import CheckpointRoom
+from durable.rooms.children import ChildrenRoom
 from durable.rooms.claim import ClaimRoom
 from durable.rooms.complete import CompleteRoom
 from durable.rooms.deliver import DeliverRoom
-from durable.rooms.loop import Waker, patiently, repeat
+from durable.rooms.loop import Waker, repeat
 from durable.rooms.renew import RenewRoom
 from durable.rooms.run import RunRoom
 from durable.rooms.settle import SettleRoom
@@ -73,6 +75,7 @@ class Executor:
         self._pools = ServedPools(settings, lambda: registry.pools)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="durable-task")
         self._holdings = Holdings()
+        self._collector = Collector(settings.gc_threshold)
         self._log = ExecutionLog(registry.log_level_of)
         self._wakers = [Waker(live.random) for _ in range(3)]
         self._tasks: list[asyncio.Task[None]] = []
@@ -167,7 +170,7 @@ class Executor:
             threads=self._threads,
             shutdown_signal=self._shutdown_signal,
             beats=self._beat,
-            children_of=self._children_of,
+            children_of=ChildrenRoom(self._live.storage).children_of,
             take=TakeRoom(storage=self._live.storage, clock=self._clock).take,
             limit=lambda attempt, seconds: self._run.limit(attempt, seconds),  # noqa: PLW0108 - there is no run room yet
             clock=self._clock,
@@ -180,6 +183,7 @@ class Executor:
     def start(self) -> None:
         """Begin to claim. Every room is one task; none of them ends before `stop`."""
         storage, settings = self._live.storage, self._settings
+        self._collector.relax()
         self._live.bus.hear()
         self._unsubscribe = [
             self._live.bus.subscribe(self._claim.on_hint),
@@ -242,6 +246,7 @@ class Executor:
         for unsubscribe in self._unsubscribe:
             unsubscribe()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._collector.restore()
         if len(self._holdings):
             _log.warning("executor %s leaves %d executions to their leases", self.id, len(self._holdings))
 
@@ -396,15 +401,6 @@ class Executor:
     def _drop(self, attempt: Attempt) -> None:
         """An attempt that may not write any more: forget it."""
         self._holdings.remove(attempt)
-
-    async def _children_of(self, parent_id: str) -> list[ChildOutcome]:
-        storage = self._live.storage
-
-        async def read() -> list[ChildOutcome]:
-            return await storage.children([parent_id])
-
-        # A storage that is away must not fail a turn: its attempts are for what its handler does.
-        return await patiently(storage, read, "reading the ends of children")
 
     async def _upkeep_step(self) -> None:
         await self._upkeep.step()

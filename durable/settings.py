@@ -45,6 +45,7 @@ class ExecutorOptions(TypedDict, total=False):
     upkeep_interval: Duration | None
     grace: Duration
     retention: Duration | None
+    gc_threshold: int | None
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -68,6 +69,9 @@ class ExecutorSettings:
     """How long shutdown waits for running handlers before it cancels and releases them."""
     retention: float | None
     """How long trees that have ended are kept. None: this executor deletes nothing; of several the shortest counts."""
+    gc_threshold: int | None
+    """New objects after which Python's garbage collector looks for cycles, while this executor runs; it is a setting of
+    the process, which is raised and never lowered. None leaves it alone."""
 
     def __init__(
         self,
@@ -81,6 +85,7 @@ class ExecutorSettings:
         upkeep_interval: Duration | None = None,
         grace: Duration = 30.0,
         retention: Duration | None = "30d",
+        gc_threshold: int | None = 10_000,
     ) -> None:
         """Raise ConfigurationError, naming the field and its limits, for a value that cannot be meant."""
         if isinstance(queues, str) or not queues:
@@ -104,3 +109,5 @@ class ExecutorSettings:
         )
         put(self, "grace", seconds(grace, "grace", maximum=86_400.0))
         put(self, "retention", None if retention is None else seconds(retention, "retention"))
+        threshold = None if gc_threshold is None else integer(gc_threshold, "gc_threshold", 1, 1_000_000)
+        put(self, "gc_threshold", threshold)

@@ -12,6 +12,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from durable.child import Child
 from durable.child_results import child_result, reader
+from durable.definition import new_executions
 from durable.durations import Duration, aware
 from durable.errors import ConfigurationError, ExecutionNotFound, ResultTimeout
 from durable.events import Emitter
@@ -125,7 +126,8 @@ class Client:
         """See Task.enqueue_many."""
         known = cast("Task[..., R]", task)
         overrides = checked_overrides(known.definition.options, options)
-        rows = [known.new((value,), {}, overrides, self._ids.new_id()) for value in inputs]
+        dump = known.definition.dump_input
+        rows = new_executions(known.definition, [dump((value,), {}) for value in inputs], overrides, self._ids.new_id)
         return self._store(known, rows, overrides.connection)
 
     def enqueue_calls(self, calls: Sequence[Child[Any]], *, connection: Any = None) -> list[SyncHandle[Any]]:

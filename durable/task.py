@@ -8,7 +8,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, ove
 from durable.callbacks import store_callback
 from durable.checks import shown
 from durable.child import Child
-from durable.definition import Definition, new_execution
+from durable.definition import Definition, new_execution, new_executions
 from durable.digests import digest
 from durable.errors import ConfigurationError, Continue, ErrorInfo
 from durable.events import Fact
@@ -118,7 +118,8 @@ class Task(Generic[P, R]):
         task = cast("Task[..., R]", self)
         overrides = checked_overrides(task.definition.options, options)
         home = task._home()
-        rows = [task.new((value,), {}, overrides, home.new_id()) for value in inputs]
+        dump = task.definition.dump_input
+        rows = new_executions(task.definition, [dump((value,), {}) for value in inputs], overrides, home.new_id)
         return await home.enqueue_all(task, rows, overrides.connection)
 
     @overload

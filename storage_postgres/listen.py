@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
 
 from durable.errors import StorageUnavailable
 from durable.storage import Hint
@@ -48,17 +49,44 @@ async def hints_of(connections: Connections, channel: str) -> AsyncIterator[Hint
         pause = min(pause * 2, 5.0)
 
 
+async def _readable(connection: psycopg.AsyncConnection[Any], seconds: float) -> bool:
+    """Wait until the server has sent something; False if it did not. psycopg's own wait wakes ten times a second."""
+    loop = asyncio.get_running_loop()
+    sent = asyncio.Event()
+    loop.add_reader(connection.fileno(), sent.set)
+    try:
+        async with asyncio.timeout(seconds):
+            await sent.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(connection.fileno())
+    return True
+
+
+def _read(pgconn: pq.abc.PGconn) -> None:
+    """Give what has arrived to the connection's handler, as psycopg does when it reads the answer of a statement."""
+    pgconn.consume_input()
+    while notify := pgconn.notifies():
+        if pgconn.notify_handler is not None:
+            pgconn.notify_handler(notify)
+
+
 async def _listen_once(connections: Connections, channel: str) -> AsyncIterator[Hint]:
     connection: psycopg.AsyncConnection[Any] = await connections.connect_async()
     try:
+        heard: deque[str] = deque()
+        connection.add_notify_handler(lambda notify: heard.append(notify.payload))
         await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
         yield Hint("reconnected", "")
         while True:
-            async for notify in connection.notifies(timeout=_PROBE_AFTER):
-                topic, _, queue = notify.payload.partition(":")
+            if not await _readable(connection, _PROBE_AFTER):
+                async with asyncio.timeout(_PROBE_AFTER):
+                    await connection.execute("select 1")
+            _read(connection.pgconn)
+            while heard:
+                topic, _, queue = heard.popleft().partition(":")
                 yield Hint(topic, queue)
-            async with asyncio.timeout(_PROBE_AFTER):
-                await connection.execute("select 1")
     except TimeoutError:
         _log.warning("the listener's connection does not answer; it is replaced")
     finally:

@@ -23,6 +23,7 @@ from durable.pool_rows import PoolConfig
 from storage_postgres.arrays import plain, texts
 
 __all__ = [
+    "alike_columns",
     "bare_columns",
     "child_outcome",
     "claimed",
@@ -91,6 +92,19 @@ def new_columns(rows: Iterable[NewExecution], prefix: str = "") -> dict[str, obj
     params[prefix + "run_at"] = texts(None if at is None else at.isoformat() for at in named["run_at"])
     params["record_version"] = RECORD_VERSION
     return params
+
+
+def alike_columns(rows: Sequence[NewExecution]) -> dict[str, object] | None:
+    """The values of an insert of roots that differ in id and input alone, by parameter name; None where they do not."""
+    first = rows[0]
+    is_root = first.parent_id is None and first.child_index is None and not (first.depth or first.is_finalize)
+    if not is_root or first.outlives_parent or first.idempotency_key is not None or first.kind == Kind.SLEEPING:
+        return None
+    columns = dict(zip(NewExecution._fields, zip(*rows, strict=True), strict=True))
+    ids, root_ids, inputs = columns.pop("id"), columns.pop("root_id"), columns.pop("input")
+    if root_ids != ids or any(column.count(column[0]) < len(rows) for column in columns.values()):
+        return None
+    return {**new_row(first), "id": plain(ids), "input": texts(inputs)}
 
 
 def new_row(row: NewExecution) -> dict[str, object]:

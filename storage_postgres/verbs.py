@@ -51,14 +51,17 @@ def _pairs(pairs: Sequence[tuple[str, int]]) -> dict[str, object]:
 def enqueue(rows: Sequence[NewExecution], *, all_or_nothing: bool, note: Note | None = None) -> Plan[list[Enqueued]]:
     if not rows:
         return []
-    if len(rows) == 1:
-        insert = Query("enqueue_one", to.new_row(rows[0]))
+    if len(rows) > 1 and (alike := to.alike_columns(rows)) is not None:
+        ((count, ids),) = yield Query("enqueue_alike", alike)
+        stored: set[str] = set(ids or ())
     else:
-        insert = Query("enqueue", to.new_columns(sorted(rows, key=_by_key)))
-    stored = {row[0] for row in (yield insert)}
-    results = [Enqueued(row.id, True, False) for row in rows]
-    if len(stored) < len(rows):
+        one = Query("enqueue_one", to.new_row(rows[0])) if len(rows) == 1 else None
+        stored = {row[0] for row in (yield one or Query("enqueue", to.new_columns(sorted(rows, key=_by_key))))}
+        count = len(stored)
+    if count < len(rows):
         results = yield from _meet_existing(rows, stored)
+    else:
+        results = [Enqueued(row.id, True, False) for row in rows]
     if all_or_nothing and any(result.is_conflict for result in results):
         raise Undo([result._replace(is_new=False) for result in results])
     if any(row.kind == Kind.SLEEPING for row in rows):

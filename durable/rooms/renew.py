@@ -20,6 +20,9 @@ __all__ = ["RenewRoom"]
 
 _log = logging.getLogger("durable")
 _MARGIN = 0.1
+_PAUSE = 0.25
+_IDLE_PAUSE = 1.0
+"""Seconds between two looks at the deadlines; the longer ones where nothing runs, and an idle process sleeps."""
 _BLOCKED_AFTER = 1.0
 """Seconds without a turn of the event loop that are worth a warning."""
 
@@ -39,6 +42,7 @@ class RenewRoom:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_seen_at = clock.monotonic()
+        self._pause = 0.0
         self._is_blocked_reported = False
 
     def start(self) -> None:
@@ -61,7 +65,9 @@ class RenewRoom:
             for attempt in self._holdings:
                 if now >= attempt.deadline and not attempt.is_lost:
                     self._on_lost(attempt)
-            await self._clock.sleep(min(self._lease / 12, 0.25))
+            # Whatever is claimed meanwhile has more than half of its lease left at the next look.
+            self._pause = min(self._lease / 12, _PAUSE) if self._holdings else min(self._lease / 4, _IDLE_PAUSE)
+            await self._clock.sleep(self._pause)
 
     def _run(self) -> None:
         lane = self._storage.lane()
@@ -109,7 +115,7 @@ class RenewRoom:
 
     def _report_blocked_loop(self) -> None:
         behind = self._clock.monotonic() - self._loop_seen_at
-        if behind < _BLOCKED_AFTER + min(self._lease / 12, 0.25):
+        if behind < _BLOCKED_AFTER + self._pause:
             self._is_blocked_reported = False
             return
         if self._is_blocked_reported or self._loop is None:

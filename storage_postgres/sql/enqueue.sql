@@ -38,6 +38,28 @@ from input as i cross join at
 on conflict do nothing
 returning id;
 
+-- name: enqueue_alike
+-- As `enqueue`, of roots that differ in their input alone, as those of one `enqueue_many` do: two arrays to read and not 25
+-- take a quarter of the time. Gives how many were stored, and their ids unless that is all. Index: the unique ones.
+with at as materialized (select /*schema*/clock_now() as now),
+inserted as (
+    insert into /*schema*/executions (
+        id, root_id, kind, task_name, task_version, queue, priority, input, retry, max_attempts, max_deliveries,
+        timeout, delay, record_version, status, created_at, due_at, updated_at, is_pooled, serial_key, on_complete
+    )
+    select i.id, i.id, %(kind)s::text, %(task_name)s::text, %(task_version)s::integer, %(queue)s::text,
+        %(priority)s::smallint, i.input, %(retry)s::text, %(max_attempts)s::integer, %(max_deliveries)s::integer,
+        %(timeout)s::double precision, %(delay)s::double precision, %(record_version)s::smallint, 'ready', at.now,
+        greatest(coalesce(%(run_at)s::timestamptz, at.now + %(delay)s::double precision * interval '1 second'), at.now),
+        at.now, %(is_pooled)s::boolean, %(serial_key)s::text, %(on_complete)s::text
+    from unnest(%(id)s::uuid[], %(input)s::text[]) as i (id, input) cross join at
+    on conflict do nothing
+    returning id
+)
+select (select count(*) from inserted),
+    case when (select count(*) from inserted) < cardinality(%(id)s::uuid[])
+        then array(select id::text from inserted) end;
+
 -- name: enqueue_one
 -- As `enqueue`, of a single row: to set up 25 arrays takes the server longer than to insert it. Locks nothing, but may wait
 -- as `enqueue` does. Index: the unique ones.

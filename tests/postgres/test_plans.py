@@ -171,7 +171,8 @@ BY_ID: Final[Mapping[str, tuple[int, Callable[[Crowd], Query]]]] = {
     "next_start": (2, lambda _: first(verbs.next_start(
         queues=["default", "other"], pools=["emails"], task_names=["task", "other"], after=LONG_AGO, within=3.0))),
     "get_sleeping": (1, lambda _: first(wake_verbs.get_sleeping("task", "sleeper 1"))),
-    "enqueue": (50, lambda _: first(verbs.enqueue(MAKE.rows(50), all_or_nothing=False))),
+    "enqueue": (50, lambda _: first(verbs.enqueue([*MAKE.rows(49), MAKE.row(queue="other")], all_or_nothing=False))),
+    "enqueue_alike": (50, lambda _: first(verbs.enqueue(MAKE.rows(50), all_or_nothing=False))),
     "existing_rows": (50, lambda _: second(verbs.enqueue(
         [MAKE.row(idempotency_key=f"key {number}") for number in range(50)], all_or_nothing=False))),
 }  # fmt: skip

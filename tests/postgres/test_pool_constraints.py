@@ -27,5 +27,5 @@ async def test_pool_25_what_runs_cannot_wait_in_the_queue_as_well(
         "update /*schema*/executions set lease_expires_at = null where id = %s", postgres_storage.schema
     )
     for statement in (as_ready, without_lease):
-        with pytest.raises(errors.CheckViolation, match="executions_lease"):
+        with pytest.raises(errors.CheckViolation, match="executions_consistent"):
             postgres_control.execute(statement, [turn.id])

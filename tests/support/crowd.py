@@ -22,12 +22,12 @@ insert into /*schema*/executions (
     active_children_count, close_status, created_at, due_at, started_at, lease_expires_at, wait_expires_at, finished_at,
     close_lease_expires_at, updated_at)
 select n.id, coalesce(n.parent_id, n.id), n.parent_id, g, (n.parent_id is not null)::integer, 'task', %(task_name)s,
-    'default', '{}', 3, 5, case when %(status)s = 'waiting' then 'sleeper ' || g end,
-    case when %(has_keys)s then 'key ' || g end, %(status)s, %(fence)s, %(fence)s, %(fence)s, 'executor-a',
-    %(needs_cancel)s, '"done"', %(active_children)s, %(close_status)s, n.now - interval '1 hour', n.now + n.at,
-    n.now - interval '1 minute', case when %(status)s = 'running' then n.now + n.at end,
-    case when %(status)s = 'waiting' then n.now + n.at end, case when %(is_finished)s then n.now + n.at end,
-    case when %(close_status)s = 'closing' then n.now + n.at end, n.now
+    'default', '{}', 3, 5, case when %(status)s::text = 'waiting' then 'sleeper ' || g end,
+    case when %(has_keys)s then 'key ' || g end, %(status)s::text, %(fence)s, %(fence)s, %(fence)s, 'executor-a',
+    %(needs_cancel)s, '"done"', %(active_children)s, %(close_status)s::text, n.now - interval '1 hour', n.now + n.at,
+    n.now - interval '1 minute', case when %(status)s::text = 'running' then n.now + n.at end,
+    case when %(status)s::text = 'waiting' then n.now + n.at end, case when %(is_finished)s then n.now + n.at end,
+    case when %(close_status)s::text = 'closing' then n.now + n.at end, n.now
 from generate_series(%(first)s::integer, %(last)s::integer) as g
 cross join lateral (
     select ('01900000-0000-7000-8000-' || lpad(to_hex(g), 12, '0'))::uuid as id,

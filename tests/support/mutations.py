@@ -138,6 +138,11 @@ _HAND_MADE: Final = (
          "enqueue"),
     _one("the past of a single one stays in the past", "enqueue_one", "greatest(coalesce(%(run_at)s::timestamptz, ",
          "least(coalesce(%(run_at)s::timestamptz, ", "enqueue"),
+    _one("the delay of alike ones is forgotten", "enqueue_alike",
+         "at.now + %(delay)s::double precision * interval '1 second'), at.now)", "at.now), at.now)", "enqueue"),
+    _one("the past of alike ones stays in the past", "enqueue_alike", "greatest(coalesce(%(run_at)s::timestamptz, ",
+         "least(coalesce(%(run_at)s::timestamptz, ", "enqueue"),
+    _one("alike ones are given to no pool", "enqueue_alike", "%(is_pooled)s::boolean", "false", "enqueue"),
     # Notices.
     _one("a refused turn stores its notices", "settle_and_note", "join settled as s on s.id = n.turn",
          "cross join (select true) as s", "notice"),
@@ -218,12 +223,12 @@ _HAND_MADE: Final = (
 
 
 def _missing_words() -> Iterator[Mutation]:
-    """Each word of each enum, missing from the CHECK of its column."""
+    """Each word of each enum, missing from the domain of its column."""
     enums: dict[str, type[StrEnum]] = {"status": Status, "kind": Kind, "phase": Phase, "close_status": CloseStatus}
     for column, enum in enums.items():
         for word in enum:
             others = [f"'{other}'" for other in enum if other is not word]
-            listed = re.compile(rf"(?<=executions_{column} check \({column} in \()[^)]*'{word}'[^)]*(?=\))")
+            listed = re.compile(rf"(?<=executions_{column} check \(value in \()[^)]*'{word}'[^)]*(?=\))")
             yield Mutation(f"{column} may not be {word}", (), listed, ", ".join(others), "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,33 @@ class EnqueueContract(Case):
         record = await scene.get(row.id)
         expected = {name: value for name, value in row._asdict().items() if name != "run_at"}
         assert {name: getattr(record, name) for name in expected} == expected
+
+    @pytest.mark.parametrize("late", ["delay", "run_at", "past"])
+    async def test_enqueue_of_rows_that_differ_in_their_input_stores_what_it_stores_of_others(
+        self, scene: Scene, late: str
+    ) -> None:
+        """A storage may have a shorter way for them."""
+        now = await scene.subject.now()
+        run_at = {"delay": None, "run_at": now + timedelta(hours=2), "past": now - timedelta(hours=2)}[late]
+        options: dict[str, Any] = {
+            "kind": Kind.LOOP, "task_name": "invoice, {it}", "task_version": 7, "queue": 'q "1"', "priority": -3,
+            "retry": '{"max": 3}', "max_attempts": 9, "max_deliveries": 4, "timeout": 2.5, "delay": 1.5,
+            "run_at": run_at, "is_pooled": True, "serial_key": "a 'key'", "on_complete": '{"when": null}',
+        }  # fmt: skip
+        alike = [scene.make.row(input=payload, **options) for payload in PAYLOADS]
+        mixed = [scene.make.row(input=payload, **options) for payload in PAYLOADS]
+        await scene.storage.enqueue(alike)
+        await scene.storage.enqueue([*mixed, scene.make.row(queue="another")])
+        for one, other in zip(alike, mixed, strict=True):
+            stored = (await scene.get(one.id))._replace(id="", root_id="")
+            assert stored == (await scene.get(other.id))._replace(id="", root_id="")
+            assert stored.input == one.input
+
+    async def test_enqueue_of_alike_rows_repeated_in_part_stores_the_rest(self, scene: Scene) -> None:
+        rows = scene.make.rows(6)
+        await scene.storage.enqueue(rows[:3])
+        assert await scene.storage.enqueue(rows) == [Enqueued(row.id, True, False) for row in rows]
+        assert await scene.storage.existing([row.id for row in rows]) == {row.id for row in rows}
 
     async def test_enqueue_starts_a_record_ready_and_untouched(self, scene: Scene) -> None:
         record = await scene.get(await scene.enqueue())

@@ -1,4 +1,4 @@
--- The record of everything that runs. Columns stand in the order of durable.execution.Execution, and each CHECK
+-- The record of everything that runs. Columns stand in the order of durable.execution.Execution, and each domain
 -- repeats one of its enums; tests hold both equal.
 
 create function /*schema*/clock_now() returns timestamptz
@@ -6,76 +6,89 @@ language sql volatile
 as 'select pg_catalog.clock_timestamp()';
 -- The only clock that decides anything. Tests replace it.
 
+-- The words of a column are a domain and not a CHECK of the table: a session reads it once, and not with each statement.
+create domain /*schema*/execution_status as text constraint executions_status check (value in (
+    'ready', 'running', 'waiting', 'waiting_for_children', 'waiting_for_finalize',
+    'completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled'));
+create domain /*schema*/execution_kind as text constraint executions_kind check (value in (
+    'task', 'parent', 'sequence', 'loop', 'sleeping', 'turn', 'callback', 'workflow'));
+create domain /*schema*/execution_phase as text constraint executions_phase check (value in (
+    'run', 'children', 'finalize'));
+create domain /*schema*/execution_close_status as text constraint executions_close_status check (value in (
+    'idle', 'ready', 'closing', 'closed'));
+create domain /*schema*/execution_priority as smallint constraint executions_priority check (value between -4 and 4);
+
+-- Columns that are never null and of fixed width come first: the server finds those without walking the row, and looks at
+-- each indexed one of both versions in every update.
 create table /*schema*/executions (
     id uuid primary key,
     root_id uuid not null,
+    created_at timestamptz not null,
+    due_at timestamptz not null,
+    updated_at timestamptz not null,
+    fence bigint not null default 0,
+    settled_fence bigint not null default 0,
+    delay double precision not null default 0,
+    depth integer not null default 0,
+    task_version integer not null default 1,
+    max_attempts integer not null,
+    max_deliveries integer not null,
+    attempts integer not null default 0,
+    deliveries integer not null default 0,
+    iteration integer not null default 0,
+    children_count integer not null default 0,
+    active_children_count integer not null default 0,
+    message_count integer not null default 0,
+    priority /*schema*/execution_priority not null default 0,
+    record_version smallint not null default 1,
+    is_finalize boolean not null default false,
+    is_pooled boolean not null default false,
+    needs_cancel boolean not null default false,
+    outlives_parent boolean not null default false,
+    status /*schema*/execution_status not null,
+    kind /*schema*/execution_kind not null,
+    phase /*schema*/execution_phase not null default 'run',
+    close_status /*schema*/execution_close_status not null default 'idle',
+    queue text not null,
+    task_name text not null,
+    input text not null,
+    is_counted boolean not null default false,
+    lease_expires_at timestamptz,
+    started_at timestamptz,
+    finished_at timestamptz,
+    closed_at timestamptz,
+    wait_expires_at timestamptz,
+    waiting_for_children_at timestamptz,
+    waiting_for_finalize_at timestamptz,
+    close_lease_expires_at timestamptz,
+    timeout double precision,
     parent_id uuid,
     child_index integer,
-    is_finalize boolean not null default false,
-    depth integer not null default 0,
-    kind text not null,
-    task_name text not null,
-    task_version integer not null default 1,
-    record_version smallint not null default 1,
-    queue text not null,
-    priority smallint not null default 0,
-    input text not null,
+    wake_at_children integer,
+    executor_id text,
+    output text,
+    serial_key text,
     idempotency_key text,
     idempotency_hash text,
     sleeping_id text,
     retry text,
-    max_attempts integer not null,
-    max_deliveries integer not null,
-    timeout double precision,
-    delay double precision not null default 0,
-    status text not null,
-    phase text not null default 'run',
-    fence bigint not null default 0,
-    settled_fence bigint not null default 0,
-    attempts integer not null default 0,
-    deliveries integer not null default 0,
-    iteration integer not null default 0,
-    executor_id text,
-    output text,
     run_output text,
     error text,
     reason text,
     progress text,
-    needs_cancel boolean not null default false,
-    children_count integer not null default 0,
-    active_children_count integer not null default 0,
-    close_status text not null default 'idle',
-    created_at timestamptz not null,
-    due_at timestamptz not null,
-    started_at timestamptz,
-    lease_expires_at timestamptz,
-    wait_expires_at timestamptz,
-    waiting_for_children_at timestamptz,
-    waiting_for_finalize_at timestamptz,
-    finished_at timestamptz,
-    close_lease_expires_at timestamptz,
-    closed_at timestamptz,
-    updated_at timestamptz not null,
-    is_pooled boolean not null default false,
-    serial_key text,
     on_complete text,
     cancel_requested text,
-    constraint executions_kind check (kind in ('task', 'parent', 'sequence', 'loop', 'sleeping', 'turn', 'callback')),
-    constraint executions_status check (status in (
-        'ready', 'running', 'waiting', 'waiting_for_children', 'waiting_for_finalize',
-        'completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled')),
-    constraint executions_phase check (phase in ('run', 'children', 'finalize')),
-    constraint executions_close_status check (close_status in ('idle', 'ready', 'closing', 'closed')),
-    constraint executions_priority check (priority between -4 and 4),
-    -- A ready record must have a start left, so that no claim can fail on its account.
-    constraint executions_attempts check (
-        attempts between 0 and max_attempts and (status <> 'ready' or attempts < max_attempts)),
-    constraint executions_deliveries check (
-        deliveries between 0 and max_deliveries and (status <> 'ready' or deliveries < max_deliveries)),
-    constraint executions_children check (active_children_count >= 0 and children_count >= 0),
-    constraint executions_finished check ((finished_at is not null) = (status in (
-        'completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled'))),
-    constraint executions_lease check ((lease_expires_at is not null) = (status = 'running'))
+    -- One constraint and not one for each rule: each is read anew by every statement that writes the table.
+    constraint executions_consistent check (
+        attempts between 0 and max_attempts
+        and deliveries between 0 and max_deliveries
+        -- A ready record must have a start left, so that no claim can fail on its account.
+        and (status <> 'ready' or attempts < max_attempts and deliveries < max_deliveries)
+        and (lease_expires_at is not null) = (status = 'running')
+        and (finished_at is not null) = (status in (
+            'completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled'))
+        and active_children_count >= 0
+        and (serial_key is null or is_pooled))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.1);
 -- fillfactor: every record is updated twice or more; room on the page keeps its versions together.
 

@@ -6,9 +6,6 @@
 -- that a key is worth a look from some time on; the claim turns due marks into lanes. So enqueueing into one key never
 -- waits for another transaction, and a mark becomes visible together with the execution it stands for.
 
-alter table /*schema*/executions
-    add constraint executions_serial_key check (serial_key is null or is_pooled);
-
 drop index /*schema*/executions_ready;
 create index executions_ready on /*schema*/executions (queue, priority, due_at, id)
     where status = 'ready' and not is_pooled;

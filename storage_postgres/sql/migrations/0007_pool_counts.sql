@@ -1,9 +1,6 @@
 -- What pools have done, for their reports. Ends add rows to `pool_ends`, and nobody updates one, so no two ends ever wait
 -- for each other; once a minute upkeep sums them up in `pool_counts`.
 
-alter table /*schema*/executions
-    add column is_counted boolean not null default false;
-
 create table /*schema*/pool_ends (
     pool text not null,
     task_name text not null,

@@ -1,12 +1,5 @@
 -- Workflows: what has happened in them, what is sent to them, what they publish, and when a suspended one goes on.
 
-alter table /*schema*/executions
-    add column message_count integer not null default 0,
-    add column wake_at_children integer,
-    drop constraint executions_kind,
-    add constraint executions_kind check (kind in (
-        'task', 'parent', 'sequence', 'loop', 'sleeping', 'turn', 'callback', 'workflow'));
-
 -- The rows below belong to one execution each, and are written by who holds its row. They are inserted once and deleted
 -- with it, a page of trees at a time, so vacuum is asked for by the share of rows that came or went, not by updates.
 create table /*schema*/history (
