@@ -83,9 +83,7 @@ class RunRoom:
         attempt.started_at = self._clock.monotonic()
         if attempt.started_at >= attempt.deadline:
             attempt.is_lost = True
-        task = self._loop.create_task(
-            self._occupy_slot(attempt), name=attempt.claimed.id, context=self._context.copy()
-        )
+        task = self._loop.create_task(self._occupy_slot(attempt), name=attempt.claimed.id, context=self._context.copy())
         if not task.done():  # an event loop with eager tasks may have run all of it
             attempt.task = task
             self._tasks.add(task)
