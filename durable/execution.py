@@ -32,6 +32,7 @@ __all__ = [
     "Kind",
     "NewExecution",
     "Phase",
+    "QueueLevel",
     "Recovered",
     "Retired",
     "Settled",
@@ -46,6 +47,10 @@ RECORD_VERSION = 1
 DEFAULT_QUEUE = "default"
 PRIORITIES = range(-4, 5)
 """Higher is claimed first; nine levels, because the claim makes one index probe per level and queue."""
+
+
+QueueLevel = tuple[str, int]
+"""A queue and a priority: what is claimed in order of due time and id."""
 
 
 class Kind(Word):

@@ -25,6 +25,7 @@ from durable.execution import (
     Execution,
     FinishedExecution,
     NewExecution,
+    QueueLevel,
     Recovered,
     Retired,
     Settled,
@@ -148,13 +149,17 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
     # --- claim -----------------------------------------------------------------------------------------------
 
     def claim(
-        self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
-    ) -> Operation[list[Claimed]]:
+        self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float,
+        after: Mapping[QueueLevel, str] | None = None,
+    ) -> Operation[list[Claimed]]:  # fmt: skip
         """Give at most `limit` ready and due executions to one executor, for `lease` seconds.
 
         Highest priority first, then the queues as listed, then earliest due, within the queues and names given and of
         a record version this library knows; never what is in a pool. Each claim raises fence, attempts and deliveries.
         Rows that another claim holds are skipped, never waited for: two claims never return the same execution.
+
+        With `after`, a lane (queue and priority) in it is looked at only behind the place of that execution, which may
+        have ended since; one that is not stored any more bounds nothing. What stands before is left.
         """
         ...
 

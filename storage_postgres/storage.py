@@ -24,6 +24,7 @@ from durable.execution import (
     FinishedExecution,
     Kind,
     NewExecution,
+    QueueLevel,
     Recovered,
     Retired,
     Settled,
@@ -152,13 +153,15 @@ class PostgresStorage:
         return self._do(plan, transaction=all_or_nothing or (note is not None and _has_sleepers(rows)))
 
     def claim(
-        self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
-    ) -> PostgresOperation[list[Claimed]]:
+        self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float,
+        after: Mapping[QueueLevel, str] | None = None,
+    ) -> PostgresOperation[list[Claimed]]:  # fmt: skip
         return self._do(
             partial(
-                verbs.claim, executor_id=executor_id, queues=queues, task_names=task_names, limit=limit, lease=lease
+                verbs.claim,
+                executor_id=executor_id, queues=queues, task_names=task_names, limit=limit, lease=lease, after=after,
             )
-        )
+        )  # fmt: skip
 
     def claim_pooled(
         self, *, executor_id: str, pools: Sequence[str], task_names: Sequence[str], limit: int, lease: float

@@ -18,6 +18,7 @@ from durable.execution import (
     FinishedExecution,
     Kind,
     NewExecution,
+    QueueLevel,
     Recovered,
     Retired,
     Settled,
@@ -106,8 +107,9 @@ def _meet_existing(rows: Sequence[NewExecution], stored: set[str]) -> Plan[list[
 
 
 def claim(
-    *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
-) -> Plan[list[Claimed]]:
+    *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float,
+    after: Mapping[QueueLevel, str] | None = None,
+) -> Plan[list[Claimed]]:  # fmt: skip
     if limit <= 0 or not queues or not task_names:
         return []
     lanes = [(queue, level) for level in _LEVELS for queue in queues]
@@ -116,6 +118,7 @@ def claim(
         {
             "queues": texts(queue for queue, _ in lanes),
             "priorities": plain(level for _, level in lanes),
+            "after": plain((after or {}).get(lane) for lane in lanes),
             "task_names": texts(task_names),
             "executor_id": executor_id,
             "limit": limit,

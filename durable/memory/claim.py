@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import islice, takewhile
 
-from durable.execution import PRIORITIES, RECORD_VERSION, Claimed, Execution, Kind, Status
+from durable.execution import PRIORITIES, RECORD_VERSION, Claimed, Execution, Kind, QueueLevel, Status
 from durable.memory.records import moved
 from durable.memory.store import Transaction
 from durable.transitions import Event
@@ -15,15 +15,21 @@ __all__ = ["claim", "claim_callback", "due_records", "heartbeat", "held_record",
 
 
 def claim(
-    tx: Transaction, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
-) -> list[Claimed]:
+    tx: Transaction, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float,
+    after: Mapping[QueueLevel, str] | None = None,
+) -> list[Claimed]:  # fmt: skip
     due = (
         record
         for priority in reversed(PRIORITIES)
         for queue in dict.fromkeys(queues)
         for record in due_records(tx, (queue, False, False, priority), task_names)
+        if _is_behind(record, tx.executions.get((after or {}).get((queue, priority), "")))
     )
     return take(tx, list(islice(due, max(limit, 0))), executor_id=executor_id, lease=lease)
+
+
+def _is_behind(record: Execution, other: Execution | None) -> bool:
+    return other is None or (record.due_at, record.id) > (other.due_at, other.id)
 
 
 def due_records(tx: Transaction, group: tuple[str, bool, bool, int], task_names: Sequence[str]) -> Iterator[Execution]:

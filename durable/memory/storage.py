@@ -18,6 +18,7 @@ from durable.execution import (
     Execution,
     FinishedExecution,
     NewExecution,
+    QueueLevel,
     Recovered,
     Retired,
     Settled,
@@ -147,13 +148,15 @@ class MemoryStorage:
         return self._do(partial(enqueue.enqueue, rows=rows, all_or_nothing=all_or_nothing, note=note))
 
     def claim(
-        self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float
-    ) -> MemoryOperation[list[Claimed]]:
+        self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float,
+        after: Mapping[QueueLevel, str] | None = None,
+    ) -> MemoryOperation[list[Claimed]]:  # fmt: skip
         return self._do(
             partial(
-                claim.claim, executor_id=executor_id, queues=queues, task_names=task_names, limit=limit, lease=lease
+                claim.claim,
+                executor_id=executor_id, queues=queues, task_names=task_names, limit=limit, lease=lease, after=after,
             )
-        )
+        )  # fmt: skip
 
     def claim_pooled(
         self, *, executor_id: str, pools: Sequence[str], task_names: Sequence[str], limit: int, lease: float

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from durable.attempts import Attempt, Holdings
 from durable.clock import Clock
-from durable.execution import Claimed
+from durable.execution import Claimed, QueueLevel
 from durable.rooms.loop import Waker, patiently
+from durable.rooms.onward import Onward
 from durable.rooms.rest import Rest
 from durable.settings import ExecutorSettings
 from durable.storage import Hint, NextStart, Operation, Storage
@@ -65,6 +66,7 @@ class ClaimRoom:
         self._start = start
         self._on_lost = on_lost
         self._on_claimed = on_claimed
+        self._onward = Onward(clock)
         self._slot_freed = asyncio.Event()
         self._ahead: deque[Attempt] = deque()
         self._queues = settings.queues
@@ -180,6 +182,13 @@ class ClaimRoom:
         return self._take(found.claimed, sent_at)
 
     async def _claim(self, limit: int) -> int:
+        after = self._onward.after()
+        count = await self._claim_behind(after, limit)
+        if after and count < limit:
+            count += await self._claim_behind({}, limit - count)
+        return count
+
+    async def _claim_behind(self, after: Mapping[QueueLevel, str], limit: int) -> int:
         sent_at = self._clock.monotonic()
         claimed = await self._storage.claim(
             executor_id=self._executor_id,
@@ -187,7 +196,9 @@ class ClaimRoom:
             task_names=self._task_names,
             limit=limit,
             lease=self._settings.lease,
+            after=after,
         )
+        self._onward.note(claimed, limit=limit, is_whole=not after, took=self._clock.monotonic() - sent_at)
         return self._take(claimed, sent_at)
 
     def _look(self, after: datetime | None, within: float) -> Operation[NextStart]:

@@ -68,6 +68,8 @@ class RunRoom:
         self._settle = settle
         self._drop = drop
         self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        """Kept, because asyncio asks the system for the process at each `get_running_loop` before Python 3.12."""
         self._context = contextvars.copy_context()
         """What every handler starts from, whichever handler gave it its slot."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,9 +83,7 @@ class RunRoom:
         attempt.started_at = self._clock.monotonic()
         if attempt.started_at >= attempt.deadline:
             attempt.is_lost = True
-        task = asyncio.get_running_loop().create_task(
-            self._occupy_slot(attempt), name=attempt.claimed.id, context=self._context.copy()
-        )
+        task = self._loop.create_task(self._occupy_slot(attempt), name=attempt.claimed.id, context=self._context.copy())
         if not task.done():  # an event loop with eager tasks may have run all of it
             attempt.task = task
             self._tasks.add(task)
@@ -92,7 +92,7 @@ class RunRoom:
         """Cancel the handler, and go on without it if it does not listen."""
         attempt.stop(reason)
         if attempt.task is not None and not attempt.task.done():
-            asyncio.get_running_loop().call_later(_DEAF_AFTER, self.give_up, attempt)
+            self._loop.call_later(_DEAF_AFTER, self.give_up, attempt)
 
     def give_up(self, attempt: Attempt) -> None:
         """Free the slot of a stopped handler that has not ended, and write what its stop means; once is enough."""
@@ -192,7 +192,7 @@ class RunRoom:
         if seconds is None:
             yield
             return
-        timer = asyncio.get_running_loop().call_later(seconds, self.stop, attempt, "timed_out")
+        timer = self._loop.call_later(seconds, self.stop, attempt, "timed_out")
         try:
             yield
         finally:

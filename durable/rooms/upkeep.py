@@ -20,6 +20,8 @@ _CLOSE_LEASE = 15.0
 _PAGE = 1000
 _MOST_PAGES = 50
 _LONGEST_PAUSE = 3600.0
+_SHARE = 10
+"""The look for duties may take a tenth of the time."""
 _MOST_ROUNDS = 1000
 """A bound on rounds without a pause; what is left comes with the next upkeep."""
 
@@ -60,10 +62,16 @@ class UpkeepRoom:
         self._retention = retention
         self._clock = clock
         self._retire_at = float("-inf")
+        self._look_at = float("-inf")
         self._retired_up_to: str | None = None
 
     async def step(self) -> None:
+        """Do what is due. Looking for it is slow while somebody holds a snapshot; then it is done less often."""
+        began_at = self._clock.monotonic()
+        if began_at < self._look_at:
+            return
         duties = await self._storage.duties()
+        self._look_at = began_at + (self._clock.monotonic() - began_at) * _SHARE
         if duties.recover:
             await self._recover()
         if duties.expire_waits:

@@ -74,6 +74,7 @@ class WorkflowLoop:
     def __init__(self) -> None:
         self._ready: deque[_Call] = deque()
         self._numbers = count(1)
+        self._is_entered = False
         self.tasks: set[asyncio.Task[Any]] = set()
         self.error: BaseException | None = None
         """The first error of a callback that belongs to no task."""
@@ -83,12 +84,15 @@ class WorkflowLoop:
 
         Raises ConfigurationError for a body that never stops to wait for something.
         """
-        with self._entered():
+        if self._is_entered:
+            self._run()
+            return
+        with self.entered():
             self._run()
 
     @contextmanager
-    def _entered(self) -> Generator[None]:
-        """Be the running loop of this thread for a while."""
+    def entered(self) -> Generator[None]:
+        """Be the running loop of this thread for a while, for one `run_ready` or many."""
         outer = events._get_running_loop()
         task = None if outer is None else tasks.current_task(outer)
         hooks = sys.get_asyncgen_hooks()
@@ -96,9 +100,11 @@ class WorkflowLoop:
             tasks._leave_task(outer, task)
         events._set_running_loop(self._loop)
         sys.set_asyncgen_hooks(None, None)
+        was_entered, self._is_entered = self._is_entered, True
         try:
             yield
         finally:
+            self._is_entered = was_entered
             sys.set_asyncgen_hooks(*hooks)
             events._set_running_loop(outer)
             if outer is not None and task is not None:
@@ -122,7 +128,7 @@ class WorkflowLoop:
 
     def close(self) -> None:
         """Forget the tasks that have not ended. Their `finally` blocks run as far as they do not await."""
-        with self._entered():
+        with self.entered():
             while self.tasks:
                 task = self.tasks.pop()
                 if task.done():

@@ -1,12 +1,17 @@
 -- name: claim
--- Give ready executions to one executor: by priority, then queue as listed, then due time.
+-- Give ready executions to one executor: by priority, then queue as listed, then due time; of a lane with `after` those
+-- behind the place of that execution, so that nothing is read that was claimed before it.
 -- One probe of the index per level and queue, in the order of the arrays; the outer limit stops the probes.
 -- The rows are taken by ctid from an array that is computed once: no plan can take more than the limit, and none can
 -- turn the update into a join over the table. Locks what it takes, skips what is locked. Index: executions_ready.
 with at as materialized (select /*schema*/clock_now() as now),
 picked as materialized (
     select due.row_id
-    from unnest(%(queues)s::text[], %(priorities)s::smallint[]) as lane (queue, priority)
+    from unnest(%(queues)s::text[], %(priorities)s::smallint[], %(after)s::uuid[]) as lane (queue, priority, after)
+    cross join lateral (
+        select coalesce((
+            select x.due_at from /*schema*/executions as x where x.id = lane.after), '-infinity') as due_at
+    ) as start
     cross join lateral (
         select e.ctid as row_id
         from /*schema*/executions as e
@@ -15,6 +20,7 @@ picked as materialized (
             and e.queue = lane.queue
             and e.priority = lane.priority
             and e.due_at <= (select now from at)
+            and (e.due_at, e.id) > (start.due_at, coalesce(lane.after, '00000000-0000-0000-0000-000000000000'))
             and e.task_name = any(%(task_names)s::text[])
             and e.record_version <= %(record_version)s::smallint
         order by e.due_at, e.id

@@ -55,7 +55,9 @@ def _one(name: str, statements: str | tuple[str, ...], old: str, new: str, first
     return Mutation(name, named, re.compile(re.escape(old)), new, first)
 
 
-_LANES: Final = "from unnest(%(queues)s::text[], %(priorities)s::smallint[]) as lane (queue, priority)"
+_LANES: Final = (
+    "from unnest(%(queues)s::text[], %(priorities)s::smallint[], %(after)s::uuid[]) as lane (queue, priority, after)"
+)
 _FENCED: Final = " and e.fence = any(array[i.fence])"
 _NEEDS_CANCEL: Final = " needs_cancel = e.status = 'running',"
 _SOME_LEFT: Final = "e.deliveries < e.max_deliveries"
@@ -76,6 +78,9 @@ _HAND_MADE: Final = (
     _one("claim has no limit", "claim", " limit %(limit)s::bigint", "", "claim"),
     _one("claim does not lock", "claim", " for update skip locked", "", "claim"),
     _one("claim takes what is not due", "claim", " and e.due_at <= (select now from at)", "", "claim"),
+    _one("claim passes over all of a lane", "claim", "lane.after), '-infinity')", "lane.after), 'infinity')", "claim"),
+    _one("claim goes back to the beginning", "claim", " and (e.due_at, e.id) > (",
+         " and (e.due_at, e.id) is distinct from (", "claim"),
     _one("claim counts no delivery", "claim", " deliveries = e.deliveries + 1,", "", "claim or recover"),
     _one("claim counts no attempt", "claim", " attempts = e.attempts + 1,", "", "claim"),
     _one("claim gives turns in any order", "claim", "order by c.priority desc, c.due_at, c.id", "order by c.id",

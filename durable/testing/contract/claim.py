@@ -9,7 +9,7 @@ import pytest
 
 from durable.execution import FINISHED, RECORD_VERSION, Kind, Phase, Status
 from durable.testing.contract.scene import CHILD, ERROR, EXECUTOR, LEASE, TASK, Case, Scene
-from durable.transitions import fail, release, repeat
+from durable.transitions import complete, fail, release, repeat
 
 __all__ = ["ClaimContract"]
 
@@ -137,6 +137,37 @@ class ClaimContract(Case):
         await scene.subject.advance(5.0)
         assert (await scene.claim_one(queues=("first", "second"), limit=1)).id == late
         assert (await scene.claim_one(queues=("first", "second"), limit=1)).id == early
+
+    async def test_claim_goes_on_behind_an_execution(self, scene: Scene) -> None:
+        ids = sorted(await scene.enqueue_all(6))
+        await scene.claim(limit=2)
+        behind = await scene.claim(after={("default", 0): ids[3]})
+        assert [turn.id for turn in behind] == ids[4:]
+        assert [turn.id for turn in await scene.claim()] == ids[2:4]
+
+    async def test_claim_goes_on_behind_what_has_ended_since(self, scene: Scene) -> None:
+        ids = sorted(await scene.enqueue_all(4))
+        (first,) = await scene.claim(limit=1)
+        await scene.storage.settle([complete(first, "1")])
+        assert [turn.id for turn in await scene.claim(after={("default", 0): ids[0]})] == ids[1:]
+
+    async def test_claim_goes_on_by_due_time_before_id(self, scene: Scene) -> None:
+        late = await scene.enqueue(delay=20.0)
+        early = await scene.enqueue(delay=10.0)
+        await scene.subject.advance(30)
+        assert [turn.id for turn in await scene.claim(after={("default", 0): early})] == [late]
+
+    async def test_claim_goes_on_in_one_lane_and_looks_at_all_of_others(self, scene: Scene) -> None:
+        low, high = sorted(await scene.enqueue_all(2)), sorted(await scene.enqueue_all(2, priority=3))
+        other = sorted(await scene.enqueue_all(2, queue="other"))
+        turns = await scene.claim(queues=["default", "other"], after={("default", 0): low[0]})
+        assert {turn.id for turn in turns} == {low[1], *high, *other}
+
+    async def test_claim_behind_what_is_not_stored_looks_at_all(self, scene: Scene) -> None:
+        ids = sorted(await scene.enqueue_all(2))
+        gone = scene.make.id()
+        await scene.enqueue(delay=60.0)
+        assert [turn.id for turn in await scene.claim(after={("other", 0): gone})] == ids
 
     async def test_claim_gives_its_rows_in_that_order(self, scene: Scene) -> None:
         order = [

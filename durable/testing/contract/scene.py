@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
-from durable.execution import DEFAULT_QUEUE, Claimed, Execution, Kind, NewExecution, Phase, Settled, Status
+from durable.execution import DEFAULT_QUEUE, Claimed, Execution, Kind, NewExecution, Phase, QueueLevel, Settled, Status
 from durable.storage import ExecutionFilter, Storage
 from durable.testing.contract.subject import ContractSubject
 from durable.testing.make import Maker
@@ -69,11 +69,13 @@ class Scene:
         executor_id: str = EXECUTOR,
         lease: float = LEASE,
         handle: int = 0,
+        after: Mapping[QueueLevel, str] | None = None,
     ) -> list[Claimed]:
         """What is ready and due under these names; without names, the plain task's."""
         return await self.subject.handles[handle].claim(
-            executor_id=executor_id, queues=queues, task_names=task_names or (TASK,), limit=limit, lease=lease
-        )
+            executor_id=executor_id, queues=queues, task_names=task_names or (TASK,), limit=limit, lease=lease,
+            after=after,
+        )  # fmt: skip
 
     async def turn(self, **fields: Any) -> Claimed:
         """One row, enqueued and claimed. Nothing else of its name may be ready."""
