@@ -177,6 +177,9 @@ class PostgresStorage:
     def claim_callback(self, execution_id: str, *, executor_id: str, lease: float) -> PostgresOperation[Claimed | None]:
         return self._do(partial(verbs.claim_callback, execution_id, executor_id=executor_id, lease=lease))
 
+    def count_starts(self, held: Sequence[tuple[str, int]]) -> PostgresOperation[frozenset[str]]:
+        return self._do(partial(verbs.count_starts, held))
+
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.renew, held, lease=lease))
 

@@ -166,6 +166,9 @@ class MemoryStorage:
         work = partial(claim.claim_callback, execution_id=execution_id, executor_id=executor_id, lease=lease)
         return self._do(work)
 
+    def count_starts(self, held: Sequence[tuple[str, int]]) -> MemoryOperation[frozenset[str]]:
+        return self._do(partial(claim.count_starts, held=held))
+
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> MemoryOperation[frozenset[str]]:
         return self._do(partial(claim.renew, held=held, lease=lease))
 

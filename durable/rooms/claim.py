@@ -13,6 +13,7 @@ from durable.clock import Clock
 from durable.execution import Claimed
 from durable.rooms.loop import Waker, patiently
 from durable.rooms.rest import Rest
+from durable.rooms.suspects import SuspectRoom
 from durable.settings import ExecutorSettings
 from durable.storage import Hint, NextStart, Operation, Storage
 
@@ -51,6 +52,7 @@ class ClaimRoom:
         clock: Clock,
         waker: Waker,
         start: Callable[[Attempt], None],
+        suspects: SuspectRoom,
         on_lost: Callable[[Attempt], None],
         on_claimed: Callable[[int], None],
     ) -> None:
@@ -63,6 +65,7 @@ class ClaimRoom:
         self._clock = clock
         self._waker = waker
         self._start = start
+        self._suspects = suspects
         self._on_lost = on_lost
         self._on_claimed = on_claimed
         self._slot_freed = asyncio.Event()
@@ -206,7 +209,8 @@ class ClaimRoom:
             if before is not None:
                 # This process was away so long that others took the execution and gave it back: it holds it anew.
                 self._on_lost(before)
-            self._ahead.append(attempt)
+            if not turn.is_suspect or self._suspects.admit(attempt):
+                self._ahead.append(attempt)
         self._fill()
         return len(claimed)
 
@@ -222,7 +226,8 @@ class ClaimRoom:
             if attempt.is_lost:
                 continue
             self._running += 1
-            self._start(attempt)
+            begin = self._suspects.put if attempt.claimed.is_suspect else self._start
+            begin(attempt)
 
     def _limit(self) -> int:
         """Free slots and a little ahead; nothing while more than half of the little is still there."""
