@@ -93,6 +93,14 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         """True when other processes may see it: hints and polling are then worth their cost."""
         ...
 
+    @property
+    def client_limit(self) -> int | None:
+        """Calls of clients that may be on their way at once beside an executor; None: any number.
+
+        Such a call may wait for rows that another transaction holds, and what it waits on must not be all there is.
+        """
+        ...
+
     async def open(self) -> None:
         """Connect and check the schema; raises StorageUnavailable, SchemaNotInstalled, SchemaTooOld, SchemaTooNew."""
         ...

@@ -74,7 +74,7 @@ from storage_postgres import (
     wake_verbs,
     workflow_verbs,
 )
-from storage_postgres.connections import Connections, PostgresLane
+from storage_postgres.connections import KEPT_FOR_EXECUTOR, Connections, PostgresLane
 from storage_postgres.failures import is_transient
 from storage_postgres.listen import channel_of, hints_of, payloads_of
 from storage_postgres.migrate import check, migrate
@@ -102,6 +102,7 @@ class PostgresStorage:
         source = DsnSource(dsn) if isinstance(dsn, str) else dsn
         self.connections = Connections(source, Statements(schema), min_size=min(min_size, max_size), max_size=max_size)
         self._channel = channel_of(schema)
+        self.client_limit = max(max_size - KEPT_FOR_EXECUTOR, 1)
 
     # --- life ----------------------------------------------------------------------------------------------
 

@@ -97,6 +97,7 @@ class MemoryStorage:
     """
 
     is_shared = False
+    client_limit = None
     has_transactions = False
 
     def __init__(self, now: Callable[[], datetime] | None = None, *, store: Store | None = None) -> None:
