@@ -35,8 +35,8 @@ _ENDED: Final = (
 _NETWORK: Final = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3",
                    "tcp_user_timeout": "10000", "target_session_attrs": "read-write"}  # fmt: skip
 KEPT_FOR_EXECUTOR: Final = 3
-"""Connections that calls of clients leave free: for a claim, a settle, and all else that an executor asks. A call may wait
-for a row that somebody's open transaction holds, and as many such calls as there are connections would stop it."""
+"""Connections that calls of clients leave free: for a claim, a settle, and all else that an executor asks. A call may
+wait for a row that somebody's open transaction holds, and as many such calls as there are connections would stop it."""
 _MOST_TRANSACTIONS: Final = 4
 """Transactions at once that user code runs in."""
 _DIRECT_OPTIONS: Final = (

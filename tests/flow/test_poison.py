@@ -43,7 +43,7 @@ def process(place: PostgresPlace) -> Iterator[Callable[[], int]]:
         close(living)
 
 
-async def test_a_killer_is_poisoned_and_the_innocents_of_its_process_complete(postgres: PostgresPlace) -> None:
+async def test_gen_06_what_was_beside_a_killer_completes(postgres: PostgresPlace) -> None:
     """With max_deliveries=2 each of them can afford to die beside the killer once, and never again."""
     app = postgres.app()
     kill, *innocents = declared(app)
