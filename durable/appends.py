@@ -37,8 +37,10 @@ class Appends:
     one, or is the first of its key, goes on in the lane of its key, where the later ones of that key follow it.
     """
 
-    def __init__(self, storage: Storage, patiently: Patience) -> None:
+    def __init__(self, storage: Storage, in_turn: Patience, patiently: Patience) -> None:
         self._storage = storage
+        self._in_turn = in_turn
+        """For what may wait for somebody's transaction."""
         self._patiently = patiently
         self._grouped: GroupCommit[NewEvent, Appended | None] = GroupCommit(self._write_free)
         self._lanes: dict[JobKey, _Lane] = {}
@@ -72,7 +74,7 @@ class Appends:
                 del self._lanes[event.key]
 
     async def _write(self, events: Sequence[NewEvent]) -> list[Appended]:
-        return await self._patiently(self._storage.append_events(events), _WHAT)
+        return await self._in_turn(self._storage.append_events(events), _WHAT)
 
     async def _write_free(self, events: Sequence[NewEvent]) -> list[Appended | None]:
         return await self._patiently(self._storage.append_free_events(events), _WHAT)

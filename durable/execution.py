@@ -22,6 +22,7 @@ __all__ = [
     "PRIORITIES",
     "RECORD_VERSION",
     "SUCCEEDED",
+    "UNSTARTED",
     "CancelResult",
     "ChildOutcome",
     "Claimed",
@@ -45,6 +46,8 @@ RECORD_VERSION = 1
 """What a row of this library means. An executor leaves rows of a higher version alone."""
 
 DEFAULT_QUEUE = "default"
+UNSTARTED = "unstarted"
+"""The reason that stands at a claimed suspect until its start is counted."""
 PRIORITIES = range(-4, 5)
 """Higher is claimed first; nine levels, because the claim makes one index probe per level and queue."""
 
@@ -124,7 +127,7 @@ class Execution(NamedTuple):
     attempts: int
     """Handler starts of this phase that were not given back by a release or a crash."""
     deliveries: int
-    """Claims since the last accepted end of a turn; a released one does not count."""
+    """Claims since the last accepted end of a turn. A released one does not count, one of a suspect from its start."""
     iteration: int
     """Turns that a loop, or a task that continues, has taken; children that a sequence has started."""
     children_count: int
@@ -179,7 +182,7 @@ class Execution(NamedTuple):
     error: str | None
     """The last error as JSON; kept over retries as the previous error."""
     reason: str | None
-    """Why it ended or waits, in one word: poisoned, cancelled, parent_cancelled, expired."""
+    """Why it ended or waits, in one word: poisoned, cancelled, parent_cancelled, expired, unstarted."""
     progress: str | None
     """The details of the last heartbeat as JSON."""
     on_complete: str | None
@@ -247,6 +250,7 @@ class Claimed(NamedTuple):
     attempts: int
     """This start included: 1 is the first."""
     deliveries: int
+    """This one included, but for a suspect."""
     iteration: int
     max_attempts: int
     timeout: float | None
@@ -269,6 +273,8 @@ class Claimed(NamedTuple):
     """Messages ever sent to a workflow."""
     active_children_count: int = 0
     created_at: datetime = datetime.min.replace(tzinfo=UTC)
+    is_suspect: bool = False
+    """Its deliveries were lost so often that this one counts only from `count_starts` on; no start without that."""
 
 
 class Settlement(NamedTuple):

@@ -33,6 +33,7 @@ from durable.rooms.loop import Waker, repeat
 from durable.rooms.renew import RenewRoom
 from durable.rooms.run import RunRoom
 from durable.rooms.settle import SettleRoom
+from durable.rooms.suspects import SuspectRoom
 from durable.rooms.take import TakeRoom
 from durable.rooms.upkeep import UpkeepRoom
 from durable.served_pools import ServedPools
@@ -128,6 +129,15 @@ class Executor:
         """What finds work, and what keeps it: these use the rooms that run and settle."""
         storage, settings, live = self._live.storage, self._settings, self._live
         claim_waker, self._upkeep_waker, self._cancel_waker = self._wakers
+        self._suspects = SuspectRoom(
+            storage=storage,
+            holdings=self._holdings,
+            clock=self._clock,
+            start=self._run.start,
+            settle=self._settle.put,
+            drop=self._drop,
+            ended=lambda: self._claim.attempt_ended(),  # noqa: PLW0108 - the two rooms know each other; this one is first
+        )
         self._claim = ClaimRoom(
             executor_id=self.id,
             storage=storage,
@@ -138,6 +148,7 @@ class Executor:
             clock=self._clock,
             waker=claim_waker,
             start=self._run.start,
+            suspects=self._suspects,
             on_lost=self._on_lost,
             on_claimed=self._telemetry.claimed,
         )
@@ -194,6 +205,7 @@ class Executor:
         self._spawn(self._settle.run(), "settle")
         self._spawn(self._beat.run(), "beat")
         self._spawn(self._renew.run(), "renew")
+        self._spawn(self._suspects.run(), "suspects")
         self._spawn(self._claim.run(), "claim")
         self._spawn(
             repeat(
@@ -230,10 +242,11 @@ class Executor:
         self._shutdown_signal.set()
         self._end("upkeep", "cancel")
         self._claim.stop()
+        self._suspects.stop()
         # Upkeep announces the executor; it must be over before the withdrawal.
-        await asyncio.wait(self._named("claim", "upkeep", "cancel"), timeout=_CLAIM_LIMIT)
-        self._end("claim")
-        for attempt in self._claim.take_unstarted():
+        await asyncio.wait(self._named("claim", "suspects", "upkeep", "cancel"), timeout=_CLAIM_LIMIT)
+        self._end("claim", "suspects")
+        for attempt in [*self._claim.take_unstarted(), *self._suspects.take_unstarted()]:
             self._settle.put(attempt, release(attempt.claimed))
         await self._wait_for_handlers()
         await self._complete.stop(_COMPLETE_LIMIT)

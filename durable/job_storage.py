@@ -90,8 +90,8 @@ class JobStorage(Protocol):
     def pause_job(self, key: JobKey) -> Operation[Job | None]:
         """Active → paused: a turn that does not run is cancelled, with the reason `paused`.
 
-        What it was for is kept: its planned moment, its trigger, and its events, which are pending again. Gives the job
-        after it, unchanged if it was not active; None where none lives.
+        What it was for is kept: its planned moment, its trigger, and its events, which are pending again; and the error
+        of the attempt it was to repeat. Gives the job after it, unchanged if it was not active; None where none lives.
         """
         ...
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from durable.appends import Appends
 from durable.bus import Bus
 from durable.callbacks import wants_transaction
-from durable.errors import ConfigurationError, IdempotencyConflict, NotOpen, SleepingIdConflict
+from durable.errors import ConfigurationError, IdempotencyConflict, NotOpen, SleepingIdConflict, StorageUnavailable
 from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, NewExecution, WakeResult
 from durable.group_commit import GroupCommit
@@ -64,7 +64,9 @@ class Live:
         self.news = News(self.bus, self.waiters, poll_interval=poll_interval)
         self._enqueues = GroupCommit(self._write_enqueues)
         self._stored_pools: set[str] = set()
-        self._appends = Appends(storage, self._patiently)
+        self._appends = Appends(storage, self._in_turn, self._patiently)
+        limit = storage.client_limit
+        self._turns = None if limit is None else asyncio.Semaphore(limit)
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
 
@@ -93,9 +95,10 @@ class Live:
         if connection is not None:
             done = await self._enqueue_on(connection, rows)
         else:
-            done = await self._patiently(
-                self.storage.enqueue(rows, all_or_nothing=True, note=self.emitter.note), "enqueueing"
-            )
+            # Only a key that somebody is storing just now can be waited for.
+            has_keys = any(row.idempotency_key is not None or row.sleeping_id is not None for row in rows)
+            run = self._in_turn if has_keys else self._patiently
+            done = await run(self.storage.enqueue(rows, all_or_nothing=True, note=self.emitter.note), "enqueueing")
             self._tell_ready(rows)
         settled_ids(rows, done)
         return done
@@ -103,7 +106,7 @@ class Live:
     async def cancel(self, ids: Sequence[str], *, reason: str, may_finish: bool = False) -> list[CancelResult]:
         """Cancel, and close the trees below, a transaction for each level; what is left any executor closes."""
         self.check()
-        results = await self._patiently(
+        results = await self._in_turn(
             self.storage.cancel(ids, reason=reason, may_finish=may_finish, note=self.emitter.note), "cancelling"
         )
         await self._after_cancel(results)
@@ -116,7 +119,7 @@ class Live:
         before = up_to(await self._patiently(self.storage.now(), "reading the clock")) if given is None else given
         count = 0
         while True:
-            batch = await self._patiently(
+            batch = await self._in_turn(
                 self.storage.cancel_all(
                     before=before, queue=where.queue, task_name=where.task_name, limit=CANCEL_BATCH, reason=reason,
                     may_finish=may_finish, note=self.emitter.note,
@@ -137,7 +140,7 @@ class Live:
     async def wake(self, task_name: str, sleeping_id: str, *, output: str | None, error: str | None) -> WakeResult:
         """End a sleeping task; its parent goes on at once if this was the last child."""
         self.check()
-        result = await self._patiently(
+        result = await self._in_turn(
             self.storage.wake(task_name, sleeping_id, output=output, error=error, note=self.emitter.note),
             "waking a sleeping task",
         )
@@ -162,10 +165,11 @@ class Live:
                 return appended
             case Append(event):
                 return await self._appends.append(event)
-            case Ask(make) if connection is not None:
+            case Ask(make, _) if connection is not None:
                 return await make(self.storage).await_on(connection)
-            case Ask(make):
-                return await self._patiently(make(self.storage), "a call on a job")
+            case Ask(make, may_wait):
+                run = self._in_turn if may_wait else self._patiently
+                return await run(make(self.storage), "a call on a job")
             case Tell(hints) if connection is not None:
                 return await self.storage.hint(hints).await_on(connection)
             case Tell(hints):
@@ -189,7 +193,7 @@ class Live:
     async def configure_pool(self, pool: PoolConfig, fields: frozenset[str]) -> PoolConfig:
         """Change a pool, and let every executor look at it at once."""
         self.check()
-        after = await self._patiently(self.storage.configure_pool(pool, fields=fields), "configuring a pool")
+        after = await self._in_turn(self.storage.configure_pool(pool, fields=fields), "configuring a pool")
         self.bus.tell(Hint("ready", pool.name))
         return after
 
@@ -218,6 +222,23 @@ class Live:
         # Sent by the caller's transaction, so it arrives if and when that commits.
         await self.storage.hint(self._ready_hints(rows)).await_on(connection)
         return done
+
+    async def _in_turn(self, operation: Operation[T], what: str) -> T:
+        """As `_patiently`, for what may wait for rows that another transaction holds: so many at once as may do so."""
+        turns = self._turns
+        if turns is None:
+            return await self._patiently(operation, what)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await turns.acquire()
+        except TimeoutError:
+            raise StorageUnavailable(
+                f"{what} waits behind calls of this process that wait for rows which other transactions hold"
+            ) from None
+        try:
+            return await self._patiently(operation, what)
+        finally:
+            turns.release()
 
     async def _patiently(self, operation: Operation[T], what: str) -> T:
         async def call() -> T:

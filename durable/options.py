@@ -13,7 +13,7 @@ from durable.errors import ConfigurationError
 from durable.execution import DEFAULT_QUEUE, PRIORITIES
 from durable.execution_log import LogLevel, checked_log_level
 from durable.pool_options import DeclaredPool
-from durable.retry import NO_RETRY, Retry
+from durable.retry import NO_RETRY, Retry, checked_retry
 from durable.settings import checked_name
 
 __all__ = [
@@ -38,6 +38,7 @@ class DefinitionOptions(TypedDict, total=False):
     """What a definition may set for all its executions; see TaskOptions for the defaults."""
 
     retry: Retry | None
+    """None: the policy of the pool it runs in, or else a single attempt."""
     timeout: Duration | None
     delay: Duration
     queue: str
@@ -141,10 +142,8 @@ def checked_task_options(
     log_level: object = None,
 ) -> TaskOptions:
     """Raise ConfigurationError, naming the field and its limits, for a value that cannot be meant."""
-    if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError("retry must be a Retry(…)")
     return TaskOptions(
-        retry=retry or NO_RETRY,
+        retry=checked_retry(retry) or NO_RETRY,
         timeout=None if timeout is None else seconds(timeout, "timeout", minimum=SHORTEST_TIMEOUT),
         delay=seconds(delay, "delay"),
         queue=checked_name(queue, "queue"),

@@ -23,7 +23,7 @@ from durable.options import DefinitionOptions, SleepingOptions, TaskOptions, che
 from durable.pool import Pool
 from durable.pool_options import DeclaredPool, Rate, declared_pool
 from durable.pool_rows import PoolConfig
-from durable.retry import Retry
+from durable.retry import Retry, checked_retry
 from durable.settings import checked_name
 from durable.task import Home, SleepingTask, Task, TaskFunction, Typed
 from durable.workflow.context import WorkflowContext
@@ -325,7 +325,7 @@ class Registry(JobDeclarations):
         declared = declared_pool(
             name, max_parallelism=max_parallelism, max_per_key=max_per_key, keep_order=keep_order, rate=rate
         )
-        return self._add_pool(Pool(declared, retry, self.task, self.home))
+        return self._add_pool(Pool(declared, checked_retry(retry), self.task, self.home))
 
     @property
     def pools(self) -> Mapping[str, PoolConfig]:

@@ -13,7 +13,17 @@ from durable.checks import integer, number, shown
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ErrorInfo, NonRetryable, RetryAfter, SerializationError
 
-__all__ = ["NO_RETRY", "Constant", "Exponential", "Linear", "Retry", "constant", "exponential", "linear"]
+__all__ = [
+    "NO_RETRY",
+    "Constant",
+    "Exponential",
+    "Linear",
+    "Retry",
+    "checked_retry",
+    "constant",
+    "exponential",
+    "linear",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -241,6 +251,14 @@ def _strategy(delay: Strategy | DelayFunction | Duration | None) -> Strategy | D
     if callable(delay):
         return delay
     return Constant(_delay(delay, "retry.delay"))
+
+
+def checked_retry(given: object) -> Retry | None:
+    """The policy, or None where nothing is said; raises ConfigurationError, naming what to give, for all else."""
+    if given is None or isinstance(given, Retry):
+        return given
+    instead = "; for no retries give Retry(1), which starts it once" if given is False else ""
+    raise ConfigurationError(f"retry must be a Retry(…) or None, not {shown(given)}{instead}")
 
 
 NO_RETRY: Final = Retry(max_attempts=1)

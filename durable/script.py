@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from durable.job import Appended, NewEvent
 from durable.storage import Hint, Operation, Storage
 
-__all__ = ["Append", "Ask", "EndOf", "Heard", "NewsOf", "Script", "Tell", "append", "ask", "when_said"]
+__all__ = ["Append", "Ask", "EndOf", "Heard", "NewsOf", "Script", "Tell", "append", "ask", "change", "when_said"]
 
 T = TypeVar("T")
 
@@ -20,6 +20,8 @@ class Ask(NamedTuple):
     """Run an operation; it must bear being repeated."""
 
     make: Callable[[Storage], Operation[Any]]
+    may_wait: bool
+    """It writes rows that another transaction may hold."""
 
 
 class Append(NamedTuple):
@@ -68,8 +70,14 @@ Script = Generator[Append | Ask | Tell | EndOf | NewsOf, Any, T]
 
 
 def ask(make: Callable[[Storage], Operation[T]]) -> Script[T]:
-    """The answer to an operation, with its type; `yield from ask(…)`."""
-    answer: T = yield Ask(make)
+    """The answer to an operation that only reads, with its type; `yield from ask(…)`."""
+    answer: T = yield Ask(make, may_wait=False)
+    return answer
+
+
+def change(make: Callable[[Storage], Operation[T]]) -> Script[T]:
+    """The same of one that writes rows which a transaction of somebody else's may hold."""
+    answer: T = yield Ask(make, may_wait=True)
     return answer
 
 

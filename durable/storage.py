@@ -94,6 +94,14 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         """True when other processes may see it: hints and polling are then worth their cost."""
         ...
 
+    @property
+    def client_limit(self) -> int | None:
+        """Calls of clients that may be on their way at once beside an executor; None: any number.
+
+        Such a call may wait for rows that another transaction holds, and what it waits on must not be all there is.
+        """
+        ...
+
     async def open(self) -> None:
         """Connect and check the schema; raises StorageUnavailable, SchemaNotInstalled, SchemaTooOld, SchemaTooNew."""
         ...
@@ -155,7 +163,8 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         """Give at most `limit` ready and due executions to one executor, for `lease` seconds.
 
         Highest priority first, then the queues as listed, then earliest due, within the queues and names given and of
-        a record version this library knows; never what is in a pool. Each claim raises fence, attempts and deliveries.
+        a record version this library knows; never what is in a pool. Each claim raises fence, attempts and deliveries;
+        for what was lost twice, or has one delivery left, `count_starts` raises these, and `is_suspect` says so.
         Rows that another claim holds are skipped, never waited for: two claims never return the same execution.
 
         With `after`, a lane (queue and priority) in it is looked at only behind the place of that execution, which may
@@ -179,6 +188,13 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         """Claim one callback by its id, whatever its queue; None unless it is ready and due.
 
         For the transaction that has just made it, so it waits for nobody.
+        """
+        ...
+
+    def count_starts(self, held: Sequence[tuple[str, int]]) -> Operation[frozenset[str]]:
+        """Count the deliveries of suspects that are about to start, by (id, fence); gives the ids still held.
+
+        A claim is counted once, however often this is called. Lost before it, a suspect has lost no delivery.
         """
         ...
 

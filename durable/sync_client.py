@@ -273,9 +273,9 @@ class Client:
                 return self._storage.append_events([event]).run_on(connection)[0]
             case Append(event):
                 return self._run(lambda: self._storage.append_events([event]))[0]
-            case Ask(make) if connection is not None:
+            case Ask(make, _) if connection is not None:
                 return make(self._storage).run_on(connection)
-            case Ask(make):
+            case Ask(make, _):
                 return self._run(lambda: make(self._storage))
             case Tell(hints) if connection is not None:
                 return self._storage.hint(hints).run_on(connection)

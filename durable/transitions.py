@@ -6,7 +6,7 @@ all others with TransitionRefused and changes nothing.
 
 A turn is claimed, runs, and is settled:
 
-    ready ──claim──▶ running ──complete──▶ completed
+    ready ──claim──▶ running ──complete──▶ completed     (count_start: a suspect is about to run)
       ▲                 │ ├────fail──────▶ failed, timed_out (run phase), finalize_failed (later phases)
       ├──fail, retried──┤ ├────spawn─────▶ waiting_for_children, waiting_for_finalize
       ├──repeat─────────┤ └────suspend───▶ waiting
@@ -27,7 +27,17 @@ from enum import StrEnum
 from typing import Final
 
 from durable.errors import TransitionRefused
-from durable.execution import FINISHED, Claimed, CloseStatus, Kind, NewExecution, Phase, Settlement, Status
+from durable.execution import (
+    FINISHED,
+    UNSTARTED,
+    Claimed,
+    CloseStatus,
+    Kind,
+    NewExecution,
+    Phase,
+    Settlement,
+    Status,
+)
 from durable.workflow_rows import Suspension
 
 __all__ = [
@@ -40,8 +50,10 @@ __all__ = [
     "apply_close",
     "cancelled",
     "complete",
+    "counted",
     "fail",
     "first_state",
+    "is_suspect",
     "release",
     "repeat",
     "spawn",
@@ -53,6 +65,8 @@ class Event(StrEnum):
     """What may happen to an execution."""
 
     CLAIM = "claim"
+    COUNT_START = "count_start"
+    """A suspect is about to be started, so its delivery counts from now on."""
     COMPLETE = "complete"
     FAIL = "fail"
     TIME_OUT = "time_out"
@@ -91,6 +105,8 @@ class CloseEvent(StrEnum):
 
 
 S = Status
+_LOST_OFTEN: Final = 2
+"""Lost deliveries after which an execution is a suspect. After one, all that ran in a process that died would be."""
 _TURN_ENDS: Final = {
     Event.COMPLETE: {S.COMPLETED},
     Event.FAIL: {S.FAILED, S.FINALIZE_FAILED},
@@ -109,7 +125,7 @@ _TURN_ENDS: Final = {
 
 TRANSITIONS: Final[Mapping[Status, Mapping[Event, set[Status]]]] = {
     S.READY: {Event.CLAIM: {S.RUNNING}, Event.RESUME: {S.READY}, Event.CANCEL: {S.CANCELLED}},
-    S.RUNNING: _TURN_ENDS,
+    S.RUNNING: {**_TURN_ENDS, Event.COUNT_START: {S.RUNNING}},
     S.WAITING: {
         Event.RESUME: {S.READY},
         Event.WAKE_COMPLETED: {S.COMPLETED},
@@ -171,15 +187,29 @@ def apply(state: State, event: Event, *, children: int = 0) -> State:
     return _APPLY[event](state, children)
 
 
+def is_suspect(deliveries: int, max_deliveries: int) -> bool:
+    """True for what may be killing its process, or must not be lost once more: its next delivery counts at its start.
+
+    That is what was lost twice, and what has one delivery left. All else is counted by the claim, which is cheaper.
+    """
+    return deliveries >= _LOST_OFTEN or deliveries + 1 >= max_deliveries
+
+
 def _claim(state: State, _: int) -> State:
+    is_late = is_suspect(state.deliveries, state.max_deliveries)
     return replace(
         state,
         status=S.RUNNING,
         fence=state.fence + 1,
         attempts=state.attempts + 1,
-        deliveries=state.deliveries + 1,
-        reason=None,
+        deliveries=state.deliveries + (not is_late),
+        reason=UNSTARTED if is_late else None,
     )
+
+
+def _count_start(state: State, _: int) -> State:
+    """Once for each claim, however often it is asked for."""
+    return replace(state, deliveries=state.deliveries + (state.reason == UNSTARTED), reason=None)
 
 
 def _settled(state: State, status: Status, **changes: object) -> State:
@@ -274,14 +304,17 @@ def _release(state: State, _: int) -> State:
         fence=state.fence + 1,
         settled_fence=state.fence,
         attempts=state.attempts - 1,
-        deliveries=state.deliveries - 1,
+        deliveries=state.deliveries - (state.reason != UNSTARTED),
         needs_cancel=False,
+        reason=None,
     )
 
 
 def _expire_lease(state: State, _: int) -> State:
     if state.deliveries < state.max_deliveries:
-        return replace(state, status=S.READY, fence=state.fence + 1, attempts=state.attempts - 1, needs_cancel=False)
+        return replace(
+            state, status=S.READY, fence=state.fence + 1, attempts=state.attempts - 1, needs_cancel=False, reason=None
+        )
     poisoned = replace(
         state, status=failed_status(state.phase), fence=state.fence + 1, reason="poisoned", needs_cancel=False
     )
@@ -335,6 +368,7 @@ def _redrive(state: State, _: int) -> State:
 
 _APPLY: Final[Mapping[Event, Callable[[State, int], State]]] = {
     Event.CLAIM: _claim,
+    Event.COUNT_START: _count_start,
     Event.COMPLETE: lambda state, _: _settled(state, S.COMPLETED),
     Event.FAIL: _fail,
     Event.TIME_OUT: _time_out,
@@ -465,9 +499,15 @@ def spawn_finalize(turn: Claimed, finalize: NewExecution) -> Settlement:
     )  # fmt: skip
 
 
+def counted(turn: Claimed) -> Claimed:
+    """A suspect whose delivery was counted, because it starts now."""
+    return turn._replace(deliveries=turn.deliveries + 1, is_suspect=False)
+
+
 def release(turn: Claimed) -> Settlement:
     """Give a claimed execution back unharmed: neither the attempt nor the delivery counts."""
+    deliveries = turn.deliveries - (not turn.is_suspect)
     return Settlement(
-        turn.id, turn.fence, S.READY, turn.phase, turn.attempts - 1, turn.deliveries - 1, turn.iteration,
+        turn.id, turn.fence, S.READY, turn.phase, turn.attempts - 1, deliveries, turn.iteration,
         0.0, None, turn.run_output, turn.error, None, workflow=_writes(turn, None),
     )  # fmt: skip

@@ -23,7 +23,7 @@ from storage_postgres.plan import drive, drive_async, drive_on, drive_on_async
 from storage_postgres.source import Source
 from storage_postgres.statements import Statements
 
-__all__ = ["Connections", "PostgresLane"]
+__all__ = ["KEPT_FOR_EXECUTOR", "Connections", "PostgresLane"]
 
 T = TypeVar("T")
 _log = logging.getLogger("durable.postgres")
@@ -34,6 +34,9 @@ _ENDED: Final = (
 
 _NETWORK: Final = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3",
                    "tcp_user_timeout": "10000", "target_session_attrs": "read-write"}  # fmt: skip
+KEPT_FOR_EXECUTOR: Final = 3
+"""Connections that calls of clients leave free: for a claim, a settle, and all else that an executor asks. A call may
+wait for a row that somebody's open transaction holds, and as many such calls as there are connections would stop it."""
 _MOST_TRANSACTIONS: Final = 4
 """Transactions at once that user code runs in."""
 _DIRECT_OPTIONS: Final = (

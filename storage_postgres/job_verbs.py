@@ -142,10 +142,13 @@ def pause_job(key: JobKey, *, error: str) -> Plan[Job | None]:
     if job is None or job.status is not JobStatus.ACTIVE:
         return job
     is_running = yield from _is_running(job)
-    if job.turn_id is not None and not is_running:
+    has_waiting = job.turn_id is not None and not is_running
+    if has_waiting:
         yield Query("return_events", {"id": job.id, "turn": job.turn_id, "is_dead": False})
-        yield from _cancel_turn(job, error, "paused")
     (row,) = yield Query("pause_job", {"id": job.id, "is_running": is_running})
+    if has_waiting:
+        # Only now: the job keeps the error of the attempt before.
+        yield from _cancel_turn(job, error, "paused")
     return to.job(row)
 
 

@@ -75,7 +75,7 @@ from storage_postgres import (
     wake_verbs,
     workflow_verbs,
 )
-from storage_postgres.connections import Connections, PostgresLane
+from storage_postgres.connections import KEPT_FOR_EXECUTOR, Connections, PostgresLane
 from storage_postgres.failures import is_transient
 from storage_postgres.listen import channel_of, hints_of, payloads_of
 from storage_postgres.migrate import check, migrate
@@ -103,6 +103,7 @@ class PostgresStorage:
         source = DsnSource(dsn) if isinstance(dsn, str) else dsn
         self.connections = Connections(source, Statements(schema), min_size=min(min_size, max_size), max_size=max_size)
         self._channel = channel_of(schema)
+        self.client_limit = max(max_size - KEPT_FOR_EXECUTOR, 1)
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -179,6 +180,9 @@ class PostgresStorage:
 
     def claim_callback(self, execution_id: str, *, executor_id: str, lease: float) -> PostgresOperation[Claimed | None]:
         return self._do(partial(verbs.claim_callback, execution_id, executor_id=executor_id, lease=lease))
+
+    def count_starts(self, held: Sequence[tuple[str, int]]) -> PostgresOperation[frozenset[str]]:
+        return self._do(partial(verbs.count_starts, held))
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.renew, held, lease=lease))

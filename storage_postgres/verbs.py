@@ -155,6 +155,13 @@ def claim_callback(execution_id: str, *, executor_id: str, lease: float) -> Plan
     return to.claimed(found[0]) if found else None
 
 
+def count_starts(held: Sequence[tuple[str, int]]) -> Plan[frozenset[str]]:
+    if not held:
+        return frozenset()
+    found = yield Query("count_starts", _pairs(held))
+    return frozenset(id_ for (id_,) in found)
+
+
 def renew(held: Sequence[tuple[str, int]], *, lease: float) -> Plan[frozenset[str]]:
     if not held:
         return frozenset()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from durable.execution import RECORD_VERSION, Kind, Phase
+from durable.execution import RECORD_VERSION, Execution, Kind, Phase
 from durable.explain.scene import Finding, Scene, names
 from durable.explain.words import error_of, moment, span
 from durable.explain.workflows import is_suspended, look_inside, suspended
+from durable.transitions import is_suspect
 
 __all__ = ["executor_findings", "ready_findings"]
 
@@ -36,7 +37,7 @@ def _previous_attempt(scene: Scene) -> list[Finding]:
             Finding(
                 "recovered",
                 f"An earlier run was lost with its executor {execution.executor_id or 'unknown'}"
-                f" (delivery {execution.deliveries} of {execution.max_deliveries}): {error}.",
+                f" (delivery {execution.deliveries} of {execution.max_deliveries}): {error}.{_suspected(execution)}",
             )
         ]
     if execution.attempts == 0:
@@ -48,6 +49,12 @@ def _previous_attempt(scene: Scene) -> list[Finding]:
             f" Attempt {execution.attempts + 1} comes next.",
         )
     ]
+
+
+def _suspected(execution: Execution) -> str:
+    if not is_suspect(execution.deliveries, execution.max_deliveries):
+        return ""
+    return " It may be what killed them, so an executor starts one such execution at a time."
 
 
 def _due(scene: Scene) -> list[Finding]:

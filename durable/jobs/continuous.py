@@ -34,7 +34,7 @@ from durable.jobs.results import (
 )
 from durable.jobs.schedule import Due
 from durable.jobs.spec import ContinuousSpec
-from durable.script import Script, Tell, ask
+from durable.script import Script, Tell, ask, change
 
 __all__ = ["Continuous", "SyncContinuous"]
 
@@ -53,7 +53,7 @@ class _Calls(Calls[ContinuousSpec], Generic[S]):
         turn = self.new_turn()
         notices = self.home().notices([fact_of_job(EventName.JOB_STARTED, job_key, {}, state=text)])
         new = NewJob(self.home().new_id(), job_key, text, spec.state_version, due.delay or 0.0, due.at, turn, notices)
-        done = yield from ask(lambda storage: storage.start_job(new))
+        done = yield from change(lambda storage: storage.start_job(new))
         # A repeated call after a lost answer meets its own job.
         created = done.is_new or done.job.turn_id == turn.id
         if created:
@@ -72,14 +72,14 @@ class _Calls(Calls[ContinuousSpec], Generic[S]):
     def pause_script(self, key: str) -> Script[PauseResult]:
         job_key = self.spec.job_key(key)
         before = yield from self.view(key)
-        job = yield from ask(lambda storage: storage.pause_job(job_key))
+        job = yield from change(lambda storage: storage.pause_job(job_key))
         return self._paused(key, before, job, "pause", ShownStatus.PAUSED)
 
     def resume_script(self, key: str) -> Script[PauseResult]:
         job_key = self.spec.job_key(key)
         turn = self.new_turn()
         before = yield from self.view(key)
-        job = yield from ask(lambda storage: storage.resume_job(job_key, turn=turn))
+        job = yield from change(lambda storage: storage.resume_job(job_key, turn=turn))
         yield from told(turn.queue)
         return self._paused(key, before, job, "resume", ShownStatus.RUNNING)
 

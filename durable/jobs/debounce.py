@@ -25,7 +25,7 @@ from durable.jobs.keyed import (
 )
 from durable.jobs.results import AddResult, ClearResult, DebounceStatus, FlushResult, RedriveResult, ShownStatus
 from durable.jobs.spec import DebounceSpec
-from durable.script import Script, Tell, ask
+from durable.script import Script, Tell, ask, change
 from durable.storage import Hint
 
 __all__ = ["Debounce", "SyncDebounce"]
@@ -74,7 +74,7 @@ class _Calls(Calls[DebounceSpec], Generic[S, E]):
 
     def clear_script(self, key: str) -> Script[ClearResult]:
         job_key = self.spec.job_key(key)
-        done = yield from ask(lambda storage: storage.clear_job(job_key))
+        done = yield from change(lambda storage: storage.clear_job(job_key))
         if done is None:
             return ClearResult(job_key.instance_id, False, 0)
         job, goes_on = done

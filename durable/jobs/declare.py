@@ -23,7 +23,7 @@ from durable.jobs.schedule import Schedule
 from durable.jobs.spec import AT_ONCE, ContinuousSpec, DebounceSpec, Handlers, KeyedSpec, OnExhausted, TaskSpec
 from durable.jobs.task import Task
 from durable.options import TaskOptions, checked_task_options
-from durable.retry import NO_RETRY, Retry, exponential
+from durable.retry import NO_RETRY, Retry, checked_retry, exponential
 from durable.settings import checked_name
 
 __all__ = ["JobDeclarations", "JobOptions"]
@@ -43,6 +43,7 @@ class JobOptions(TypedDict, total=False):
     """What every kind of job takes."""
 
     retry: Retry | None
+    """None: a single attempt; of a flush of a Debounce, five."""
     timeout: Duration | None
     """For one attempt of a turn; None: no limit."""
     queue: str
@@ -252,7 +253,7 @@ class JobDeclarations(ABC):
         if unknown:
             raise ConfigurationError(f"unknown option {unknown[0]!r} of {spec.kind} {spec.name!r}")
         checked = checked_task_options(
-            retry=options.get("retry") or retry,
+            retry=checked_retry(options.get("retry")) or retry,
             timeout=options.get("timeout"),
             delay=0,
             queue=options.get("queue", DEFAULT_QUEUE),

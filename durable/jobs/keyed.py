@@ -17,7 +17,7 @@ from durable.jobs.results import JobSummary, RedriveResult, ShownStatus, Termina
 from durable.jobs.spec import KeyedSpec
 from durable.notice import NewNotice
 from durable.options import checked_text
-from durable.script import EndOf, Script, Tell, append, ask
+from durable.script import EndOf, Script, Tell, append, ask, change
 from durable.storage import Hint
 
 __all__ = ["BlockingPlayer", "Calls", "JobHome", "Keyed", "OnDuplicate", "shown_status", "summary"]
@@ -77,7 +77,7 @@ class Calls(Generic[P_co]):
 
     def triggered(self, job_key: JobKey, *, only_pending: bool) -> Script[Triggered]:
         turn = self.new_turn()
-        done = yield from ask(lambda storage: storage.trigger_job(job_key, turn=turn, only_pending=only_pending))
+        done = yield from change(lambda storage: storage.trigger_job(job_key, turn=turn, only_pending=only_pending))
         yield from told(done.ready_queue)
         return done
 
@@ -196,7 +196,7 @@ class Calls(Generic[P_co]):
         job_key = self.spec.job_key(key)
         words = None if reason is None else checked_text(reason, "reason")
         notices = self.home().notices([fact_of_job(EventName.JOB_TERMINATED, job_key, {"reason": words})])
-        job = yield from ask(lambda storage: storage.end_job(job_key, reason=words, notices=notices))
+        job = yield from change(lambda storage: storage.end_job(job_key, reason=words, notices=notices))
         if job is None:
             return TerminateResult(job_key.instance_id, False, "not_found")
         yield Tell((Hint("cancelled", ""), Hint("finished", ""), *noted(notices)))
@@ -205,7 +205,7 @@ class Calls(Generic[P_co]):
     def redrive_script(self, key: str) -> Script[RedriveResult]:
         job_key = self.spec.job_key(key)
         turn = self.new_turn()
-        done = yield from ask(lambda storage: storage.redrive_job(job_key, turn=turn))
+        done = yield from change(lambda storage: storage.redrive_job(job_key, turn=turn))
         yield from told(done.ready_queue)
         return RedriveResult(job_key.instance_id, done.job is not None)
 

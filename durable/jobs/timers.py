@@ -18,7 +18,7 @@ from durable.ids import parse_id
 from durable.jobs.keyed import BlockingPlayer, JobHome, told
 from durable.jobs.timer_turn import timer_turn
 from durable.options import checked_text
-from durable.script import Script, ask
+from durable.script import Script, ask, change
 from durable.timer import Anchor, NewTimer, StoredTimer, TimerFilter
 
 __all__ = ["SyncTimers", "Timer", "TimerOptions", "Timers"]
@@ -122,7 +122,7 @@ class _Scripts:
 
     def _set(self, new: NewTimer) -> Script[Timer]:
         turn = timer_turn(self._new_id(), new.queue, new.priority)
-        done = yield from ask(lambda storage: storage.set_timer(new, turn=turn))
+        done = yield from change(lambda storage: storage.set_timer(new, turn=turn))
         # Also for a moment that is to come: whoever sleeps looks again.
         yield from told(done.ready_queue or done.timer.queue)
         return self._shown(done.timer)
@@ -130,7 +130,7 @@ class _Scripts:
     def cancel(self, where: TimerFilter | None) -> Script[int]:
         if where is None:
             return 0
-        count: int = yield from ask(lambda storage: storage.cancel_timers(where))
+        count: int = yield from change(lambda storage: storage.cancel_timers(where))
         return count
 
     def one(self, where: TimerFilter | None) -> Script[Timer | None]:

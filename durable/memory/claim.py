@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import islice, takewhile
 
-from durable.execution import PRIORITIES, RECORD_VERSION, Claimed, Execution, Kind, QueueLevel, Status
+from durable.execution import PRIORITIES, RECORD_VERSION, UNSTARTED, Claimed, Execution, Kind, QueueLevel, Status
 from durable.memory.records import moved
 from durable.memory.store import Transaction
 from durable.transitions import Event
 
-__all__ = ["claim", "claim_callback", "due_records", "heartbeat", "held_record", "renew", "take"]
+__all__ = ["claim", "claim_callback", "count_starts", "due_records", "heartbeat", "held_record", "renew", "take"]
 
 
 def claim(
@@ -61,12 +61,19 @@ def claim_callback(tx: Transaction, execution_id: str, *, executor_id: str, leas
         return None
     lease_expires_at = tx.now + timedelta(seconds=lease)
     taken = moved(record, Event.CLAIM, tx.now, executor_id=executor_id, lease_expires_at=lease_expires_at)
-    return _as_claimed(tx, tx.put(taken))
+    # It is started by the transaction that claims it, or never.
+    return _as_claimed(tx, tx.put(moved(taken, Event.COUNT_START, tx.now)))
 
 
 def _as_claimed(tx: Transaction, record: Execution) -> Claimed:
-    shared = {name: getattr(record, name) for name in Claimed._fields if name != "age"}
-    return Claimed(**shared, age=(tx.now - record.created_at).total_seconds())
+    shared = {name: getattr(record, name) for name in Claimed._fields if name not in ("age", "is_suspect")}
+    age = (tx.now - record.created_at).total_seconds()
+    return Claimed(**shared, age=age, is_suspect=record.reason == UNSTARTED)
+
+
+def count_starts(tx: Transaction, held: Sequence[tuple[str, int]]) -> frozenset[str]:
+    records = [held_record(tx, id_, fence) for id_, fence in held]
+    return frozenset(tx.put(moved(record, Event.COUNT_START, tx.now)).id for record in records if record is not None)
 
 
 def held_record(tx: Transaction, id_: str, fence: int) -> Execution | None:

@@ -153,6 +153,7 @@ def pause_job(tx: Transaction, key: JobKey) -> Job | None:
         return job
     turn = live_turn(tx, job)
     if turn is not None and turn.status is Status.READY:
+        job = job._replace(error=turn.error or job.error)
         job = end_turn(tx, _put_back(tx, job, turn.id), reason="paused", message="the job was paused")
     return put_job(tx, job._replace(status=JobStatus.PAUSED))
 

@@ -98,6 +98,7 @@ class MemoryStorage:
     """
 
     is_shared = False
+    client_limit = None
     has_transactions = False
 
     def __init__(self, now: Callable[[], datetime] | None = None, *, store: Store | None = None) -> None:
@@ -168,6 +169,9 @@ class MemoryStorage:
     def claim_callback(self, execution_id: str, *, executor_id: str, lease: float) -> MemoryOperation[Claimed | None]:
         work = partial(claim.claim_callback, execution_id=execution_id, executor_id=executor_id, lease=lease)
         return self._do(work)
+
+    def count_starts(self, held: Sequence[tuple[str, int]]) -> MemoryOperation[frozenset[str]]:
+        return self._do(partial(claim.count_starts, held=held))
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> MemoryOperation[frozenset[str]]:
         return self._do(partial(claim.renew, held=held, lease=lease))

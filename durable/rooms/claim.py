@@ -14,6 +14,7 @@ from durable.execution import Claimed, QueueLevel
 from durable.rooms.loop import Waker, patiently
 from durable.rooms.onward import Onward
 from durable.rooms.rest import Rest
+from durable.rooms.suspects import SuspectRoom
 from durable.settings import ExecutorSettings
 from durable.storage import Hint, NextStart, Operation, Storage
 
@@ -52,6 +53,7 @@ class ClaimRoom:
         clock: Clock,
         waker: Waker,
         start: Callable[[Attempt], None],
+        suspects: SuspectRoom,
         on_lost: Callable[[Attempt], None],
         on_claimed: Callable[[int], None],
     ) -> None:
@@ -64,6 +66,7 @@ class ClaimRoom:
         self._clock = clock
         self._waker = waker
         self._start = start
+        self._suspects = suspects
         self._on_lost = on_lost
         self._on_claimed = on_claimed
         self._onward = Onward(clock)
@@ -217,7 +220,8 @@ class ClaimRoom:
             if before is not None:
                 # This process was away so long that others took the execution and gave it back: it holds it anew.
                 self._on_lost(before)
-            self._ahead.append(attempt)
+            if not turn.is_suspect or self._suspects.admit(attempt):
+                self._ahead.append(attempt)
         self._fill()
         return len(claimed)
 
@@ -233,7 +237,8 @@ class ClaimRoom:
             if attempt.is_lost:
                 continue
             self._running += 1
-            self._start(attempt)
+            begin = self._suspects.put if attempt.claimed.is_suspect else self._start
+            begin(attempt)
 
     def _limit(self) -> int:
         """Free slots and a little ahead; nothing while more than half of the little is still there."""

@@ -19,6 +19,7 @@ _OF_EXECUTORS: Final = _WRITES | {
     "claim",
     "claim_callback",
     "claim_pooled",
+    "count_starts",
     "heartbeat",
     "histories",
     "recover",

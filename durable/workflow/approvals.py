@@ -14,7 +14,7 @@ from durable.checks import integer
 from durable.codec import Codec
 from durable.errors import ApprovalClosed, ApprovalNotAllowed, ApprovalNotFound, ConfigurationError
 from durable.options import checked_text
-from durable.script import Script, Tell, ask
+from durable.script import Script, Tell, ask, change
 from durable.storage import Hint
 from durable.workflow.desk import token_hash
 from durable.workflow.workflow import Workflow
@@ -100,7 +100,7 @@ class _Scripts:
 
     def _decide(self, approval_id: str | None, hashed: str | None, decision: Decision) -> Script[ApprovalRecord]:
         found = yield from self._find(approval_id, hashed)
-        done = yield from ask(lambda storage: storage.decide_approval(found.id, decision))
+        done = yield from change(lambda storage: storage.decide_approval(found.id, decision))
         if done.approval is None:
             raise ApprovalNotFound
         shown = self._shown(done.approval)

@@ -18,7 +18,7 @@ from durable.errors import (
 )
 from durable.execution import CancelResult
 from durable.options import checked_text
-from durable.script import Script, Tell, ask, when_said
+from durable.script import Script, Tell, ask, change, when_said
 from durable.storage import Hint
 from durable.workflow.names import checked_name
 from durable.workflow.requests import Query, Update, UpdateOptions
@@ -50,7 +50,7 @@ def _signalled(message: NewMessage) -> Script[SendOutcome]:
 
 def send(message: NewMessage) -> Script[Sent]:
     """Raises ExecutionNotFound."""
-    (sent,) = yield from ask(lambda storage: storage.send_messages([message]))
+    (sent,) = yield from change(lambda storage: storage.send_messages([message]))
     if sent.outcome is SendOutcome.NOT_FOUND:
         raise ExecutionNotFound(message.execution_id)
     hints = [] if sent.ready_queue is None else [Hint("ready", sent.ready_queue)]
@@ -70,7 +70,7 @@ def cancel_again(result: CancelResult, reason: str) -> Script[CancelResult]:
         return result
     payload = json.dumps({"reason": reason}, ensure_ascii=False)
     message = NewMessage(result.id, MessageKind.CANCEL, "cancel", payload, None)
-    (sent,) = yield from ask(lambda storage: storage.send_messages([message]))
+    (sent,) = yield from change(lambda storage: storage.send_messages([message]))
     # Refused: a task that is to end after its attempt, or it has ended meanwhile.
     if sent.outcome is SendOutcome.ACCEPTED:
         ready = [] if sent.ready_queue is None else [Hint("ready", sent.ready_queue)]

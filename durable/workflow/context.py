@@ -23,7 +23,7 @@ from durable.digests import digest
 from durable.durations import Duration, aware, seconds
 from durable.errors import ChildFailed, ChildLimitExceeded, ConfigurationError
 from durable.execution import Claimed, FinishedExecution, Status
-from durable.retry import NO_RETRY, Retry
+from durable.retry import NO_RETRY, Retry, checked_retry
 from durable.returns import ChildResult
 from durable.task import Task, Typed
 from durable.workflow.approval import Approval, ApprovalDecision, OpenedApproval, load_decision
@@ -215,7 +215,7 @@ class WorkflowContext:
         other.__dict__.update(self.__dict__)
         other._asks = Asks(
             None if name is None else checked_name(name, "name"),
-            retry,
+            checked_retry(retry),
             None if timeout is None else seconds(timeout, "timeout", minimum=0.001),
         )
         return other

@@ -8,7 +8,7 @@ from typing import Final
 
 from durable.errors import ConfigurationError, ExecutionNotFound
 from durable.execution import SUCCEEDED, Execution, Kind, NewExecution, Status
-from durable.script import Script, Tell, ask
+from durable.script import Script, Tell, ask, change
 from durable.storage import Hint
 from durable.workflow.entries import EntryKind
 from durable.workflow_rows import Entry
@@ -26,7 +26,7 @@ def fork(source_id: str, from_step: str | None, new_id: str) -> Script[str]:
     (history,) = yield from ask(lambda storage: storage.histories([(source_id, 0, 0)]))
     before = fork_point(history.entries, from_step, is_done=source.status in SUCCEEDED)
     new = _anew(source, new_id)
-    is_stored = yield from ask(lambda storage: storage.fork_workflow(source_id, before_seq=before, new=new))
+    is_stored = yield from change(lambda storage: storage.fork_workflow(source_id, before_seq=before, new=new))
     if not is_stored:
         raise ExecutionNotFound(source_id)
     yield Tell((Hint("ready", new.queue),))
@@ -36,7 +36,7 @@ def fork(source_id: str, from_step: str | None, new_id: str) -> Script[str]:
 def restart(source_id: str, new_id: str) -> Script[str]:
     """Store a new execution with the input of another; gives its id."""
     new = _anew((yield from _workflow(source_id)), new_id)
-    yield from ask(lambda storage: storage.enqueue([new]))
+    yield from change(lambda storage: storage.enqueue([new]))
     yield Tell((Hint("ready", new.queue),))
     return new_id
 

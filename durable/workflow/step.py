@@ -14,7 +14,7 @@ from durable.context import TaskContext
 from durable.definition import annotated_return
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError
-from durable.retry import NO_RETRY, Retry
+from durable.retry import NO_RETRY, Retry, checked_retry
 from durable.task import TaskFunction
 
 __all__ = ["Step", "StepPlan", "StepPlans", "step"]
@@ -68,7 +68,7 @@ def step(
     Bare, or with options. The function stays callable. None means: the function's name, one attempt, no limit.
     """
     limit = None if timeout is None else seconds(timeout, "timeout", minimum=0.001)
-    decorator = StepDecorator(name, retry, limit)
+    decorator = StepDecorator(name, checked_retry(retry), limit)
     return decorator if function is None else decorator(function)
 
 

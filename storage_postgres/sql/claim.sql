@@ -34,9 +34,11 @@ claimed as (
     set status = 'running',
         fence = e.fence + 1,
         attempts = e.attempts + 1,
-        deliveries = e.deliveries + 1,
+        -- A suspect is counted by `count_starts`.
+        deliveries = e.deliveries + case
+            when e.deliveries >= 2 or e.deliveries + 1 >= e.max_deliveries then 0 else 1 end,
         executor_id = %(executor_id)s::text,
-        reason = null,
+        reason = case when e.deliveries >= 2 or e.deliveries + 1 >= e.max_deliveries then 'unstarted' end,
         started_at = (select now from at),
         lease_expires_at = (select now from at) + %(lease)s::double precision * interval '1 second',
         updated_at = (select now from at)
@@ -45,12 +47,13 @@ claimed as (
         e.iteration, e.max_attempts, e.timeout, e.retry, e.run_output, e.error, e.root_id, e.parent_id,
         e.child_index, e.is_finalize, e.depth, e.queue, e.priority,
         extract(epoch from (select now from at) - e.created_at)::double precision as age,
-        e.children_count, e.on_complete, e.message_count, e.active_children_count, e.created_at, e.due_at
+        e.children_count, e.on_complete, e.message_count, e.active_children_count, e.created_at, e.due_at,
+        e.reason is not null as is_suspect
 )
 select c.id, c.fence, c.kind, c.task_name, c.task_version, c.phase, c.input, c.attempts, c.deliveries, c.iteration,
     c.max_attempts, c.timeout, c.retry, c.run_output, c.error, c.root_id, c.parent_id, c.child_index, c.is_finalize,
     c.depth, c.queue, c.priority, c.age, c.children_count, c.on_complete, c.message_count, c.active_children_count,
-    c.created_at
+    c.created_at, c.is_suspect
 from claimed as c
 order by c.priority desc, c.due_at, c.id;
 
@@ -75,7 +78,26 @@ where e.id = %(id)s::uuid
 returning e.id, e.fence, e.kind, e.task_name, e.task_version, e.phase, e.input, e.attempts, e.deliveries,
     e.iteration, e.max_attempts, e.timeout, e.retry, e.run_output, e.error, e.root_id, e.parent_id, e.child_index,
     e.is_finalize, e.depth, e.queue, e.priority, extract(epoch from at.now - e.created_at)::double precision,
-    e.children_count, e.on_complete, e.message_count, e.active_children_count, e.created_at;
+    e.children_count, e.on_complete, e.message_count, e.active_children_count, e.created_at, false;
+
+-- name: count_starts
+-- Count the deliveries of suspects that are about to start, of each claim once, if they are still held under the fence.
+-- Locks what it writes, in the order of locks. Index: the primary key, see `tell_parents`.
+with turns as materialized (
+    select i.id, i.fence
+    from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
+        join /*schema*/executions as e on e.id = any(array[i.id])
+    order by e.depth desc, e.id
+)
+update /*schema*/executions as e
+set deliveries = e.deliveries + case when e.reason = 'unstarted' then 1 else 0 end,
+    reason = null,
+    updated_at = /*schema*/clock_now()
+from turns as i
+where e.id = any(array[i.id])
+    and e.fence = any(array[i.fence])
+    and e.lease_expires_at is not null
+returning e.id;
 
 -- name: renew
 -- Extend the leases that are still held under the fence given. Locks what it writes, in the order of locks.

@@ -154,10 +154,12 @@ where j.id = %(id)s::uuid
 returning j.id;
 
 -- name: pause_job
--- Pause a job whose row is held, and whose turn, if it waited, has been cancelled. Locks what it writes.
--- Index: the primary key.
+-- Pause a job whose row is held, and whose turn, if it waits, is to be cancelled: the job keeps the error of the attempt
+-- that the turn was to repeat. Locks what it writes. Index: the primary key, see `tell_parents`.
 update /*schema*/jobs as j
 set status = 'paused',
+    error = case when %(is_running)s::boolean then j.error else coalesce((
+        select e.error from /*schema*/executions as e where e.id = any(array[j.turn_id])), j.error) end,
     turn_id = case when %(is_running)s::boolean then j.turn_id end,
     turn_cause = case when %(is_running)s::boolean then j.turn_cause end,
     is_triggered = j.is_triggered or (not %(is_running)s::boolean and j.turn_cause is not distinct from 'trigger'),

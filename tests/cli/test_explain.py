@@ -70,6 +70,11 @@ class TestReady:
     def test_what_was_lost_with_its_executor(self) -> None:
         assert codes(record(error=LOST, deliveries=1), executor())[0] == "recovered"
 
+    def test_what_was_lost_so_often_that_it_is_a_suspect(self) -> None:
+        for deliveries, is_said in [(1, False), (2, True)]:
+            findings = found(Scene(record(error=LOST, deliveries=deliveries), NOW, [executor()]))
+            assert findings["recovered"].text.endswith("one such execution at a time.") is is_said
+
     def test_what_an_operator_made_ready_again(self) -> None:
         assert codes(record(error=ERROR), executor())[0] == "redriven"
 

@@ -244,6 +244,7 @@ async def test_a_lost_lease_and_a_poisoned_execution_are_told(place: Place) -> N
     for number in range(2):
         async with app:
             await app.storage.claim(executor_id="dead", queues=["default"], task_names=["deadly"], limit=1, lease=60.0)
+            await app.storage.count_starts([(handle.execution_id, 2 * number + 1)])
         place.tamper(handle.execution_id, lease_expires_at=LONG_AGO)
         async with running(app, queues=["another"]):
             await seen.count(number + 1)

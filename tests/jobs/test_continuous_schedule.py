@@ -257,18 +257,25 @@ async def test_con_20_a_pause_in_a_backoff_takes_the_retry_and_a_resume_begins_a
     async def job(ctx: ContinuousContext[int]) -> None:
         attempts.append(ctx.attempt)
         if len(attempts) < 3:
-            raise ValueError
+            raise ValueError(f"no {len(attempts)}")
 
     async with app_under_test(app, storage=storage) as kit:
         await job.start("k", 0)
         await kit.clock.advance("5m")
+        failed = await job.status("k")
         await job.pause("k")
+        paused = await job.status("k")
+        assert failed.last_error is not None
+        assert (paused.status, paused.last_error) == (ShownStatus.PAUSED, failed.last_error)
+        assert str(failed.last_error) == "ValueError: no 2"
         await kit.clock.advance("1h")
         assert attempts == [1, 2]
         await job.resume("k")
+        assert (await job.status("k")).last_error == failed.last_error
         await kit.drain()
         assert attempts == [1, 2, 1]
-        assert (await job.status("k")).run_count == 1
+        status = await job.status("k")
+        assert (status.run_count, status.last_error) == (1, None)
 
 
 async def test_con_20_a_trigger_runs_once_while_paused(app: Durable, storage: VirtualStorage, runs: Runs) -> None:

@@ -281,7 +281,10 @@ async def test_gen_06_what_keeps_killing_its_process_ends_as_poisoned(
             claimed = await app.storage.claim(
                 executor_id="dying", queues=["default"], task_names=names, limit=9, lease=15.0
             )
-            assert [(turn.deliveries, turn.attempts) for turn in claimed] == [(delivery, 1)] * len(names)
+            starts = [(turn.id, turn.fence) for turn in claimed if turn.is_suspect]
+            assert await app.storage.count_starts(starts) == {id_ for id_, _ in starts}
+            counted = [(turn.deliveries + turn.is_suspect, turn.attempts) for turn in claimed]
+            assert counted == [(delivery, 1)] * len(names)
             lease_ends(storage)
             assert len(await app.storage.recover(limit=10)) == len(names)
     async with crew(storage, app) as (kit,):

@@ -364,6 +364,11 @@ async def test_ret_11_a_restart_in_a_backoff_keeps_the_moment_and_the_number_of_
 
 
 async def test_ret_12_a_lost_worker_is_shown_and_burns_a_delivery_and_no_attempt(storage: VirtualStorage) -> None:
+    """The case asks for the loss to count as an attempt; here it counts as a delivery, on purpose.
+
+    What has a single attempt is to survive its machine, and nobody knows whether what was lost had started: it may have
+    waited for a slot. The limit on losses is max_deliveries, and it is shown as lost either way.
+    """
     apps = [Durable("memory:"), Durable("memory:")]
     door = Door()
     seen: list[tuple[int, str | None]] = []

@@ -38,7 +38,7 @@ async def finish(script: Script[None], answer: Any, app: Durable) -> None:
     try:
         while True:
             match script.send(answer):
-                case Ask(make):
+                case Ask(make, _):
                     answer = await make(app.live.storage)
                 case EndOf(execution_id):
                     (answer,) = await soon(asyncio.gather(*app.live.waiters.futures([execution_id])))

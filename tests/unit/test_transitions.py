@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from durable.errors import TransitionRefused
-from durable.execution import FINISHED, CloseStatus, Execution, Kind, Phase, Status
+from durable.execution import FINISHED, UNSTARTED, CloseStatus, Execution, Kind, Phase, Status
 from durable.transitions import (
     CLOSE_TRANSITIONS,
     TRANSITIONS,
@@ -23,16 +23,18 @@ from durable.transitions import (
     close_status_after_finish,
     failed_status,
     first_state,
+    is_suspect,
 )
 
 PAIRS = list(product(Status, Event))
 DEFINED = [(status, event) for status, event in PAIRS if event in TRANSITIONS[status]]
 UNDEFINED = [pair for pair in PAIRS if pair not in DEFINED]
-RAISES_THE_FENCE = set(Event) - {Event.CHILDREN_FINISHED, Event.RESUME}
+RAISES_THE_FENCE = set(Event) - {Event.CHILDREN_FINISHED, Event.COUNT_START, Event.RESUME}
 WAITS = {Status.WAITING_FOR_CHILDREN, Status.WAITING_FOR_FINALIZE}
 TURN_ENDED = {"status", "fence", "settled_fence", "deliveries", "needs_cancel"}
 MAY_CHANGE: dict[Event, set[str]] = {
     Event.CLAIM: {"status", "fence", "attempts", "deliveries", "reason"},
+    Event.COUNT_START: {"deliveries", "reason"},
     Event.COMPLETE: TURN_ENDED | {"close_status"},
     Event.FAIL: TURN_ENDED | {"close_status"},
     Event.TIME_OUT: TURN_ENDED | {"close_status"},
@@ -44,7 +46,7 @@ MAY_CHANGE: dict[Event, set[str]] = {
     Event.SLEEP: TURN_ENDED | {"attempts"},
     Event.RESUME: {"status"},
     Event.ACCEPT_CANCEL: TURN_ENDED | {"close_status"},
-    Event.RELEASE: TURN_ENDED | {"attempts"},
+    Event.RELEASE: TURN_ENDED | {"attempts", "reason"},
     Event.EXPIRE_LEASE: {"status", "fence", "attempts", "reason", "close_status", "needs_cancel"},
     Event.CHILDREN_FINISHED: {"status", "active_children_count"},
     Event.WAKE_COMPLETED: {"status", "fence", "close_status"},
@@ -142,13 +144,34 @@ class TestPromises:
     @pytest.mark.parametrize("event", sorted(TRANSITIONS[Status.RUNNING]))
     def test_only_an_accepted_end_of_a_turn_is_remembered_as_settled(self, event: Event) -> None:
         for before, _, after in outcomes(Status.RUNNING, event):
-            is_settled = event not in (Event.EXPIRE_LEASE, Event.CANCEL)
+            is_settled = event not in (Event.COUNT_START, Event.EXPIRE_LEASE, Event.CANCEL)
             assert after.settled_fence == (before.fence if is_settled else before.settled_fence)
 
-    def test_a_claim_counts_an_attempt_and_a_delivery(self) -> None:
+    def test_a_claim_counts_an_attempt_and_the_delivery_of_what_is_no_suspect(self) -> None:
         for before, _, after in outcomes(Status.READY, Event.CLAIM):
-            assert (after.attempts, after.deliveries) == (before.attempts + 1, before.deliveries + 1)
-            assert (after.status, after.reason, after.phase) == (Status.RUNNING, None, before.phase)
+            is_late = is_suspect(before.deliveries, before.max_deliveries)
+            assert (after.attempts, after.deliveries) == (before.attempts + 1, before.deliveries + (not is_late))
+            assert after.reason == (UNSTARTED if is_late else None)
+            assert (after.status, after.phase) == (Status.RUNNING, before.phase)
+
+    @pytest.mark.parametrize(
+        ("limit", "suspected"), [(1, {0}), (2, {1}), (3, {2}), (4, {2, 3}), (5, {2, 3, 4}), (100, set(range(2, 100)))]
+    )
+    def test_a_suspect_was_lost_twice_or_has_one_delivery_left(self, limit: int, suspected: set[int]) -> None:
+        assert {deliveries for deliveries in range(limit) if is_suspect(deliveries, limit)} == suspected
+
+    def test_the_start_of_a_suspect_counts_once(self) -> None:
+        for before, _, claimed in outcomes(Status.READY, Event.CLAIM):
+            started = apply(claimed, Event.COUNT_START)
+            assert (started.deliveries, started.reason) == (before.deliveries + 1, None)
+            assert apply(started, Event.COUNT_START) == started
+
+    def test_a_suspect_that_never_started_loses_no_delivery(self) -> None:
+        waiting = State(deliveries=1, max_deliveries=2)
+        for event in (Event.EXPIRE_LEASE, Event.RELEASE):
+            after = apply(apply(waiting, Event.CLAIM), event)
+            assert (after.status, after.attempts, after.deliveries) == (Status.READY, 0, 1)
+        assert apply(apply(apply(waiting, Event.CLAIM), Event.COUNT_START), Event.EXPIRE_LEASE).reason == "poisoned"
 
     def test_a_release_takes_the_claim_back(self) -> None:
         for before, _, claimed in outcomes(Status.READY, Event.CLAIM):
@@ -156,7 +179,9 @@ class TestPromises:
             expected = replace(before, fence=before.fence + 2, settled_fence=claimed.fence, reason=None)
             assert released == expected
 
-    @pytest.mark.parametrize("event", sorted(set(TRANSITIONS[Status.RUNNING]) - {Event.RELEASE, Event.EXPIRE_LEASE}))
+    @pytest.mark.parametrize(
+        "event", sorted(set(TRANSITIONS[Status.RUNNING]) - {Event.COUNT_START, Event.RELEASE, Event.EXPIRE_LEASE})
+    )
     def test_an_accepted_end_forgives_the_deliveries(self, event: Event) -> None:
         if event is Event.CANCEL:
             assert all(after.deliveries == before.deliveries for before, _, after in outcomes(Status.RUNNING, event))
@@ -172,9 +197,7 @@ class TestPromises:
         for before, _, after in outcomes(Status.RUNNING, Event.EXPIRE_LEASE):
             assert after.deliveries == before.deliveries
             if before.deliveries < before.max_deliveries:
-                assert (after.status, after.attempts, after.reason) == (
-                    Status.READY, before.attempts - 1, before.reason,
-                )  # fmt: skip
+                assert (after.status, after.attempts, after.reason) == (Status.READY, before.attempts - 1, None)
             else:
                 assert (after.status, after.reason) == (failed_status(before.phase), "poisoned")
                 assert after.attempts == before.attempts
@@ -246,7 +269,7 @@ class TestPromises:
                 assert (after.attempts, after.deliveries, after.iteration) == (0, 0, before.iteration)
 
     def test_a_message_that_a_turn_was_marked_for_is_forgotten_with_the_turn(self) -> None:
-        for event in sorted(set(TRANSITIONS[Status.RUNNING]) - {Event.CANCEL}):
+        for event in sorted(set(TRANSITIONS[Status.RUNNING]) - {Event.CANCEL, Event.COUNT_START}):
             for before in states(Status.RUNNING):
                 with suppress(TransitionRefused):
                     assert not apply(replace(before, needs_cancel=True), event, children=1).needs_cancel
@@ -327,5 +350,7 @@ def _assert_sound(before: State, event: Event, after: State) -> None:
     assert after.attempts <= before.attempts + (event is Event.CLAIM)
     assert 0 <= after.active_children_count <= after.children_count + 1
     assert (after.status in WAITS) <= (after.active_children_count > 0)
-    assert (after.status is Status.RUNNING) <= (after.attempts > 0 and after.deliveries > 0)
+    assert (after.status is Status.RUNNING) <= (
+        after.attempts > 0 and (after.deliveries > 0 or after.reason == UNSTARTED)
+    )
     assert (after.status in FINISHED) == (after.close_status in (CloseStatus.READY, CloseStatus.CLOSED))

@@ -55,6 +55,7 @@ from durable.testing.contract.renew import RenewContract
 from durable.testing.contract.retire import RetireContract
 from durable.testing.contract.settle import SettleContract
 from durable.testing.contract.subject import ContractSubject, Held
+from durable.testing.contract.suspects import SuspectsContract
 from durable.testing.contract.timers import TimerContract
 from durable.testing.contract.tree_races import TreeRacesContract
 from durable.testing.contract.wake import WakeContract
@@ -79,6 +80,7 @@ class StorageContract(
     NextDueContract,
     NextStartContract,
     RecoverContract,
+    SuspectsContract,
     CancelContract,
     FinishContract,
     CallbacksContract,

@@ -47,6 +47,27 @@ class JobPauseContract(JobCase):
         assert paused is not None
         assert (paused.scheduled_at, paused.turn_slot, paused.turn_cause, paused.turn_id) == (slot, None, None, None)
 
+    async def test_pause_job_keeps_the_error_of_a_turn_between_attempts(self, jobs: JobScene) -> None:
+        await jobs.start()
+        await jobs.retry(await jobs.run(), 5.0)
+        error = (await jobs.view()).turn_error
+        assert error is not None
+        paused = await jobs.storage.pause_job(SUBJECT)
+        assert (await jobs.view()).job == paused
+        assert paused is not None
+        assert paused.error == error
+        await jobs.resume()
+        await jobs.commit(await jobs.run())
+        assert (await jobs.job()).error is None
+
+    async def test_pause_job_keeps_the_error_of_the_turn_before_one_that_waits(self, jobs: JobScene) -> None:
+        failed = await jobs.failed()
+        await jobs.trigger()
+        paused = await jobs.storage.pause_job(SUBJECT)
+        assert paused is not None
+        assert failed.error is not None
+        assert (paused.status, paused.error) == (JobStatus.PAUSED, failed.error)
+
     async def test_pause_job_puts_back_the_events_of_a_turn_between_attempts(self, jobs: JobScene) -> None:
         first_at = await jobs.subject.now()
         await jobs.send(event_id="a")

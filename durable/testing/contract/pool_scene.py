@@ -42,7 +42,7 @@ class PoolScene:
         return await self.scene.subject.handles[handle].claim_pooled(**{**given, **options}, limit=limit)
 
     async def turns(self, limit: int = 1000, **options: Any) -> list[Claimed]:
-        return (await self.claim(limit, **options)).claimed
+        return await self.scene.begun((await self.claim(limit, **options)).claimed)
 
     async def ids(self, limit: int = 1000, **options: Any) -> list[str]:
         """The ids of what a claim gives, in its order."""

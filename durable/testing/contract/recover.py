@@ -6,8 +6,9 @@ import pytest
 
 from durable.execution import CloseStatus, Phase, Recovered, Status
 from durable.storage import ExecutionFilter
+from durable.testing.contract.pool_scene import PoolScene
 from durable.testing.contract.scene import ERROR, EXECUTOR, FINALIZE, LEASE, PARENT, Case, Scene
-from durable.transitions import fail
+from durable.transitions import complete, fail, release
 
 __all__ = ["RecoverContract"]
 
@@ -79,6 +80,28 @@ class RecoverContract(Case):
         assert await scene.storage.executors() == []
         await scene.subject.advance(LEASE)
         assert [taken.id for taken in await scene.storage.recover(limit=9)] == [turn.id]
+
+    async def test_pool_23_a_lost_worker_costs_a_delivery_and_its_late_end_changes_no_count(self, scene: Scene) -> None:
+        """The case asks for the loss to count as an attempt; here it counts as a delivery, on purpose.
+
+        Its point holds either way: the loss is counted once, it is tried again or has failed, and a late end of the
+        lost worker is refused and changes no count. See RET-12 for the reason.
+        """
+        pool = PoolScene(scene)
+        await pool.open()
+        (id_,) = await pool.enqueue(max_attempts=2, max_deliveries=2)
+        (lost,) = await pool.turns()
+        await scene.subject.advance(LEASE)
+        await scene.storage.recover(limit=9)
+        (again,) = await pool.turns()
+        assert (again.attempts, again.deliveries) == (1, 2)
+        before = await scene.get(id_)
+        for late in (complete(lost, "1"), fail(lost, ERROR, retry_delay=0.0), release(lost)):
+            assert (await scene.storage.settle([late])).accepted == frozenset()
+        assert await scene.get(id_) == before
+        await scene.storage.settle([fail(again, ERROR, retry_delay=0.0)])
+        record = await scene.get(id_)
+        assert (record.status, record.attempts, record.deliveries) == (Status.READY, 1, 0)
 
     # --- poison ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from durable.execution import DEFAULT_QUEUE, Claimed, Execution, Kind, NewExecut
 from durable.storage import ExecutionFilter, Storage
 from durable.testing.contract.subject import ContractSubject
 from durable.testing.make import Maker
-from durable.transitions import complete, fail, release, spawn, spawn_finalize
+from durable.transitions import complete, counted, fail, release, spawn, spawn_finalize
 
 __all__ = ["CHILD", "EXECUTOR", "FINALIZE", "LEASE", "LIMIT", "PARENT", "TASK", "Case", "Family", "Scene"]
 
@@ -70,12 +70,21 @@ class Scene:
         lease: float = LEASE,
         handle: int = 0,
         after: Mapping[QueueLevel, str] | None = None,
+        starts: bool = True,
     ) -> list[Claimed]:
-        """What is ready and due under these names; without names, the plain task's."""
-        return await self.subject.handles[handle].claim(
+        """What is ready and due under these names; without names, the plain task's. `starts`: suspects as well."""
+        turns = await self.subject.handles[handle].claim(
             executor_id=executor_id, queues=queues, task_names=task_names or (TASK,), limit=limit, lease=lease,
             after=after,
         )  # fmt: skip
+        return await self.begun(turns) if starts else turns
+
+    async def begun(self, turns: Sequence[Claimed]) -> list[Claimed]:
+        """The turns as an executor has them when it starts them."""
+        suspects = [(turn.id, turn.fence) for turn in turns if turn.is_suspect]
+        if suspects:
+            assert await self.storage.count_starts(suspects) == {id_ for id_, _ in suspects}
+        return [counted(turn) if turn.is_suspect else turn for turn in turns]
 
     async def turn(self, **fields: Any) -> Claimed:
         """One row, enqueued and claimed. Nothing else of its name may be ready."""

@@ -16,7 +16,7 @@ from durable.storage import ExecutionFilter, Operation, Storage
 from durable.testing.clock import VirtualClock
 from durable.testing.contract.subject import ContractSubject
 from durable.testing.make import Maker
-from durable.transitions import cancelled, complete, fail, release, repeat, spawn, spawn_finalize, suspend
+from durable.transitions import cancelled, complete, counted, fail, release, repeat, spawn, spawn_finalize, suspend
 from durable.workflow_rows import Checkpoint, MessageKind, NewEntry, NewMessage, Published, StoredChunk, Suspension
 
 __all__ = ["Walk", "outcome", "records_by_id"]
@@ -75,7 +75,7 @@ class Walk:
             self.heartbeat: 1, self.wake: 2, self.apply_wakeups: 1, self.expire_waits: 1, self.recover: 2,
             self.cancel: 1, self.pick_up_cancelled: 1, self.redrive: 1, self.claim_closes: 1, self.close_trees: 2,
             self.recover_closes: 1, self.children: 1, self.finished: 1, self.cancel_all: 1, self.claim_callback: 1,
-            self.retire: 1, self.checkpoint: 5, self.send_messages: 4, self.fork_workflow: 1,
+            self.retire: 1, self.count_starts: 2, self.checkpoint: 5, self.send_messages: 4, self.fork_workflow: 1,
         }  # fmt: skip
 
     async def _compare(
@@ -151,6 +151,8 @@ class Walk:
         turns = await self._compare("claim", lambda storage: storage.claim(**options), list)
         if isinstance(turns, list):
             self._turns += turns
+        if self._random.random() < 0.7:
+            await self._count_starts([(turn.id, turn.fence) for turn in self._turns if turn.is_suspect])
 
     async def settle(self) -> None:
         by_id = {turn.id: turn for turn in [*self._some(self._old[-8:], 1), *self._some(self._turns, 6)]}
@@ -249,6 +251,15 @@ class Walk:
     async def settled(self) -> None:
         held = self._held()
         await self._compare("settled", lambda storage: storage.settled(held), frozenset)
+
+    async def count_starts(self) -> None:
+        await self._count_starts(self._held())
+
+    async def _count_starts(self, held: list[tuple[str, int]]) -> None:
+        ids = await self._compare("count_starts", lambda storage: storage.count_starts(held), frozenset)
+        assert isinstance(ids, frozenset)
+        found = {pair for pair in held if pair[0] in ids}
+        self._turns = [counted(t) if t.is_suspect and (t.id, t.fence) in found else t for t in self._turns]
 
     async def renew(self) -> None:
         held = self._held()

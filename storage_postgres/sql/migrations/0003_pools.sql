@@ -433,9 +433,11 @@ begin
             set status = 'running',
                 fence = e.fence + 1,
                 attempts = e.attempts + 1,
-                deliveries = e.deliveries + 1,
+                -- A suspect, as in `claim`.
+                deliveries = e.deliveries + case
+                    when e.deliveries >= 2 or e.deliveries + 1 >= e.max_deliveries then 0 else 1 end,
                 executor_id = new_executor_id,
-                reason = null,
+                reason = case when e.deliveries >= 2 or e.deliveries + 1 >= e.max_deliveries then 'unstarted' end,
                 started_at = moment,
                 lease_expires_at = moment + new_lease * interval '1 second',
                 updated_at = moment

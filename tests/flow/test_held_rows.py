@@ -1,0 +1,82 @@
+"""Rows that a caller's open transaction holds: calls wait for them, and the executor of their process does not."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+
+from durable import Durable, StorageUnavailable, live
+from durable.jobs import ContinuousContext, every
+from storage_postgres import PostgresStorage
+
+from .place import PATIENCE, PostgresPlace, running, soon
+
+WAITING = 20
+
+
+@pytest.fixture
+def app(postgres: PostgresPlace) -> Durable:
+    """With the connections that a process has unless it says otherwise."""
+    return Durable(storage=PostgresStorage(postgres.dsn, schema=postgres.schema), poll_interval="50ms")
+
+
+def declared(app: Durable) -> tuple[Any, Any]:
+    @app.continuous(state=int, schedule=every("1h"))
+    async def job(ctx: ContinuousContext[int]) -> None:
+        ctx.set_state((ctx.state or 0) + 1)
+
+    @app.task
+    async def work(n: int) -> int:
+        return n
+
+    return job, work
+
+
+def blocked(postgres: PostgresPlace) -> int:
+    """Statements that wait for a lock."""
+    row = postgres.control.execute(
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def test_an_executor_goes_on_while_many_calls_wait_for_a_held_row(app: Durable, postgres: PostgresPlace) -> None:
+    job, work = declared(app)
+    async with running(app), await psycopg.AsyncConnection.connect(postgres.dsn) as connection:
+        await soon(job.start("k", 0))
+        async with connection.transaction():
+            assert (await job.trigger("k", connection=connection)).triggered
+            triggers = [asyncio.ensure_future(job.trigger("k")) for _ in range(WAITING)]
+            async with asyncio.timeout(PATIENCE):
+                while blocked(postgres) < 5:
+                    assert await (await work.enqueue(0)).result(PATIENCE) == 0
+            handles = await work.enqueue_many(range(300))
+            done, left = await app.wait(handles, timeout=PATIENCE)
+            assert (len(done), left) == (300, set())
+            assert not any(trigger.done() for trigger in triggers)
+        assert all(done.triggered for done in await soon(asyncio.gather(*triggers)))
+
+
+async def test_a_call_that_has_no_turn_in_time_says_what_it_waits_for(
+    app: Durable, postgres: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = declared(app)
+    async with app, await psycopg.AsyncConnection.connect(postgres.dsn) as connection:
+        await soon(job.start("k", 0))
+        async with connection.transaction():
+            await job.trigger("k", connection=connection)
+            triggers = [asyncio.ensure_future(job.trigger("k")) for _ in range(5)]
+            async with asyncio.timeout(PATIENCE):
+                while blocked(postgres) < 5:
+                    assert await job.status("k")
+            monkeypatch.setattr(live, "_PATIENCE", 0.0)
+            with pytest.raises(StorageUnavailable, match="waits behind calls of this process"):
+                await job.trigger("k")
+        assert all(done.triggered for done in await soon(asyncio.gather(*triggers)))
+
+
+@pytest.mark.parametrize(("size", "limit"), [(1, 1), (2, 1), (4, 1), (5, 2), (8, 5), (20, 17)])
+def test_calls_leave_connections_to_the_executor_where_there_are_several(size: int, limit: int) -> None:
+    assert PostgresStorage("postgresql://nowhere.invalid/nothing", max_size=size).client_limit == limit
