@@ -83,9 +83,11 @@ class Stopped(NamedTuple):
 
 
 class Blocked(NamedTuple):
-    """A workflow cannot go on with the code that is here; it is kept, and tried again from time to time."""
+    """A workflow, or a turn of a job, cannot go on with the code that is here; it is kept, and tried again from time
+    to time."""
 
     error: ErrorInfo
+    reason: str = "step_mismatch"
 
 
 Outcome = (
