@@ -67,6 +67,8 @@ class JobTurned(NamedTuple):
     """A turn of a keyed job was accepted."""
 
     commit: JobCommit
+    event_count: int = 0
+    """The events that it has handled; that is the result of its execution."""
 
 
 class Suspended(NamedTuple):

@@ -62,7 +62,8 @@ async def run(turn: Turn) -> Blocked | JobTurned:
     whole = timeout * 2 if timeout is not None and spec.handles_errors else timeout
     # From here on, because a turn may have waited for the row of its job.
     with services.limit(turn.attempt, whole):
-        return JobTurned(await run_turn(spec, ends, turn.attempt, taken, error, call=call, timeout=timeout))
+        commit = await run_turn(spec, ends, turn.attempt, taken, error, call=call, timeout=timeout)
+    return JobTurned(commit, len(taken.events))
 
 
 def _blocked(spec: KeyedSpec, taken: TakenTurn) -> Blocked | None:

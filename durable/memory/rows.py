@@ -51,6 +51,8 @@ class InboxEvent(NamedTuple):
     expires_at: datetime
     status: EventStatus
     turn_id: str | None
+    batch_id: str | None = None
+    """The turn that took it first."""
 
 
 class DeliveryRight(NamedTuple):

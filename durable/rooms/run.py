@@ -213,8 +213,8 @@ class RunRoom:
                 return spawn(attempt.claimed, run_output, children)
             case FinalizeSpawned(finalize):
                 return spawn_finalize(attempt.claimed, finalize)
-            case JobTurned(commit):
-                return complete(attempt.claimed, "null")._replace(job=commit)
+            case JobTurned(commit, event_count):
+                return complete(attempt.claimed, str(event_count))._replace(job=commit)
             case Suspended(suspension):
                 return suspend(attempt.claimed, suspension)
             case Stopped(is_timeout, reason):
