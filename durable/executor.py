@@ -285,8 +285,13 @@ class Executor:
 
     def wake(self) -> None:
         """Let every loop look for work now, and not at its next poll; for whoever moves the storage's clock."""
-        for waker in self._wakers:
+        for waker in self._loops:
             waker.ring()
+
+    @property
+    def _loops(self) -> list[Waker]:
+        """What each loop sleeps on, those that deliver events among them."""
+        return [*self._wakers, *(waker for _, waker in self._deliver.lanes)]
 
     @property
     def claimed_count(self) -> int:
@@ -296,7 +301,7 @@ class Executor:
     @property
     def is_quiet(self) -> bool:
         """Nothing is held here and every loop sleeps; one may be about to wake by itself."""
-        return not len(self._holdings) and all(waker.is_asleep for waker in self._wakers)
+        return not len(self._holdings) and all(waker.is_asleep for waker in self._loops)
 
     async def quiet(self) -> None:
         """Wait until nothing is held here and every loop sleeps, having found nothing more to do.
@@ -305,7 +310,7 @@ class Executor:
         """
         while not self.is_quiet:
             await self._holdings.emptied()
-            for waker in self._wakers:
+            for waker in self._loops:
                 await waker.asleep()
 
     async def next_due(self) -> datetime | None:

@@ -30,7 +30,7 @@ select
 -- of what is ready, as `claim` makes them. Another table of things that wait for a moment adds a probe of its own. What is
 -- due in a pool and was not claimed waits for a place there, not for time; for a rate it waits until the next token.
 -- Index: executions_ready, executions_pooled, pool_marks_due, executions_lease, executions_wait, executions_close,
--- executions_closing.
+-- executions_closing, outbox_order; deliveries has a row for each subscriber.
 select least(
     (select min(due.due_at)
         from unnest(%(queues)s::text[], %(priorities)s::smallint[]) as lane (queue, priority)
@@ -74,6 +74,10 @@ select least(
                     order by l.turn_at limit 1) is not null
                 or (select m.serial_key from /*schema*/pool_marks as m where m.pool = p.name
                     order by m.due_at limit 1) is not null)),
+    (select min(d.due_at)
+        from /*schema*/deliveries as d
+        where d.due_at > /*schema*/clock_now()
+            and exists (select 1 from /*schema*/outbox as o where o.subscriber = d.subscriber)),
     (select e.lease_expires_at from /*schema*/executions as e
         where e.status = 'running'
         order by e.lease_expires_at limit 1),
