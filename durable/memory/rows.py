@@ -9,12 +9,12 @@ from typing import NamedTuple
 from durable.approval_rows import StoredApproval
 
 __all__ = [
-    "Bucket",
     "DeliveryRight",
     "EventKey",
     "EventStatus",
     "InboxEvent",
     "KeptApproval",
+    "Starts",
     "Turn",
     "Wakeup",
 ]
@@ -64,11 +64,11 @@ class DeliveryRight(NamedTuple):
     failure_count: int
 
 
-class Bucket(NamedTuple):
-    """What is left of a pool's rate, and as of when."""
+class Starts(NamedTuple):
+    """How many executions of a pool with a rate have started at once."""
 
-    tokens: float
     at: datetime
+    number: int
 
 
 class Turn(NamedTuple):
