@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from random import Random
 from typing import Any
 
 from durable.attempts import Attempt, Holdings, Signal
@@ -74,7 +75,9 @@ class Executor:
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="durable-task")
         self._holdings = Holdings()
         self._log = ExecutionLog(registry.log_level_of)
-        self._wakers = [Waker(live.random) for _ in range(3)]
+        # Of their own: how often the loops look must not change the jitter of retries, which a seed fixes in tests.
+        polls = Random(live.random.random())  # noqa: S311 - jitter
+        self._wakers = [Waker(polls) for _ in range(3)]
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Any] = []
         self._announced_at = float("-inf")

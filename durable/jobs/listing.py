@@ -41,7 +41,7 @@ def count_script(where: JobFilter) -> Script[int]:
 
 
 def filter_of(
-    kind: str | None, name: str | None, status: str | None, key_prefix: str | None, dead_letters: bool | None
+    kind: str | None, name: str | None, status: str | None, key_prefix: str | None, dead_letters: object
 ) -> JobFilter:
     """Raises ConfigurationError for a kind or a status that there is not."""
     if kind is not None and kind not in list(JobKind):
@@ -51,7 +51,7 @@ def filter_of(
     for field, value in (("name", name), ("key_prefix", key_prefix)):
         if value is not None:
             checked_text(value, field)
-    if dead_letters is not None and not isinstance(dead_letters, bool):
+    if not (dead_letters is None or isinstance(dead_letters, bool)):
         raise ConfigurationError("dead_letters must be True, False or None")
     where = JobFilter(None if kind is None else JobKind(kind), name, key_prefix=key_prefix, has_dead=dead_letters)
     if status is None:
