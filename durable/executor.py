@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from random import Random
 from typing import Any
 
 from durable.attempts import Attempt, Holdings, Signal
@@ -78,7 +79,9 @@ class Executor:
         self._holdings = Holdings()
         self._collector = Collector(settings.gc_threshold)
         self._log = ExecutionLog(registry.log_level_of)
-        self._wakers = [Waker(live.random) for _ in range(3)]
+        # Of their own: how often the loops look must not change the jitter of retries, which a seed fixes in tests.
+        polls = Random(live.random.random())  # noqa: S311 - jitter
+        self._wakers = [Waker(polls) for _ in range(3)]
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Any] = []
         self._announced_at = float("-inf")
@@ -303,8 +306,13 @@ class Executor:
 
     def wake(self) -> None:
         """Let every loop look for work now, and not at its next poll; for whoever moves the storage's clock."""
-        for waker in self._wakers:
+        for waker in self._loops:
             waker.ring()
+
+    @property
+    def _loops(self) -> list[Waker]:
+        """What each loop sleeps on, those that deliver events among them."""
+        return [*self._wakers, *(waker for _, waker in self._deliver.lanes)]
 
     @property
     def claimed_count(self) -> int:
@@ -314,7 +322,7 @@ class Executor:
     @property
     def is_quiet(self) -> bool:
         """Nothing is held here and every loop sleeps; one may be about to wake by itself."""
-        return not len(self._holdings) and all(waker.is_asleep for waker in self._wakers)
+        return not len(self._holdings) and all(waker.is_asleep for waker in self._loops)
 
     async def quiet(self) -> None:
         """Wait until nothing is held here and every loop sleeps, having found nothing more to do.
@@ -323,7 +331,7 @@ class Executor:
         """
         while not self.is_quiet:
             await self._holdings.emptied()
-            for waker in self._wakers:
+            for waker in self._loops:
                 await waker.asleep()
 
     async def next_due(self) -> datetime | None:

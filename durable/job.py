@@ -18,6 +18,7 @@ from durable.timer import StoredTimer, TimerEnd
 __all__ = [
     "ENDED",
     "Appended",
+    "Cleared",
     "EventEnd",
     "EventsEnd",
     "Job",
@@ -150,6 +151,8 @@ class Job(NamedTuple):
     created_at: datetime
     updated_at: datetime
     ended_at: datetime | None
+    dead_count: int
+    """Events whose turn failed for good, kept for a redrive; also of incarnations before."""
 
     @property
     def job_key(self) -> JobKey:
@@ -165,8 +168,8 @@ class JobView(NamedTuple):
     turn_attempts: int | None
     turn_error: str | None
     """The error of the attempt before; None in the first."""
-    dead_count: int
-    """Events whose turn failed for good, kept for a redrive."""
+    taken_count: int
+    """Events that the live turn has taken; 0 without one."""
 
 
 class NewTurn(NamedTuple):
@@ -254,6 +257,18 @@ class Triggered(NamedTuple):
     is_queued: bool
     """A turn is running that was taken before: one more follows it, however many triggers come."""
     ready_queue: str | None
+    taken_count: int = 0
+    """For `only_pending`: the events with which a turn between attempts begins again; 0: the turn takes what waits."""
+
+
+class Cleared(NamedTuple):
+    """What a clear has left."""
+
+    job: Job
+    """As it was before."""
+    goes_on: bool
+    """A turn has taken events, or is to take some again."""
+    discarded_count: int
 
 
 class StoredEvent(NamedTuple):
@@ -261,6 +276,8 @@ class StoredEvent(NamedTuple):
     event_id: str | None
     payload: str
     received_at: datetime
+    turn_id: str | None = None
+    """The turn that has taken it; None while it waits."""
 
 
 class EventEnd(NamedTuple):
@@ -294,6 +311,9 @@ class TakenTurn(NamedTuple):
     """For a turn with nothing to do: when the next is due; None: not at all."""
     timer: StoredTimer | None = None
     """For a turn of an owner's timers: the first that is due, started by this; None: there is none any more."""
+    batch_id: str | None = None
+    """The turn that took these events first; this one, unless they have failed for good or were paused before. None
+    without events."""
 
 
 class JobCommit(NamedTuple):
@@ -344,6 +364,8 @@ class JobFilter(NamedTuple):
     kinds: tuple[JobKind, ...] | None = None
     has_turn: bool | None = None
     """With a live turn, running or not; or without one."""
+    has_dead: bool | None = None
+    """With events that are kept as dead, or without any."""
 
 
 def events_due_at(pending: Job | Appended, policy: TurnPolicy) -> datetime | None:

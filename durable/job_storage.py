@@ -8,6 +8,7 @@ from typing import Protocol
 
 from durable.job import (
     Appended,
+    Cleared,
     EventEnd,
     Job,
     JobFilter,
@@ -77,13 +78,13 @@ class JobStorage(Protocol):
         """
         ...
 
-    def clear_job(self, key: JobKey) -> Operation[tuple[Job, bool] | None]:
-        """Throw away the events that no turn has taken, and end the job as `cleared` unless a turn has taken some.
+    def clear_job(self, key: JobKey) -> Operation[Cleared | None]:
+        """Throw away the events that no turn has ever taken, and end the job as `cleared` unless it has others.
 
+        Those that the live turn has taken, and those that wait to be taken again, after a redrive or a pause, stay.
         A job with dead events does not end either: it has nothing to do, and they can still be redriven. The ids of
-        events that were consumed are remembered as long as they would have been. Gives the job as it was, and whether
-        a turn with events of its own goes on; None where none lives. The reason of a turn that is cancelled is
-        `job_cleared`.
+        events that were consumed are remembered as long as they would have been. None where no job lives. The reason
+        of a turn that is cancelled is `job_cleared`.
         """
         ...
 
@@ -109,7 +110,8 @@ class JobStorage(Protocol):
 
         A job that its own turn has ended with dead events begins a new incarnation with them. The turn runs for the
         events of a Task, for the cause `trigger` otherwise. One that runs, or waits between attempts, is left alone
-        with its events, and another follows it. Nothing happens to a job that has no dead events and is not failed:
+        with its events, and another follows it. Events that one turn took are taken by one turn again, with no others,
+        and under their old `batch_id`. Nothing happens to a job that has no dead events and is not failed:
         `job` is then None.
         """
         ...
@@ -119,9 +121,10 @@ class JobStorage(Protocol):
 
         The cause is `trigger` before a planned moment that came no later than the first event was due, before events
         that are due, before nothing. A trigger of a job with a window takes its events too. A turn takes `max_events`
-        at most. Nothing stores nothing: the next call decides anew. A turn of a job of timers starts the first of
-        them that is due, which each call finds anew, and counts its attempt. Missing from the answer: turns whose fence
-        is gone, and those whose job's row somebody holds.
+        at most, or those of one batch that was taken before and waits again; with a window a trigger then stands until
+        no such batch waits. Nothing stores nothing: the next call decides anew. A turn of a job of timers starts the
+        first of them that is due, which each call finds anew, and counts its attempt. Missing from the answer: turns
+        whose fence is gone, and those whose job's row somebody holds.
         """
         ...
 
@@ -130,13 +133,19 @@ class JobStorage(Protocol):
         ...
 
     def list_jobs(self, where: JobFilter, *, limit: int, after: JobKey | None = None) -> Operation[list[JobView]]:
-        """By kind, name and key; `after` is the last of the page before. Without statuses: those that are not ended."""
+        """By kind, name and key; `after` is the last of the page before. Without statuses: those that are not ended.
+
+        Reads about as many rows as it gives, also for `has_dead`.
+        """
         ...
 
     def count_jobs(self, where: JobFilter) -> Operation[int]: ...
 
     def pending_events(self, key: JobKey) -> Operation[list[StoredEvent]]:
-        """The events of a job that no turn has consumed, dead ones apart, in their order."""
+        """The events of a job that no turn has consumed, dead ones apart, in their order.
+
+        Those that the live turn has taken have a `turn_id`, those that wait have none.
+        """
         ...
 
     def event_end(self, key: JobKey, event_id: str) -> Operation[EventEnd | None]:

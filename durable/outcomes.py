@@ -67,6 +67,8 @@ class JobTurned(NamedTuple):
     """A turn of a keyed job was accepted."""
 
     commit: JobCommit
+    event_count: int = 0
+    """The events that it has handled; that is the result of its execution."""
 
 
 class Suspended(NamedTuple):
@@ -83,9 +85,11 @@ class Stopped(NamedTuple):
 
 
 class Blocked(NamedTuple):
-    """A workflow cannot go on with the code that is here; it is kept, and tried again from time to time."""
+    """A workflow, or a turn of a job, cannot go on with the code that is here; it is kept, and tried again from time
+    to time."""
 
     error: ErrorInfo
+    reason: str = "step_mismatch"
 
 
 Outcome = (

@@ -103,7 +103,7 @@ class Pool(DeclaredPool):
     async def configure(self, **changes: Unpack[PoolChanges]) -> PoolConfig:
         """Change limits for all executors, from their next claim on; gives what holds then.
 
-        What runs goes on, whatever the limits become. A new rate goes on with the tokens that are left. Raises
+        What runs goes on, whatever the limits become. What started under a rate before counts in a new one. Raises
         ConfigurationError; nothing is changed then.
         """
         return await self._client().configure_pool(*changed_pool(self.declared, changes))

@@ -23,10 +23,11 @@ SHORTEST_WINDOW: Final = 60.0
 
 @dataclass(frozen=True, slots=True, init=False)
 class Rate:
-    """Starts in a period, over all executors: a bucket of `tokens` that fills evenly, `tokens` in each `per`.
+    """Starts in a period, over all executors: never more than `tokens` in any time as long as `per`.
 
-    Every start takes one, a retry's too, and one that is given back unrun keeps it. After a quiet time `tokens` may
-    start at once; `Rate(1, per="100ms")` spaces them evenly.
+    Every start counts, a retry's too, and one that is given back unrun. All of `tokens` may start at once, and the next
+    when `per` has passed since; `Rate(1, per="100ms")` spaces them evenly. To bound the row of the pool, starts that
+    are less than a 64th of `per` apart may count as if all were at the last of them.
     """
 
     tokens: int

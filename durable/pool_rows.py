@@ -25,7 +25,7 @@ class PoolConfig(NamedTuple):
     keep_order: bool
     """What waits for its next attempt keeps its place in its key: it counts as running there."""
     rate_tokens: int | None
-    """Starts in each rate_period, and as many at once after a quiet time; None means no limit."""
+    """Starts in any time as long as rate_period, at most; None means no limit."""
     rate_period: float | None
     """Seconds."""
     is_paused: bool

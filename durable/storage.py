@@ -286,6 +286,7 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
 
         That is the due time of what is ready, the end of a lease, of a wait or of a close lease; what is already over
         counts, so a moment that is not after `now` means work to do at once, and None that none will come by itself.
+        The moment until which a delivery of events was put off counts as long as it is to come.
         Work of other queues and names, and of a later record version, has no moment, and neither has a kept wake-up:
         no time brings it together with an execution that is not there. Nor has what is only to be deleted.
         """

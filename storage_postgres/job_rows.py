@@ -50,11 +50,11 @@ def taken_turns(rows: Sequence[Sequence[Any]], turn_ids: dict[str, str]) -> list
     taken: dict[str, TakenTurn] = {}
     events: dict[str, list[StoredEvent]] = {}
     for row in rows:
-        now, due_at, *event = row[_WIDTH:]
+        now, due_at, batch_id, *event = row[_WIDTH:]
         if row[0] not in taken:
             record = job(row)
             shown = record if record.turn_cause is not None else record._replace(turn_cause=TurnCause.NOTHING)
-            taken[row[0]] = TakenTurn(turn_ids[row[0]], shown, (), now, due_at)
+            taken[row[0]] = TakenTurn(turn_ids[row[0]], shown, (), now, due_at, batch_id=batch_id)
             events[row[0]] = []
         if event[0] is not None:
             events[row[0]].append(StoredEvent(*event))

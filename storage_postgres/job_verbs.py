@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from durable.execution import Settlement, Status
 from durable.job import (
     Appended,
+    Cleared,
     EventEnd,
     Job,
     JobCommit,
@@ -88,9 +89,11 @@ def trigger_job(key: JobKey, *, turn: NewTurn, only_pending: bool) -> Plan[Trigg
     if job is None:
         return Triggered(None, False, None)
     is_running = yield from _is_running(job)
-    if only_pending and not job.pending_count and (is_running or not (yield from _has_events(job))):
+    taken = 0 if is_running or not only_pending else (yield from _taken_count(job))
+    if only_pending and not job.pending_count and not taken:
         return Triggered(job, False, None)
-    return (yield from _run_now(job, turn, is_running, is_trigger=True))
+    done = yield from _run_now(job, turn, is_running, is_trigger=True)
+    return done._replace(taken_count=0 if done.is_queued else taken)
 
 
 def _run_now(job: Job, turn: NewTurn, is_running: bool, *, is_trigger: bool) -> Plan[Triggered]:
@@ -118,15 +121,15 @@ def end_job(key: JobKey, *, reason: str | None, error: str, notices: Sequence[Ne
     return job
 
 
-def clear_job(key: JobKey, *, error: str) -> Plan[tuple[Job, bool] | None]:
+def clear_job(key: JobKey, *, error: str) -> Plan[Cleared | None]:
     job = yield from _lock(key)
     if job is None:
         return None
-    goes_on = yield from _has_events(job)
-    yield Query("empty_inbox", {"id": job.id, "is_all": False})
-    if goes_on:
-        yield Query("forget_pending", {"id": job.id})
-        return job, True
+    taken = yield from _taken_count(job)
+    discarded = len((yield Query("empty_inbox", {"id": job.id, "is_all": False})))
+    if taken or discarded < job.pending_count:
+        yield Query("count_pending", {"id": job.id})
+        return Cleared(job, True, discarded)
     yield from _cancel_turn(job, error, "job_cleared")
     ((has_dead,),) = yield Query("has_dead_events", {"id": job.id})
     if has_dead:
@@ -134,7 +137,7 @@ def clear_job(key: JobKey, *, error: str) -> Plan[tuple[Job, bool] | None]:
         yield Query("idle_job", {"id": job.id})
     else:
         yield Query("end_job", {"id": job.id, "status": JobStatus.CLEARED.value, "reason": None})
-    return job, False
+    return Cleared(job, False, discarded)
 
 
 def pause_job(key: JobKey, *, error: str) -> Plan[Job | None]:
@@ -257,11 +260,11 @@ def list_jobs(where: JobFilter, *, limit: int, after: JobKey | None) -> Plan[lis
         "after_name": after.name if after else None,
         "after_key": after.key if after else None,
     }
-    return [to.view(row) for row in (yield Query("list_jobs", params))]
+    return [to.view(row) for row in (yield Query("list_dead_jobs" if where.has_dead else "list_jobs", params))]
 
 
 def count_jobs(where: JobFilter) -> Plan[int]:
-    ((count,),) = yield Query("count_jobs", _filter(where))
+    ((count,),) = yield Query("count_dead_jobs" if where.has_dead else "count_jobs", _filter(where))
     assert isinstance(count, int)
     return count
 
@@ -274,6 +277,7 @@ def _filter(where: JobFilter) -> dict[str, object]:
         "statuses": None if where.statuses is None else plain(where.statuses),
         "kinds": None if where.kinds is None else plain(kind.value for kind in where.kinds),
         "has_turn": where.has_turn,
+        "has_dead": where.has_dead,
     }
 
 
@@ -304,11 +308,12 @@ def _is_running(job: Job) -> Plan[bool]:
     return (yield Query("turn_of", {"id": job.turn_id})) == [(Status.RUNNING.value,)]
 
 
-def _has_events(job: Job) -> Plan[bool]:
-    """Whether the live turn has taken events."""
+def _taken_count(job: Job) -> Plan[int]:
+    """How many events the live turn has taken; 0 without one."""
     if job.turn_id is None:
-        return False
-    return (yield Query("has_taken_events", {"turn": job.turn_id})) == [(True,)]
+        return 0
+    ((count,),) = yield Query("taken_count", {"turn": job.turn_id})
+    return int(count)
 
 
 def _cancel_turn(job: Job, error: str, reason: str) -> Plan[None]:

@@ -34,6 +34,7 @@ from durable.execution import (
 )
 from durable.job import (
     Appended,
+    Cleared,
     EventEnd,
     Job,
     JobFilter,
@@ -309,7 +310,7 @@ class PostgresStorage:
         plan = partial(job_verbs.end_job, key, reason=reason, error=error, notices=notices)
         return self._do(plan, transaction=True)
 
-    def clear_job(self, key: JobKey) -> PostgresOperation[tuple[Job, bool] | None]:
+    def clear_job(self, key: JobKey) -> PostgresOperation[Cleared | None]:
         return self._do(partial(job_verbs.clear_job, key, error=cancelled("the job was cleared")), transaction=True)
 
     def pause_job(self, key: JobKey) -> PostgresOperation[Job | None]:

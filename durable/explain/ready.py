@@ -32,6 +32,14 @@ def _previous_attempt(scene: Scene) -> list[Finding]:
         return []
     if error.type == "StepMismatch" and execution.kind is Kind.WORKFLOW:
         return [Finding("mismatch", f"The code no longer fits it, so it is kept: {error}.", look_inside(execution))]
+    if execution.reason == "state_mismatch" and execution.kind is Kind.TURN:
+        return [
+            Finding(
+                "state_mismatch",
+                f"It is kept for code that can read the state of its job: {error}.",
+                "Let executors run the newer code, or declare a migrate= for what is stored.",
+            )
+        ]
     if error.type == "lease_expired":
         return [
             Finding(

@@ -22,6 +22,7 @@ from durable.jobs.errors import (
     JobNotFound,
     JobValidationError,
     SchedulerError,
+    StateVersionMismatch,
 )
 from durable.jobs.results import (
     AddResult,
@@ -76,6 +77,7 @@ __all__ = [
     "SendResult",
     "ShownStatus",
     "StartResult",
+    "StateVersionMismatch",
     "SyncContinuous",
     "SyncDebounce",
     "SyncTask",

@@ -232,8 +232,8 @@ class DebounceContext(JobContext[S], Generic[S, E]):
 
     @property
     def batch_id(self) -> str:
-        """The same in all attempts at this batch, and of no other."""
-        return self.execution_id
+        """The same in all attempts at this batch, also after a redrive or a pause, and of no other."""
+        return self._turn.taken.batch_id or self.execution_id
 
     @property
     def debounce_started_at(self) -> datetime:

@@ -68,18 +68,22 @@ class _Calls(Calls[DebounceSpec], Generic[S, E]):
         done = yield from self.triggered(job_key, only_pending=True)
         if done.job is None or not (done.job.is_triggered or done.is_queued):
             return FlushResult(job_key.instance_id, False, False, 0, "empty")
-        if wait:
-            yield from self.wait_for_trigger(job_key, done, timeout)
-        return FlushResult(job_key.instance_id, wait, True, done.job.pending_count, "manual")
+        most = self.spec.policy.max_events or done.job.pending_count
+        asked = done.taken_count or min(done.job.pending_count, most)
+        if not wait:
+            return FlushResult(job_key.instance_id, False, True, asked, "manual")
+        count = yield from self.wait_for_trigger(job_key, done, timeout)
+        flushed = asked if count is None else count
+        # Nothing, where another flush was before it, or a clear.
+        return FlushResult(job_key.instance_id, flushed > 0, True, flushed, "manual" if flushed else "empty")
 
     def clear_script(self, key: str) -> Script[ClearResult]:
         job_key = self.spec.job_key(key)
         done = yield from change(lambda storage: storage.clear_job(job_key))
         if done is None:
             return ClearResult(job_key.instance_id, False, 0)
-        job, goes_on = done
         yield Tell((Hint("cancelled", ""), Hint("finished", "")))
-        return ClearResult(job_key.instance_id, True, job.pending_count, goes_on)
+        return ClearResult(job_key.instance_id, True, done.discarded_count, done.goes_on)
 
     def status_script(self, key: str) -> Script[DebounceStatus]:
         found: JobView | None = yield from self.view(key)
@@ -93,6 +97,7 @@ class _Calls(Calls[DebounceSpec], Generic[S, E]):
         return DebounceStatus(
             status=shown_status(job),
             event_count=job.pending_count,
+            in_flight_count=found.taken_count,
             started_at=job.pending_first_at,
             will_flush_at=shown["next_run_at"] if is_waiting else None,
             reason=job.reason,
@@ -102,7 +107,8 @@ class _Calls(Calls[DebounceSpec], Generic[S, E]):
     def events_script(self, key: str) -> Script[list[E]]:
         job_key: JobKey = self.spec.job_key(key)
         found: list[StoredEvent] = yield from ask(lambda storage: storage.pending_events(job_key))
-        return list(self.spec.load_events(tuple(found), job_key.instance_id))
+        waiting = tuple(event for event in found if event.turn_id is None)
+        return list(self.spec.load_events(waiting, job_key.instance_id))
 
     def state_script(self, key: str) -> Script[S | None]:
         events = yield from self.events_script(key)
@@ -152,22 +158,32 @@ class Debounce(Keyed[_Calls[S, E]], Generic[S, E]):
         return await self._play(script, connection)
 
     async def flush(self, key: str, *, wait: bool = True, timeout: Duration | None = None) -> FlushResult:
-        """Flush the open batch now, behind a flush that runs; nothing happens without events."""
+        """Flush the open batch now, behind a flush that runs; nothing happens without events.
+
+        A batch that waits for its retry is the one that is flushed. Raises JobExecutionError if the flush that it waits
+        for failed for good.
+        """
         return await self._play(self.__calls__.flush_script(key, wait=wait, timeout=timeout))
 
     async def clear(self, key: str, *, connection: Any = None) -> ClearResult:
-        """Throw the open batch away and nothing else: dead letters stay. A flush that has taken its events goes on."""
+        """Throw the open batch away and nothing else: dead letters stay, and what a redrive is to flush again.
+
+        A flush that has taken its events goes on.
+        """
         return await self._play(self.__calls__.clear_script(key), connection)
 
     async def redrive(self, key: str) -> RedriveResult:
-        """Flush the batches again that failed for good, as one, with what is open."""
+        """Flush the batches again that failed for good: one after the other, each as it was and under its own batch id.
+
+        What is open follows by its own window.
+        """
         return await self._play(self.__calls__.redrive_script(key))
 
     async def status(self, key: str) -> DebounceStatus:
         return await self._play(self.__calls__.status_script(key))
 
     async def events(self, key: str) -> list[E]:
-        """The events that no flush has handled, in their order."""
+        """The events of the open batch, in their order: those that `status` counts, and no flush has taken."""
         return await self._play(self.__calls__.events_script(key))
 
     async def state(self, key: str) -> S | None:

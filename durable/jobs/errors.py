@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from durable.errors import ConfigurationError, DurableError, ErrorInfo, InvalidInput
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "JobNotFound",
     "JobValidationError",
     "SchedulerError",
+    "StateVersionMismatch",
 ]
 
 
@@ -92,3 +95,25 @@ class DuplicateEventError(JobError):
 
 class SchedulerError(JobError):
     """The schedule of a job gives no next moment."""
+
+
+class StateVersionMismatch(JobError):
+    """The stored state is of a version that this code cannot read: a newer one, or an older one without a `migrate`.
+
+    The state stays as it is. In a turn it counts as no attempt: the turn is kept, and tried again from time to time.
+    """
+
+    def __init__(self, instance_id: str, *, stored_version: int, code_version: int, raw_state: Any = None) -> None:
+        self.instance_id = instance_id
+        self.stored_version = stored_version
+        self.code_version = code_version
+        self.raw_state = raw_state
+        """The state as plain JSON, where somebody asked to read it."""
+        what = (
+            "newer code has stored it, and only that reads it"
+            if stored_version > code_version
+            else "declare a migrate= that reads it"
+        )
+        super().__init__(
+            f"the state of job {instance_id} is of version {stored_version}, this code's is {code_version}: {what}"
+        )

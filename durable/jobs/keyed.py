@@ -81,14 +81,18 @@ class Calls(Generic[P_co]):
         yield from told(done.ready_queue)
         return done
 
-    def wait_for_trigger(self, job_key: JobKey, done: Triggered, timeout: Duration | None) -> Script[None]:
-        """Wait for the turn that a trigger asked for; behind a running one it is the next."""
+    def wait_for_trigger(self, job_key: JobKey, done: Triggered, timeout: Duration | None) -> Script[int | None]:
+        """Wait for the turn that a trigger asked for; behind a running one it is the next.
+
+        Gives how many events it has handled; None: it ended its job, and is not known by its id.
+        """
         assert done.job is not None
         turn_id = done.job.turn_id
         if done.is_queued and turn_id is not None:
             turn_id = yield from self._turn_after(job_key, done.job, turn_id, timeout)
-        if turn_id is not None:
-            yield from self.wait_for(job_key, turn_id, timeout)
+        if turn_id is None:
+            return None
+        return (yield from self.wait_for(job_key, turn_id, timeout))
 
     def _turn_after(self, job_key: JobKey, job: Job, turn_id: str, timeout: Duration | None) -> Script[str | None]:
         """The turn behind one that runs, when that has ended; None: it is over too. Raises InstanceNotFound."""
@@ -104,8 +108,10 @@ class Calls(Generic[P_co]):
             raise InstanceNotFound(job_key.instance_id, "was ended before the turn that was asked for")
         return None
 
-    def wait_for(self, job_key: JobKey, turn_id: str, timeout: Duration | None) -> Script[None]:
-        """Wait for the end of a turn; raises JobExecutionError unless it was accepted, also where it ended its job.
+    def wait_for(self, job_key: JobKey, turn_id: str, timeout: Duration | None) -> Script[int]:
+        """Wait for the end of a turn, and give how many events it has handled.
+
+        Raises JobExecutionError unless it was accepted, also where it ended its job.
 
         Of one that never began, InstanceNotFound because its job was ended, or InvalidJobState because it was paused.
         """
@@ -115,6 +121,7 @@ class Calls(Generic[P_co]):
             yield from self._refuse_what_was_not_begun(job_key, turn_id)
         if end.status is not Status.COMPLETED:
             raise JobExecutionError(job_key.instance_id, turn_id, self.definition.load_error(end.error))
+        return int(end.output or "0")
 
     def _refuse_what_was_not_begun(self, job_key: JobKey, turn_id: str) -> Script[None]:
         (turn,) = yield from ask(lambda storage: storage.get([turn_id]))
@@ -285,7 +292,7 @@ def attempted(calls: Calls[Any], found: JobView) -> dict[str, Any]:
         "next_run_at": None if is_running else found.turn_due_at,
         "is_turn_running": is_running,
         "last_error": calls.error_of(found),
-        "dead_letters": found.dead_count,
+        "dead_letters": found.job.dead_count,
     }
 
 
@@ -302,5 +309,5 @@ def summary(found: JobView) -> JobSummary:
         pending_count=job.pending_count,
         created_at=job.created_at,
         updated_at=job.updated_at,
-        dead_letters=found.dead_count,
+        dead_letters=job.dead_count,
     )

@@ -40,7 +40,9 @@ def count_script(where: JobFilter) -> Script[int]:
     return count
 
 
-def filter_of(kind: str | None, name: str | None, status: str | None, key_prefix: str | None) -> JobFilter:
+def filter_of(
+    kind: str | None, name: str | None, status: str | None, key_prefix: str | None, dead_letters: object
+) -> JobFilter:
     """Raises ConfigurationError for a kind or a status that there is not."""
     if kind is not None and kind not in list(JobKind):
         raise ConfigurationError(f"kind is {kind!r}; give one of {', '.join(JobKind)}")
@@ -49,9 +51,12 @@ def filter_of(kind: str | None, name: str | None, status: str | None, key_prefix
     for field, value in (("name", name), ("key_prefix", key_prefix)):
         if value is not None:
             checked_text(value, field)
-    where = JobFilter(None if kind is None else JobKind(kind), name, key_prefix=key_prefix)
+    if not (dead_letters is None or isinstance(dead_letters, bool)):
+        raise ConfigurationError("dead_letters must be True, False or None")
+    where = JobFilter(None if kind is None else JobKind(kind), name, key_prefix=key_prefix, has_dead=dead_letters)
     if status is None:
-        return where
+        # Dead letters of a job that has ended can be redriven like any.
+        return where._replace(statuses=tuple(JobStatus)) if dead_letters else where
     shown = ShownStatus(status)
     if shown not in _OF_LIVING:
         return where._replace(statuses=(JobStatus(shown),))
@@ -88,15 +93,18 @@ class Jobs:
         name: str | None = None,
         status: str | None = None,
         key_prefix: str | None = None,
+        dead_letters: bool | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> list[JobSummary]:
         """A page by kind, name and key; `after` is the instance_id of the last of the page before.
 
         `status` is a word that the lines have as theirs, such as running, debouncing, idle or terminated; without it
-        those are listed that are not ended.
+        those are listed that are not ended. `dead_letters` is True for jobs that keep events for `redrive`, ended ones
+        too unless a status is given, and False for those without.
         """
-        return await self._home().play(list_script(filter_of(kind, name, status, key_prefix), limit, after))
+        where = filter_of(kind, name, status, key_prefix, dead_letters)
+        return await self._home().play(list_script(where, limit, after))
 
     async def count(
         self,
@@ -105,9 +113,10 @@ class Jobs:
         name: str | None = None,
         status: str | None = None,
         key_prefix: str | None = None,
+        dead_letters: bool | None = None,
     ) -> int:
         """How many a list would show; reads as many rows of an index."""
-        return await self._home().play(count_script(filter_of(kind, name, status, key_prefix)))
+        return await self._home().play(count_script(filter_of(kind, name, status, key_prefix, dead_letters)))
 
 
 class SyncJobs:
@@ -123,10 +132,11 @@ class SyncJobs:
         name: str | None = None,
         status: str | None = None,
         key_prefix: str | None = None,
+        dead_letters: bool | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> list[JobSummary]:
-        return self._player.play(list_script(filter_of(kind, name, status, key_prefix), limit, after))
+        return self._player.play(list_script(filter_of(kind, name, status, key_prefix, dead_letters), limit, after))
 
     def count(
         self,
@@ -135,5 +145,6 @@ class SyncJobs:
         name: str | None = None,
         status: str | None = None,
         key_prefix: str | None = None,
+        dead_letters: bool | None = None,
     ) -> int:
-        return self._player.play(count_script(filter_of(kind, name, status, key_prefix)))
+        return self._player.play(count_script(filter_of(kind, name, status, key_prefix, dead_letters)))

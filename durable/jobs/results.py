@@ -145,6 +145,7 @@ class FlushResult:
     requested: bool
     """A flush was asked for. False: there was nothing to flush."""
     event_count: int
+    """The events that were flushed; with wait=False those that would be as things stand."""
     reason: str
     """`manual`, or `empty`."""
 
@@ -157,7 +158,7 @@ class ClearResult:
     cleared: bool
     discarded_events: int
     in_flight: bool = False
-    """A flush had taken its events before; it goes on."""
+    """A flush had taken its events before, or is to take some again; it goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +167,9 @@ class DebounceStatus(_Attempted):
 
     status: ShownStatus
     event_count: int = 0
-    """Events of the open batch."""
+    """Events that wait for a flush: the open batch, and batches that are redriven."""
+    in_flight_count: int = 0
+    """Events of the flush that runs, or waits for its retry; `event_count` is without them."""
     started_at: datetime | None = None
     """When the first of them came."""
     will_flush_at: datetime | None = None

@@ -13,7 +13,7 @@ from durable.errors import DurableError, SerializationError
 from durable.execution import Claimed
 from durable.ids import IdSource
 from durable.job import Job, JobKey, JobKind, NewEvent, NewTurn, StoredEvent, TurnPolicy
-from durable.jobs.errors import HandlerMissing, JobValidationError
+from durable.jobs.errors import HandlerMissing, JobValidationError, StateVersionMismatch
 from durable.jobs.schedule import Schedule
 from durable.options import checked_text
 
@@ -82,18 +82,36 @@ class KeyedSpec(JobSpec):
             raise JobValidationError(instance_id, str(error)) from None
 
     def load_state(self, job: Job) -> Any:
-        """The state of a job as it is declared today; raises JobValidationError and leaves what is stored."""
+        """The state of a job as it is declared today; what is stored is left as it is.
+
+        Raises StateVersionMismatch, with the raw state, and JobValidationError.
+        """
         if job.state is None:
             return None
+        mismatch = self.version_mismatch(job)
         try:
-            if job.state_version == self.state_version or self.migrate is None:
+            if mismatch is not None:
+                mismatch.raw_state = self._plain.load(job.state, "state")
+                raise mismatch
+            if job.state_version == self.state_version:
                 return self.state_shape.load(job.state, "state")
             return self._migrated(job.state, job.state_version)
+        except StateVersionMismatch:
+            raise
         except DurableError as error:
             raise JobValidationError(
                 job.job_key.instance_id,
                 f"the stored state of version {job.state_version} does not fit version {self.state_version}: {error}",
             ) from error
+
+    def version_mismatch(self, job: Job) -> StateVersionMismatch | None:
+        """Why this code must not read the state of a job, nor write another over it; None: it may."""
+        is_older = job.state_version < self.state_version
+        if job.state is None or job.state_version == self.state_version or (is_older and self.migrate is not None):
+            return None
+        return StateVersionMismatch(
+            job.job_key.instance_id, stored_version=job.state_version, code_version=self.state_version
+        )
 
     def _migrated(self, stored: str, version: int) -> Any:
         assert self.migrate is not None

@@ -56,6 +56,7 @@ def incarnation(tx: Transaction, key: JobKey, job_id: str, before: Job | None) -
         created_at=tx.now,
         updated_at=tx.now,
         ended_at=None,
+        dead_count=before.dead_count if before is not None else 0,
     )
 
 

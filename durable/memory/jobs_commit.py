@@ -97,7 +97,7 @@ def _end_events(tx: Transaction, job: Job, turn_id: str, end: EventsEnd) -> Job:
     is_kept = end is EventsEnd.DEAD
     drop_events(tx, job.id, [event for event in taken if event.event_id is None and not is_kept])
     put_events(tx, job.id, [event._replace(status=status) for event in taken if event.event_id is not None or is_kept])
-    return job
+    return counted(tx, job)
 
 
 def _with_first_timer(tx: Transaction, job: Job, commit: JobCommit) -> tuple[Job, JobCommit]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from durable.job import Job, StoredEvent
+from durable.job import Job, StoredEvent, TurnPolicy
 from durable.memory.store import EventStatus, InboxEvent, Transaction
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "put_events",
     "stored",
     "taken_by",
+    "waiting_batch",
 ]
 
 
@@ -36,7 +37,13 @@ def taken_by(tx: Transaction, job: Job, turn_id: str) -> list[InboxEvent]:
 
 
 def stored(events: Iterable[InboxEvent]) -> tuple[StoredEvent, ...]:
-    return tuple(StoredEvent(event.number, event.event_id, event.payload, event.received_at) for event in events)
+    return tuple(
+        StoredEvent(
+            event.number, event.event_id, event.payload, event.received_at,
+            event.turn_id if event.status is EventStatus.TAKEN else None,
+        )
+        for event in events
+    )  # fmt: skip
 
 
 def put_events(tx: Transaction, job_id: str, events: Iterable[InboxEvent]) -> None:
@@ -53,11 +60,24 @@ def drop_events(tx: Transaction, job_id: str, events: Iterable[InboxEvent]) -> i
     return len(gone)
 
 
-def mark_events(tx: Transaction, job: Job, turn_id: str, limit: int | None) -> Job:
-    """Give the first pending events to a turn, `limit` of them at most."""
-    marked = events_of(tx, job.id, EventStatus.PENDING)[:limit]
-    put_events(tx, job.id, [event._replace(status=EventStatus.TAKEN, turn_id=turn_id) for event in marked])
+def mark_events(tx: Transaction, job: Job, turn_id: str, policy: TurnPolicy) -> Job:
+    """Give pending events to a turn: with a window the first batch that was taken before, or else the first events."""
+    found = events_of(tx, job.id, EventStatus.PENDING)
+    batch_id = waiting_batch(tx, job) if policy.window is not None else None
+    batch = [event for event in found if event.batch_id == batch_id]
+    marked = found[: policy.max_events] if batch_id is None else batch
+    taken = [
+        event._replace(status=EventStatus.TAKEN, turn_id=turn_id, batch_id=event.batch_id or turn_id)
+        for event in marked
+    ]
+    put_events(tx, job.id, taken)
     return counted(tx, job)
+
+
+def waiting_batch(tx: Transaction, job: Job) -> str | None:
+    """The first batch that was taken before and waits again. Such stand before all else, as turns take the first."""
+    first = next(iter(events_of(tx, job.id, EventStatus.PENDING)), None)
+    return first.batch_id if first is not None else None
 
 
 def give_back(tx: Transaction, job: Job, events: Iterable[InboxEvent]) -> Job:
@@ -67,10 +87,11 @@ def give_back(tx: Transaction, job: Job, events: Iterable[InboxEvent]) -> Job:
 
 
 def counted(tx: Transaction, job: Job) -> Job:
-    """The job with the count and the times of the events that are pending now."""
+    """The job with the counts of the events that are pending now and dead, and the times of the pending ones."""
     received = [event.received_at for event in events_of(tx, job.id, EventStatus.PENDING)]
     return job._replace(
         pending_count=len(received),
         pending_first_at=received[0] if received else None,
         pending_last_at=received[-1] if received else None,
+        dead_count=len(events_of(tx, job.id, EventStatus.DEAD)),
     )

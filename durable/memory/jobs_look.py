@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
 
 from durable.job import ENDED, EventEnd, Job, JobFilter, JobKey, JobKind, JobView, StoredEvent
-from durable.memory.jobs_inbox import drop_events, events_of, known_event, stored
+from durable.memory.jobs_inbox import drop_events, events_of, known_event, stored, taken_by
 from durable.memory.jobs_turns import job_under, live_turn
 from durable.memory.store import EventStatus, InboxEvent, Transaction
 
@@ -20,10 +20,10 @@ def get_jobs(tx: Transaction, keys: Sequence[JobKey]) -> list[JobView | None]:
 
 def _view(tx: Transaction, job: Job) -> JobView:
     turn = live_turn(tx, job)
-    dead_count = len(events_of(tx, job.id, EventStatus.DEAD))
     if turn is None:
-        return JobView(job, None, None, None, None, dead_count)
-    return JobView(job, turn.status, turn.due_at, turn.attempts, turn.error, dead_count)
+        return JobView(job, None, None, None, None, 0)
+    taken_count = len(taken_by(tx, job, turn.id))
+    return JobView(job, turn.status, turn.due_at, turn.attempts, turn.error, taken_count)
 
 
 def list_jobs(tx: Transaction, where: JobFilter, *, limit: int, after: JobKey | None) -> list[JobView]:
@@ -44,6 +44,7 @@ def _matches(job: Job, where: JobFilter) -> bool:
         and (where.key_prefix is None or job.key.startswith(where.key_prefix))
         and (where.kinds is None or job.kind in where.kinds)
         and (where.has_turn is None or (job.turn_id is not None) is where.has_turn)
+        and (where.has_dead is None or (job.dead_count > 0) is where.has_dead)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from durable.execution import Status
-from durable.job import ENDED, Job, JobKey, JobKind, JobStatus, NewTurn, Triggered, TurnCause
+from durable.job import ENDED, Cleared, Job, JobKey, JobKind, JobStatus, NewTurn, Triggered, TurnCause
 from durable.memory.jobs_append import incarnation
 from durable.memory.jobs_inbox import counted, drop_events, events_of, give_back, taken_by
 from durable.memory.jobs_turns import due_turn, end_turn, insert_turn, is_untried, job_under, live_turn, put_job
@@ -38,7 +38,8 @@ def living_job(tx: Transaction, key: JobKey) -> Job | None:
 
 def trigger_job(tx: Transaction, key: JobKey, *, turn: NewTurn, only_pending: bool) -> Triggered:
     job = living_job(tx, key)
-    if job is None or (only_pending and not _has_open_events(tx, job)):
+    taken_count = _between_attempts(tx, job) if only_pending and job is not None else 0
+    if job is None or (only_pending and not job.pending_count and not taken_count):
         return Triggered(job, False, None)
     job = job._replace(is_triggered=True, status=_active_again(job))
     live = live_turn(tx, job)
@@ -50,18 +51,17 @@ def trigger_job(tx: Transaction, key: JobKey, *, turn: NewTurn, only_pending: bo
         return Triggered(put_job(tx, job), job.turn_cause is not None, None)
     tx.put(live._replace(due_at=tx.now, attempts=0, error=None, updated_at=tx.now))
     job = job._replace(turn_cause=None)
-    return Triggered(put_job(tx, job), False, live.queue)
+    return Triggered(put_job(tx, job), False, live.queue, taken_count)
 
 
 def _active_again(job: Job) -> JobStatus:
     return JobStatus.ACTIVE if job.status is JobStatus.FAILED else job.status
 
 
-def _has_open_events(tx: Transaction, job: Job) -> bool:
-    """Some wait for a turn, or for the next attempt of theirs."""
+def _between_attempts(tx: Transaction, job: Job) -> int:
+    """How many events wait for the next attempt of the turn that has taken them."""
     turn = live_turn(tx, job)
-    is_between_attempts = turn is not None and turn.status is Status.READY and bool(taken_by(tx, job, turn.id))
-    return job.pending_count > 0 or is_between_attempts
+    return len(taken_by(tx, job, turn.id)) if turn is not None and turn.status is Status.READY else 0
 
 
 def redrive_job(tx: Transaction, key: JobKey, *, turn: NewTurn) -> Triggered:
@@ -123,20 +123,20 @@ def tombstone(tx: Transaction, job: Job, status: JobStatus, reason: str | None) 
     )
 
 
-def clear_job(tx: Transaction, key: JobKey) -> tuple[Job, bool] | None:
+def clear_job(tx: Transaction, key: JobKey) -> Cleared | None:
     job = living_job(tx, key)
     if job is None:
         return None
-    goes_on = job.turn_id is not None and bool(taken_by(tx, job, job.turn_id))
-    drop_events(tx, job.id, events_of(tx, job.id, EventStatus.PENDING))
+    never_taken = [event for event in events_of(tx, job.id, EventStatus.PENDING) if event.batch_id is None]
+    drop_events(tx, job.id, never_taken)
     left = counted(tx, job)
+    goes_on = left.pending_count > 0 or (job.turn_id is not None and bool(taken_by(tx, job, job.turn_id)))
     if not goes_on:
         left = end_turn(tx, left, reason="job_cleared", message="the job was cleared")
         # One with dead events lives on: retention would delete them with a tombstone.
-        has_dead = bool(events_of(tx, job.id, EventStatus.DEAD))
-        left = _idle(left) if has_dead else ended(tx, left, JobStatus.CLEARED, None)
+        left = _idle(left) if left.dead_count else ended(tx, left, JobStatus.CLEARED, None)
     put_job(tx, left)
-    return job, goes_on
+    return Cleared(job, goes_on, len(never_taken))
 
 
 def _idle(job: Job) -> Job:

@@ -10,7 +10,7 @@ from durable.execution import Execution, Kind, NewExecution, Status
 from durable.job import Job, JobKey, JobKind, NewTurn, TakenTurn, TurnCause, TurnPolicy, TurnToTake, events_due_at
 from durable.memory.cancel import cancel_record
 from durable.memory.claim import held_record
-from durable.memory.jobs_inbox import mark_events, stored, taken_by
+from durable.memory.jobs_inbox import mark_events, stored, taken_by, waiting_batch
 from durable.memory.records import first_record
 from durable.memory.store import Transaction
 from durable.memory.timer_rows import start_timer
@@ -115,10 +115,15 @@ def _take(tx: Transaction, turn: TurnToTake) -> TakenTurn | None:
             job = job._replace(turn_cause=cause)
             due_at = min((at for at in (job.scheduled_at, events_due_at(job, turn.policy)) if at), default=None)
         else:
-            job = put_job(tx, _begun(tx, job, turn, cause))
+            job = _begun(tx, job, turn, cause)
+            if turn.policy.window is not None and waiting_batch(tx, job) is not None:
+                job = job._replace(is_triggered=True)  # until none waits that was taken before
+            job = put_job(tx, job)
     is_of_timers = job.kind is JobKind.TIMER and job.turn_cause is not TurnCause.NOTHING
     timer = start_timer(tx, job) if is_of_timers else None
-    return TakenTurn(turn.turn_id, job, stored(taken_by(tx, job, turn.turn_id)), tx.now, due_at, timer)
+    events = taken_by(tx, job, turn.turn_id)
+    batch_id = events[0].batch_id if events else None
+    return TakenTurn(turn.turn_id, job, stored(events), tx.now, due_at, timer, batch_id)
 
 
 def _cause(tx: Transaction, job: Job, policy: TurnPolicy) -> TurnCause:
@@ -139,4 +144,4 @@ def _begun(tx: Transaction, job: Job, turn: TurnToTake, cause: TurnCause) -> Job
         # A trigger between attempts begins again with the events of the attempts before it, and with no others.
         if turn.policy.window is None or taken_by(tx, job, turn.turn_id):
             return job
-    return mark_events(tx, job, turn.turn_id, turn.policy.max_events)
+    return mark_events(tx, job, turn.turn_id, turn.policy)

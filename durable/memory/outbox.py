@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from durable.execution import Execution
@@ -18,6 +18,7 @@ __all__ = [
     "emit",
     "note_ends",
     "put_off_delivery",
+    "put_off_moments",
     "renew_delivery",
     "take_notices",
     "undelivered",
@@ -78,6 +79,12 @@ def put_off_delivery(tx: Transaction, subscriber: str, *, holder: str, delay: fl
         due_at = tx.now + timedelta(seconds=delay)
         after = right._replace(holder=None, due_at=due_at, failure_count=right.failure_count + 1)
         tx.deliveries.put(subscriber, after)
+
+
+def put_off_moments(tx: Transaction) -> list[datetime]:
+    """When deliveries that failed are to be tried again, of subscribers for whom something waits."""
+    waiting = {subscriber for (subscriber, _), _ in tx.notices.items()}
+    return [right.due_at for name, right in tx.deliveries.items() if name in waiting and right.due_at > tx.now]
 
 
 def undelivered(tx: Transaction) -> Mapping[str, int]:

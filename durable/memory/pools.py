@@ -9,13 +9,13 @@ from itertools import islice
 
 from durable.execution import PRIORITIES, Execution
 from durable.memory.claim import due_records, take
-from durable.memory.store import Bucket, Transaction, Turn
+from durable.memory.store import Starts, Transaction, Turn
 from durable.pool_rows import PoolConfig, PooledClaim
 
 __all__ = ["claim_pooled", "configure_pool", "ensure_pools", "stored_pools", "token_moment"]
 
-_TOLERANCE = 1e-6
-"""For sums of parts that should come to a whole token."""
+_SLOTS = 64
+"""Starts of one such part of a period are kept as one, at the last of their moments."""
 
 
 def ensure_pools(tx: Transaction, wanted: Sequence[PoolConfig]) -> list[PoolConfig]:
@@ -24,7 +24,6 @@ def ensure_pools(tx: Transaction, wanted: Sequence[PoolConfig]) -> list[PoolConf
 
 def _store(tx: Transaction, pool: PoolConfig) -> PoolConfig:
     tx.pools.put(pool.name, pool)
-    tx.buckets.put(pool.name, Bucket(pool.rate_tokens or 0, tx.now))
     tx.pool_reports.put(pool.name, tx.now)
     return pool
 
@@ -32,10 +31,6 @@ def _store(tx: Transaction, pool: PoolConfig) -> PoolConfig:
 def configure_pool(tx: Transaction, pool: PoolConfig, *, fields: Collection[str]) -> PoolConfig:
     before = tx.pools.get(pool.name) or _store(tx, pool)
     after = before._replace(**{name: getattr(pool, name) for name in fields})
-    if "rate_tokens" in fields:
-        capacity = float(after.rate_tokens or 0)
-        left = capacity if before.rate_tokens is None else min(capacity, _tokens(tx, before))
-        tx.buckets.put(pool.name, Bucket(left, tx.now))
     tx.pools.put(pool.name, after)
     return after
 
@@ -49,10 +44,8 @@ def token_moment(tx: Transaction, name: str) -> datetime | None:
     pool = tx.pools.get(name)
     if pool is None or pool.is_paused or pool.rate_tokens is None or pool.rate_period is None:
         return None
-    missing = 1 - _tokens(tx, pool)
-    if missing <= _TOLERANCE or not any(True for _ in _ready(tx, pool)):
-        return None
-    return tx.now + timedelta(seconds=missing * pool.rate_period / pool.rate_tokens)
+    at = _rate_moment(tx, pool, pool.rate_tokens, pool.rate_period)
+    return at if at > tx.now and any(True for _ in _ready(tx, pool)) else None
 
 
 def claim_pooled(
@@ -82,12 +75,12 @@ def _from_pool(
     found = _in_order(tx, pool, running, task_names, room)
     if pool.rate_tokens is None or pool.rate_period is None:
         return _served(tx, pool, found[:room]), None
-    tokens = _tokens(tx, pool)
-    taken = _served(tx, pool, found[: min(room, int(tokens + _TOLERANCE))])
-    left = tokens - len(taken)
-    tx.buckets.put(pool.name, Bucket(left, tx.now))
+    used = sum(starts.number for starts in _counted(tx, pool, pool.rate_period))
+    taken = _served(tx, pool, found[: min(room, max(pool.rate_tokens - used, 0))])
+    _note_starts(tx, pool, pool.rate_period, len(taken))
     is_held = len(taken) < min(room, len(found))
-    return taken, max(1 - left, 0.0) * pool.rate_period / pool.rate_tokens if is_held else None
+    at = _rate_moment(tx, pool, pool.rate_tokens, pool.rate_period)
+    return taken, (at - tx.now).total_seconds() if is_held else None
 
 
 def _ready(tx: Transaction, pool: PoolConfig, *, has_key: bool | None = None) -> Iterator[Execution]:
@@ -154,10 +147,28 @@ def _served(tx: Transaction, pool: PoolConfig, taken: list[Execution]) -> list[E
     return taken
 
 
-def _tokens(tx: Transaction, pool: PoolConfig) -> float:
-    """What the rate allows now: the bucket fills at its rate up to its size."""
-    assert pool.rate_tokens is not None
-    assert pool.rate_period is not None
-    bucket = tx.buckets.get(pool.name) or Bucket(pool.rate_tokens, tx.now)
-    passed = max((tx.now - bucket.at).total_seconds(), 0.0)
-    return min(pool.rate_tokens, bucket.tokens + passed * pool.rate_tokens / pool.rate_period)
+def _counted(tx: Transaction, pool: PoolConfig, period: float) -> list[Starts]:
+    """What has started in the period that ends now, the later ones last."""
+    since = tx.now - timedelta(seconds=period)
+    return [starts for starts in tx.starts.get(pool.name) or () if starts.at > since]
+
+
+def _rate_moment(tx: Transaction, pool: PoolConfig, tokens: int, period: float) -> datetime:
+    """When the rate lets one start; now, if it does."""
+    at, later = tx.now, 0
+    for starts in reversed(_counted(tx, pool, period)):
+        later += starts.number
+        if later >= tokens:
+            return starts.at + timedelta(seconds=period)
+    return at
+
+
+def _note_starts(tx: Transaction, pool: PoolConfig, period: float, count: int) -> None:
+    if not count:
+        return
+    slots: dict[float, Starts] = {}
+    for starts in (*_counted(tx, pool, period), Starts(tx.now, count)):
+        slot = starts.at.timestamp() * _SLOTS / period // 1
+        before = slots.get(slot)
+        slots[slot] = starts if before is None else Starts(max(before.at, starts.at), before.number + starts.number)
+    tx.starts.put(pool.name, tuple(sorted(slots.values())))

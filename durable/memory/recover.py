@@ -8,7 +8,7 @@ from datetime import datetime
 from durable.execution import RECORD_VERSION, CloseStatus, Execution, Recovered, Status
 from durable.memory.follow import end_requested
 from durable.memory.jobs_look import has_late_events
-from durable.memory.outbox import note_ends
+from durable.memory.outbox import note_ends, put_off_moments
 from durable.memory.parents import tell_parents
 from durable.memory.pool_reports import reports_are_due
 from durable.memory.pools import token_moment
@@ -48,6 +48,7 @@ def next_due(tx: Transaction, *, queues: Sequence[str], task_names: Sequence[str
     known_queues, known_names = frozenset(queues), frozenset(task_names)
     moments = [_moment(record, known_queues, known_names, tx.now) for record in tx.executions.find("open", True)]
     moments += [token_moment(tx, name) for name in queues]
+    moments += put_off_moments(tx)
     return min((moment for moment in moments if moment is not None), default=None)
 
 

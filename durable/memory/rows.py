@@ -9,12 +9,12 @@ from typing import NamedTuple
 from durable.approval_rows import StoredApproval
 
 __all__ = [
-    "Bucket",
     "DeliveryRight",
     "EventKey",
     "EventStatus",
     "InboxEvent",
     "KeptApproval",
+    "Starts",
     "Turn",
     "Wakeup",
 ]
@@ -51,6 +51,8 @@ class InboxEvent(NamedTuple):
     expires_at: datetime
     status: EventStatus
     turn_id: str | None
+    batch_id: str | None = None
+    """The turn that took it first."""
 
 
 class DeliveryRight(NamedTuple):
@@ -62,11 +64,11 @@ class DeliveryRight(NamedTuple):
     failure_count: int
 
 
-class Bucket(NamedTuple):
-    """What is left of a pool's rate, and as of when."""
+class Starts(NamedTuple):
+    """How many executions of a pool with a rate have started at once."""
 
-    tokens: float
     at: datetime
+    number: int
 
 
 class Turn(NamedTuple):

@@ -28,6 +28,7 @@ from durable.execution import (
 )
 from durable.job import (
     Appended,
+    Cleared,
     EventEnd,
     Job,
     JobFilter,
@@ -279,7 +280,7 @@ class MemoryStorage:
     ) -> MemoryOperation[Job | None]:
         return self._do(partial(jobs_operate.end_job, key=key, reason=reason, notices=notices))
 
-    def clear_job(self, key: JobKey) -> MemoryOperation[tuple[Job, bool] | None]:
+    def clear_job(self, key: JobKey) -> MemoryOperation[Cleared | None]:
         return self._do(partial(jobs_operate.clear_job, key=key))
 
     def pause_job(self, key: JobKey) -> MemoryOperation[Job | None]:

@@ -13,7 +13,7 @@ from durable.job import Job, JobKey
 from durable.memory.follow import follow
 from durable.memory.overlay import Overlay
 from durable.memory.pool_counts import PoolCount, count_of
-from durable.memory.rows import Bucket, DeliveryRight, EventStatus, InboxEvent, KeptApproval, Turn, Wakeup
+from durable.memory.rows import DeliveryRight, EventStatus, InboxEvent, KeptApproval, Starts, Turn, Wakeup
 from durable.memory.tables import event_table, execution_table, timer_table
 from durable.notice import Notice
 from durable.pool_rows import PoolConfig
@@ -21,12 +21,12 @@ from durable.storage import ExecutorRow
 from durable.workflow_rows import Entry, Message, Published, StoredChunk
 
 __all__ = [
-    "Bucket",
     "DeliveryRight",
     "EventStatus",
     "InboxEvent",
     "KeptApproval",
     "Overlay",
+    "Starts",
     "Store",
     "Transaction",
     "Turn",
@@ -53,7 +53,7 @@ class Transaction:
         self.notices = Overlay(store.notices)
         self.deliveries = Overlay(store.deliveries)
         self.pools = Overlay(store.pools)
-        self.buckets = Overlay(store.buckets)
+        self.starts = Overlay(store.starts)
         self.turns = Overlay(store.turns)
         self.pool_counts = Overlay(store.pool_counts)
         self.pool_reports = Overlay(store.pool_reports)
@@ -80,7 +80,7 @@ class Transaction:
 
     def commit(self) -> None:
         tables: tuple[Overlay[Any, Any], ...] = (
-            self.executions, self.keys, self.sleepers, self.wakeups, self.executors, self.pools, self.buckets,
+            self.executions, self.keys, self.sleepers, self.wakeups, self.executors, self.pools, self.starts,
             self.turns, self.pool_counts, self.pool_reports, self.jobs, self.job_ids, self.events, self.timers,
             self.notices, self.deliveries, self.history, self.messages, self.published, self.chunks,
             self.approvals,
@@ -109,7 +109,8 @@ class Store:
         """(subscriber, event id) → notice."""
         self.deliveries: dict[str, DeliveryRight] = {}
         self.pools: dict[str, PoolConfig] = {}
-        self.buckets: dict[str, Bucket] = {}
+        self.starts: dict[str, tuple[Starts, ...]] = {}
+        """Pool → what has started under its rate and may still count, the later ones last."""
         self.turns: dict[tuple[str, str], Turn] = {}
         """(pool, serial key) → its last turn."""
         self.history: dict[str, tuple[Entry, ...]] = {}

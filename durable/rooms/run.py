@@ -40,7 +40,7 @@ __all__ = ["HandlerTimedOut", "RunRoom"]
 _log = logging.getLogger("durable")
 _TIMED_OUT = ErrorInfo("timed_out", "the attempt took longer than its timeout", is_retryable=True)
 _BLOCKED_PAUSE = 30.0
-"""Seconds until a workflow whose code does not fit its history is tried again, perhaps by newer code."""
+"""Seconds until what the code that is here cannot go on with is tried again, perhaps by newer code."""
 _DEAF_AFTER = 5.0
 """Seconds that a handler has to end after it was stopped, before its slot is given to others."""
 
@@ -213,14 +213,14 @@ class RunRoom:
                 return spawn(attempt.claimed, run_output, children)
             case FinalizeSpawned(finalize):
                 return spawn_finalize(attempt.claimed, finalize)
-            case JobTurned(commit):
-                return complete(attempt.claimed, "null")._replace(job=commit)
+            case JobTurned(commit, event_count):
+                return complete(attempt.claimed, str(event_count))._replace(job=commit)
             case Suspended(suspension):
                 return suspend(attempt.claimed, suspension)
             case Stopped(is_timeout, reason):
                 return self._stopped(attempt, is_timeout, reason)
-            case Blocked(error):
-                return self._blocked(attempt, error)
+            case Blocked(error, reason):
+                return self._blocked(attempt, error, reason)
             case _:
                 assert_never(outcome)
 
@@ -232,10 +232,10 @@ class RunRoom:
         stored = codec.dump_error(ErrorInfo("cancelled", reason, is_retryable=False))
         return cancelled(attempt.claimed, stored, "cancelled")
 
-    def _blocked(self, attempt: Attempt, error: ErrorInfo) -> Settlement:
+    def _blocked(self, attempt: Attempt, error: ErrorInfo, reason: str) -> Settlement:
         _log.error("execution %s (task %s) is kept: %s", attempt.claimed.id, attempt.claimed.task_name, error)
         return release(attempt.claimed)._replace(
-            delay=_BLOCKED_PAUSE, error=self._services.registry.codec.dump_error(error), reason="step_mismatch"
+            delay=_BLOCKED_PAUSE, error=self._services.registry.codec.dump_error(error), reason=reason
         )
 
     def _after_error(self, attempt: Attempt, error: BaseException) -> Settlement | None:

@@ -2,7 +2,7 @@
 -- The columns of a job in the order of durable.job.Job.
 j.id, j.kind, j.name, j.key, j.epoch, j.status, j.reason, j.state, j.state_version, j.turn_id, j.turn_cause,
 j.turn_slot, j.turn_began_at, j.is_triggered, j.scheduled_at, j.run_count, j.execute_count, j.event_count, j.pending_count,
-j.pending_first_at, j.pending_last_at, j.error, j.created_at, j.updated_at, j.ended_at
+j.pending_first_at, j.pending_last_at, j.error, j.created_at, j.updated_at, j.ended_at, j.dead_count
 
 -- fragment: one_turn
 -- Insert the execution of one turn of the job `j`, due at `n.due_at`. Locks nothing. Index: none, it inserts.
@@ -124,23 +124,28 @@ with dropped as (
 update /*schema*/jobs as j
 set status = %(status)s::text, reason = %(reason)s::text, epoch = j.epoch + 1, turn_id = null, turn_cause = null,
     turn_slot = null, turn_began_at = null, is_triggered = false, scheduled_at = null, pending_count = 0, pending_first_at = null,
-    pending_last_at = null, ended_at = /*schema*/clock_now(), updated_at = /*schema*/clock_now()
+    pending_last_at = null, dead_count = 0, ended_at = /*schema*/clock_now(), updated_at = /*schema*/clock_now()
 where j.id = %(id)s::uuid
 returning j.id;
 
 -- name: empty_inbox
 -- Delete the events of a job whose row is held: all but those that were handled, whose ids are remembered, or only those
--- that no turn has taken. Locks what it writes. Index: the primary key.
+-- that no turn has ever taken. Locks what it writes. Index: the primary key.
 delete from /*schema*/inbox as i
 where i.job_id = %(id)s::uuid
-    and (i.status = 'pending' or (%(is_all)s::boolean and i.status <> 'consumed'))
+    and case when %(is_all)s::boolean then i.status <> 'consumed' else i.status = 'pending' and i.batch_id is null end
 returning i.number;
 
--- name: forget_pending
--- Note that a job whose row is held has no pending events. Locks what it writes.
--- Index: the primary key.
+-- name: count_pending
+-- Note how many events of a job wait, whose row is held. Locks what it writes. Index: inbox_pending, the primary key.
 update /*schema*/jobs as j
-set pending_count = 0, pending_first_at = null, pending_last_at = null, updated_at = /*schema*/clock_now()
+set pending_count = k.count, pending_first_at = k.first_at, pending_last_at = k.last_at,
+    updated_at = /*schema*/clock_now()
+from (
+    select count(*) as count, min(i.received_at) as first_at, max(i.received_at) as last_at
+    from /*schema*/inbox as i
+    where i.job_id = %(id)s::uuid and i.status = 'pending'
+) as k
 where j.id = %(id)s::uuid
 returning j.id;
 
@@ -185,9 +190,9 @@ returning /*include job_columns*/;
 -- Whether a job has events whose turn failed for good. Index: inbox_dead.
 select exists (select 1 from /*schema*/inbox as i where i.job_id = %(id)s::uuid and i.status = 'dead');
 
--- name: has_taken_events
--- Whether the live turn of a job has taken events. Index: inbox_turn.
-select exists (select 1 from /*schema*/inbox as i where i.turn_id = %(turn)s::uuid and i.status = 'taken');
+-- name: taken_count
+-- How many events the live turn of a job has taken. Index: inbox_turn.
+select count(*) from /*schema*/inbox as i where i.turn_id = %(turn)s::uuid and i.status = 'taken';
 
 -- name: return_events
 -- Make events of a job whose row is held pending again, with their old numbers: those of one turn, or dead ones.
@@ -206,7 +211,8 @@ kept as (
     select i.received_at from /*schema*/inbox as i where i.job_id = %(id)s::uuid and i.status = 'pending'
 )
 update /*schema*/jobs as j
-set pending_count = k.count, pending_first_at = k.first_at, pending_last_at = k.last_at
+set pending_count = k.count, pending_first_at = k.first_at, pending_last_at = k.last_at,
+    dead_count = case when %(is_dead)s::boolean then 0 else j.dead_count end
 from (select count(*) as count, min(received_at) as first_at, max(received_at) as last_at from kept) as k
 where j.id = %(id)s::uuid
     and exists (select 1 from returned)
@@ -252,9 +258,10 @@ order by j.id
 for no key update of j skip locked;
 
 -- name: take_turns
--- Decide why turns run that have not been taken, and mark their events. Their jobs are held. Locks what it writes.
--- Index: the primary key of
--- jobs, inbox_pending.
+-- Decide why turns run that have not been taken, and mark their events. With a window these are those of the first batch
+-- that was taken before, or else the first that never were; the former stand before the latter, since turns take the
+-- first that wait. A trigger stands as long as such batches wait. The jobs are held. Locks what it writes.
+-- Index: the primary key of jobs, inbox_pending.
 with at as materialized (select /*schema*/clock_now() as now),
 due as materialized (
     select j.id, i.max_events,
@@ -275,20 +282,27 @@ decided as materialized (
             when d.scheduled_at <= at.now
                 and (d.events_at is null or d.events_at > at.now or d.scheduled_at <= d.events_at) then 'schedule'
             when d.events_at <= at.now then 'events'
-            else 'nothing' end as cause
+            else 'nothing' end as cause,
+        case when d.takes_on_trigger then (
+            select p.batch_id
+            from /*schema*/inbox as p
+            where p.job_id = d.id and p.status = 'pending'
+            order by p.epoch, p.number
+            limit 1
+        ) end as batch_id
     from due as d cross join at
 ),
 marked as (
     update /*schema*/inbox as i
-    set status = 'taken', turn_id = j.turn_id
+    set status = 'taken', turn_id = j.turn_id, batch_id = coalesce(i.batch_id, j.turn_id)
     from decided as d
         join /*schema*/jobs as j on j.id = any(array[d.id])
         cross join lateral (
             select p.job_id, p.epoch, p.number
             from /*schema*/inbox as p
-            where p.job_id = d.id and p.status = 'pending'
+            where p.job_id = d.id and p.status = 'pending' and (d.batch_id is null or p.batch_id = d.batch_id)
             order by p.epoch, p.number
-            limit d.max_events
+            limit case when d.batch_id is null then d.max_events end
         ) as p
     where (d.cause = 'events' or (d.cause = 'trigger' and d.takes_on_trigger))
         and not exists (select 1 from /*schema*/inbox as t where t.turn_id = j.turn_id and t.status = 'taken')
@@ -305,7 +319,8 @@ set turn_cause = d.cause,
     turn_slot = case when d.cause = 'schedule' then j.scheduled_at else j.turn_slot end,
     turn_began_at = at.now,
     scheduled_at = case when d.cause = 'schedule' then null else j.scheduled_at end,
-    is_triggered = case when d.cause = 'trigger' then false else j.is_triggered end,
+    is_triggered = (j.is_triggered and d.cause <> 'trigger')
+        or (d.takes_on_trigger and left_over.batch_id is not null),
     pending_count = j.pending_count - coalesce(c.taken, 0),
     pending_first_at = case when j.pending_count > coalesce(c.taken, 0) then left_over.first_at end,
     pending_last_at = case when j.pending_count > coalesce(c.taken, 0) then j.pending_last_at end,
@@ -313,7 +328,7 @@ set turn_cause = d.cause,
 from decided as d
     left join counted as c on c.job_id = d.id
     left join lateral (
-        select p.received_at as first_at
+        select p.received_at as first_at, p.batch_id
         from /*schema*/inbox as p
         where p.job_id = d.id and p.status = 'pending'
         order by p.epoch, p.number
@@ -330,7 +345,7 @@ returning j.id;
 select /*include job_columns*/, /*schema*/clock_now(),
     case when j.turn_cause is null then least(j.scheduled_at, /*schema*/events_due_at(
         j.pending_count, j.pending_first_at, j.pending_last_at, i.window_seconds, i.max_wait, i.max_events)) end,
-    e.number, e.event_id, e.payload, e.received_at
+    e.batch_id, e.number, e.event_id, e.payload, e.received_at, e.turn_id
 from unnest(
     %(job_id)s::uuid[], %(window)s::double precision[], %(max_wait)s::double precision[], %(max_events)s::bigint[]
 ) as i (job_id, window_seconds, max_wait, max_events)
@@ -414,6 +429,12 @@ returned as materialized (
     where m.events = 'kept'
     group by m.job_id
 ),
+died as materialized (
+    select m.job_id, count(*) as count
+    from marked as m
+    where m.events = 'dead'
+    group by m.job_id
+),
 planned as materialized (
     select i.job_id,
         (i.status = 'terminated' and j.pending_count + coalesce(r.count, 0) = 0)
@@ -479,9 +500,11 @@ written as (
         error = case when not n.is_renewed then i.error end,
         created_at = case when n.is_renewed then at.now else j.created_at end,
         updated_at = at.now,
-        ended_at = case when n.is_end then at.now end
+        ended_at = case when n.is_end then at.now end,
+        dead_count = j.dead_count + coalesce(d.count, 0)
     from next as n
         join input as i on i.job_id = n.job_id
+        left join died as d on d.job_id = n.job_id
         cross join at
     where j.id = any(array[n.job_id])
     returning j.id
@@ -538,75 +561,6 @@ from /*schema*/append_events(
     %(timeout)s::double precision[]
 ) as a
 order by a.nth;
-
--- fragment: dead_count
--- How many events of the job `j` are kept as dead. Index: inbox_dead.
-(select count(*) from /*schema*/inbox as i where i.job_id = j.id and i.status = 'dead')
-
--- name: get_jobs
--- Jobs by key, with their live turns. Index: jobs_key, the primary key of executions, inbox_dead.
-select /*include job_columns*/, e.status, e.due_at, e.attempts, e.error, /*include dead_count*/
-from unnest(%(kind)s::text[], %(name)s::text[], %(key)s::text[]) as k (kind, name, key)
-    join /*schema*/jobs as j on j.kind = any(array[k.kind]) and j.name = any(array[k.name]) and j.key = any(array[k.key])
-    left join /*schema*/executions as e on e.id = any(array[j.turn_id]);
-
--- name: list_jobs
--- A page of jobs by kind, name and key. Index: jobs_key; jobs_unusual where only unusual statuses are asked for; the
--- primary key of executions, inbox_dead.
-select /*include job_columns*/, e.status, e.due_at, e.attempts, e.error, /*include dead_count*/
-from (
-    select /*include job_columns*/
-    from /*schema*/jobs as j
-    where case when %(kind)s::text is null then j.kind <> 'timer' else j.kind = %(kind)s::text end
-        and (%(name)s::text is null or j.name = %(name)s::text)
-        and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
-        and (%(kinds)s::text[] is null or j.kind = any(%(kinds)s::text[]))
-        and (%(has_turn)s::boolean is null or (j.turn_id is not null) = %(has_turn)s::boolean)
-        and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')
-            else j.status = any(%(statuses)s::text[]) end
-        -- Bounds, not conditions that may be absent: only so does the scan begin where the page does.
-        and (j.kind, j.name, j.key) > (
-            coalesce(%(after_kind)s::text, %(kind)s::text, ''),
-            coalesce(%(after_name)s::text, case when %(kind)s::text is not null then %(name)s::text end, ''),
-            coalesce(%(after_key)s::text, ''))
-        and j.kind <= coalesce(%(kind)s::text, 'task')
-    order by j.kind, j.name, j.key
-    limit %(limit)s::bigint
-) as j
-    left join /*schema*/executions as e on e.id = any(array[j.turn_id])
-order by j.kind, j.name, j.key;
-
--- name: count_jobs
--- How many jobs a list would show. Index: jobs_key.
-select count(*)
-from /*schema*/jobs as j
-where case when %(kind)s::text is null then j.kind <> 'timer' else j.kind = %(kind)s::text end
-    and (%(name)s::text is null or j.name = %(name)s::text)
-    and (%(key_prefix)s::text is null or starts_with(j.key, %(key_prefix)s::text))
-    and (%(kinds)s::text[] is null or j.kind = any(%(kinds)s::text[]))
-    and (%(has_turn)s::boolean is null or (j.turn_id is not null) = %(has_turn)s::boolean)
-    and case when %(statuses)s::text[] is null then j.status not in ('terminated', 'cleared')
-        else j.status = any(%(statuses)s::text[]) end;
-
--- name: pending_events
--- The events of a job that no turn has consumed. Index: jobs_key, the primary key of inbox.
-select i.number, i.event_id, i.payload, i.received_at
-from /*schema*/jobs as j
-    join /*schema*/inbox as i on i.job_id = j.id and i.status in ('pending', 'taken')
-where j.kind = %(kind)s::text
-    and j.name = %(name)s::text
-    and j.key = %(key)s::text
-order by i.epoch, i.number;
-
--- name: event_end
--- What became of an event. Index: jobs_key, inbox_event.
-select i.number, i.turn_id, i.status in ('consumed', 'dead')
-from /*schema*/jobs as j
-    join /*schema*/inbox as i on i.job_id = j.id
-where j.kind = %(kind)s::text
-    and j.name = %(name)s::text
-    and j.key = %(key)s::text
-    and i.event_id = %(event_id)s::text;
 
 -- name: forget_events
 -- Delete consumed events whose ids have been remembered long enough. Skips what is locked. Index: inbox_consumed.

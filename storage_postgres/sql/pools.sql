@@ -1,13 +1,12 @@
 -- name: ensure_pools
--- Store pools that are not there; a stored one keeps what it was configured to. A rate begins with all its tokens, and
--- the first report is that of the minute after this.
+-- Store pools that are not there; a stored one keeps what it was configured to. The first report is that of the minute after this.
 -- Locks nothing, but waits for a transaction that is inserting the same name. Index: the primary key of pools.
 with stored as (
     insert into /*schema*/pools (
-        name, max_parallelism, max_per_key, keep_order, rate_tokens, rate_period, is_paused, tokens, tokens_at, updated_at
+        name, max_parallelism, max_per_key, keep_order, rate_tokens, rate_period, is_paused, updated_at
     )
     select i.name, i.max_parallelism, i.max_per_key, i.keep_order, i.rate_tokens, i.rate_period, i.is_paused,
-        coalesce(i.rate_tokens, 0), at.now, at.now
+        at.now
     from unnest(
         %(name)s::text[], %(max_parallelism)s::integer[], %(max_per_key)s::integer[], %(keep_order)s::boolean[],
         %(rate_tokens)s::integer[], %(rate_period)s::double precision[], %(is_paused)s::boolean[]
@@ -25,7 +24,7 @@ on conflict do nothing
 returning pool;
 
 -- name: configure_pool
--- Change the named fields of a pool for everybody. A new rate goes on with the tokens that are left, at most its own.
+-- Change the named fields of a pool for everybody. What started under a rate before counts in a new one.
 -- Locks the pool: waits for the claim that holds it. Index: the primary key of pools.
 update /*schema*/pools as p
 set max_parallelism = case
@@ -40,12 +39,6 @@ set max_parallelism = case
         when 'rate_period' = any(%(fields)s::text[]) then %(rate_period)s::double precision else p.rate_period end,
     is_paused = case
         when 'is_paused' = any(%(fields)s::text[]) then %(is_paused)s::boolean else p.is_paused end,
-    tokens = case
-        when not 'rate_tokens' = any(%(fields)s::text[]) then p.tokens
-        when p.rate_tokens is null then coalesce(%(rate_tokens)s::integer, 0)
-        else least(coalesce(%(rate_tokens)s::integer, 0), p.tokens
-            + greatest(extract(epoch from at.now - p.tokens_at), 0) * p.rate_tokens / p.rate_period) end,
-    tokens_at = case when 'rate_tokens' = any(%(fields)s::text[]) then at.now else p.tokens_at end,
     updated_at = at.now
 from (select /*schema*/clock_now() as now) as at
 where p.name = %(name)s::text

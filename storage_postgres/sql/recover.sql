@@ -28,9 +28,9 @@ select
 -- name: next_due
 -- The earliest moment at which time alone gives something to do: one probe of each index, and of each level and queue
 -- of what is ready, as `claim` makes them. Another table of things that wait for a moment adds a probe of its own. What is
--- due in a pool and was not claimed waits for a place there, not for time; for a rate it waits until the next token.
+-- due in a pool and was not claimed waits for a place there, not for time; for a rate it waits until it lets one start.
 -- Index: executions_ready, executions_pooled, pool_marks_due, executions_lease, executions_wait, executions_close,
--- executions_closing.
+-- executions_closing, outbox_order; deliveries has a row for each subscriber.
 select least(
     (select min(due.due_at)
         from unnest(%(queues)s::text[], %(priorities)s::smallint[]) as lane (queue, priority)
@@ -61,11 +61,12 @@ select least(
     (select m.due_at from /*schema*/pool_marks as m
         where m.pool = any(%(queues)s::text[]) and m.due_at > /*schema*/clock_now()
         order by m.due_at limit 1),
-    (select min(p.tokens_at + (1 - p.tokens) * p.rate_period / p.rate_tokens * interval '1 second')
+    (select min(f.at)
         from /*schema*/pools as p
-        where p.name = any(%(queues)s::text[]) and p.tokens < 1 and not p.is_paused
-            and p.tokens_at + (1 - p.tokens) * p.rate_period / p.rate_tokens * interval '1 second'
-                > /*schema*/clock_now()
+            cross join (select /*schema*/clock_now() as now) as at
+            cross join lateral (select /*schema*/rate_moment(p, at.now) as at) as f
+        where p.name = any(%(queues)s::text[]) and p.rate_tokens is not null and not p.is_paused
+            and f.at > at.now
             and ((
                 select e.id from /*schema*/executions as e
                 where e.status = 'ready' and e.is_pooled and e.serial_key is null and e.queue = p.name
@@ -74,6 +75,10 @@ select least(
                     order by l.turn_at limit 1) is not null
                 or (select m.serial_key from /*schema*/pool_marks as m where m.pool = p.name
                     order by m.due_at limit 1) is not null)),
+    (select min(d.due_at)
+        from /*schema*/deliveries as d
+        where d.due_at > /*schema*/clock_now()
+            and exists (select 1 from /*schema*/outbox as o where o.subscriber = d.subscriber)),
     (select e.lease_expires_at from /*schema*/executions as e
         where e.status = 'running'
         order by e.lease_expires_at limit 1),

@@ -147,6 +147,13 @@ class TestWorkflows:
         assert f"durable replay {ID}" in findings["mismatch"].advice
         assert findings["not_due"].advice == ""
 
+    def test_a_turn_whose_job_has_a_state_of_another_version(self) -> None:
+        error = '{"type": "StateVersionMismatch", "message": "of version 2", "is_retryable": true}'
+        kept = record(kind=Kind.TURN, fence=3, error=error, reason="state_mismatch", due_at=after(20))
+        findings = found(Scene(kept, NOW, [executor()]))
+        assert list(findings) == ["state_mismatch", "not_due"]
+        assert "of version 2" in findings["state_mismatch"].text
+
 
 class TestWaiting:
     def test_a_sleeping_task_names_its_id_and_deadline(self) -> None:

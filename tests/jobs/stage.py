@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from durable import Durable
+from durable import Durable, Retry, constant
 from durable.jobs import Debounce, DebounceContext
 from durable.testing import Kit, VirtualStorage
 from tests.flow.place import PATIENCE
 
-__all__ = ["Flush", "Gate", "gathering", "lose_lease", "times"]
+__all__ = ["TWICE", "Flush", "Gate", "appended", "failing", "flush_of", "gathering", "lose_lease", "times"]
+
+TWICE = Retry(max_attempts=2, delay=constant("1m"), jitter=0)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,19 @@ def gathering(app: Durable, **options: Any) -> tuple[Debounce[list[int], int], l
     @app.debounce(event=int, state=list[int], reducer=appended, **{"flush_after": "10s", **options})
     async def batcher(ctx: DebounceContext[list[int], int]) -> None:
         flushes.append(flush_of(ctx))
+
+    return batcher, flushes
+
+
+def failing(app: Durable, count: int, error: Exception, **options: Any) -> tuple[Debounce[list[int], int], list[Flush]]:
+    """A Debounce whose first `count` flushes fail."""
+    flushes: list[Flush] = []
+
+    @app.debounce(event=int, state=list[int], reducer=appended, **{"flush_after": "10s", **options})
+    async def batcher(ctx: DebounceContext[list[int], int]) -> None:
+        flushes.append(flush_of(ctx))
+        if len(flushes) <= count:
+            raise error
 
     return batcher, flushes
 

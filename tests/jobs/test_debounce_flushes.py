@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from durable import Durable, NonRetryable, Retry, constant
+from durable import Durable, NonRetryable, Retry
 from durable.jobs import ClearResult, Debounce, DebounceContext, JobExecutionError, ShownStatus
 from durable.testing import VirtualStorage, app_under_test
 from tests.flow.place import soon
 
-from .stage import Flush, Gate, appended, flush_of, gathering, lose_lease, times
+from .stage import TWICE, Flush, Gate, appended, failing, flush_of, gathering, lose_lease, times
 
 TEN = timedelta(seconds=10)
-TWICE = Retry(max_attempts=2, delay=constant("1m"), jitter=0)
 
 
 def gated(app: Durable, **options: Any) -> tuple[Debounce[list[int], int], list[Flush], Gate]:
@@ -31,19 +30,6 @@ def gated(app: Durable, **options: Any) -> tuple[Debounce[list[int], int], list[
             await gate.hold()
 
     return batcher, flushes, gate
-
-
-def failing(app: Durable, count: int, error: Exception, **options: Any) -> tuple[Debounce[list[int], int], list[Flush]]:
-    """A Debounce whose first `count` flushes fail."""
-    flushes: list[Flush] = []
-
-    @app.debounce(event=int, state=list[int], reducer=appended, **{"flush_after": "10s", **options})
-    async def batcher(ctx: DebounceContext[list[int], int]) -> None:
-        flushes.append(flush_of(ctx))
-        if len(flushes) <= count:
-            raise error
-
-    return batcher, flushes
 
 
 async def test_deb_09_an_event_during_a_flush_opens_the_next_batch(app: Durable, storage: VirtualStorage) -> None:
@@ -138,54 +124,54 @@ async def test_a_batch_that_waits_for_another_try_is_no_idle_job(app: Durable, s
         assert (await batcher.status("k")).status is ShownStatus.IDLE
 
 
-async def test_deb_17_an_exhausted_batch_is_kept_apart_and_can_be_redriven(
+async def test_a_flush_tells_what_it_flushed_and_not_what_came_meanwhile(app: Durable, storage: VirtualStorage) -> None:
+    batcher, flushes, gate = gated(app, max_events=3)
+    async with app_under_test(app, storage=storage) as kit:
+        for event in (1, 2):
+            await batcher.add("k", event)
+        flushed = asyncio.ensure_future(batcher.flush("k"))
+        await gate.reached()
+        await batcher.add("k", 3)
+        behind = await batcher.flush("k", wait=False)
+        assert (behind.requested, behind.event_count) == (True, 1)
+        gate.open()
+        assert (await soon(flushed)).event_count == 2
+        await kit.drain()
+        assert [flush.events for flush in flushes] == [[1, 2], [3]]
+
+
+async def test_a_flush_of_a_batch_between_attempts_tells_the_events_of_that(
     app: Durable, storage: VirtualStorage
 ) -> None:
-    batcher, flushes = failing(app, 2, ValueError("no"), retry=TWICE)
+    batcher, flushes = failing(app, 1, ValueError("no"), retry=TWICE)
     async with app_under_test(app, storage=storage) as kit:
-        await batcher.add("k", 1)
-        await kit.clock.advance("70s")
-        assert [flush.attempt for flush in flushes] == [1, 2]
+        for event in (1, 2, 3):
+            await batcher.add("k", event)
+        await kit.clock.advance("10s")
+        await batcher.add("k", 4)
+        asked = await batcher.flush("k", wait=False)
+        assert asked.event_count == 3
+        await kit.drain()
+        assert [flush.events for flush in flushes] == [[1, 2, 3], [1, 2, 3]]
+
+
+async def test_state_and_events_are_of_the_open_batch_while_a_flush_runs(app: Durable, storage: VirtualStorage) -> None:
+    batcher, _, gate = gated(app)
+    async with app_under_test(app, storage=storage) as kit:
+        for event in (1, 2):
+            await batcher.add("k", event)
+        running = asyncio.ensure_future(kit.clock.advance("10s"))
+        await gate.reached()
         status = await batcher.status("k")
-        assert (status.status, status.event_count, status.attempt, status.next_run_at) == (ShownStatus.IDLE, 0, 0, None)
-        assert status.dead_letters == 1
-        assert [(line.status, line.dead_letters) for line in await app.jobs.list()] == [(ShownStatus.IDLE, 1)]
-        assert status.last_error is not None
-        assert (await batcher.flush("k")).requested is False
-
-        added = await batcher.add("k", 2)
-        assert (added.created, added.event_count, added.will_flush_at) == (True, 1, kit.clock.now() + TEN)
-        await kit.clock.advance("10s")
-        assert flushes[2].events == [2]
-
-        assert (await batcher.redrive("k")).redriven
-        await kit.drain()
-        assert (flushes[3].events, flushes[3].attempt) == ([1], 1)
-        assert (await batcher.status("k")).dead_letters == 0
-        assert (await batcher.redrive("k")).redriven is False
-        await kit.clock.advance("1h")
-        assert len(flushes) == 4
-
-
-async def test_deb_17_what_is_redriven_comes_before_what_is_open(app: Durable, storage: VirtualStorage) -> None:
-    batcher, flushes = failing(app, 1, NonRetryable("no"), retry=TWICE)
-    async with app_under_test(app, storage=storage) as kit:
-        await batcher.add("k", 1)
-        await kit.clock.advance("10s")
-        await batcher.add("k", 2)
-        await batcher.redrive("k")
-        await kit.drain()
-        assert [flush.events for flush in flushes] == [[1], [1, 2]]
-
-
-async def test_deb_17_on_exhausted_purge_throws_the_batch_away(app: Durable, storage: VirtualStorage) -> None:
-    batcher, flushes = failing(app, 2, ValueError("no"), retry=TWICE, on_exhausted="purge")
-    async with app_under_test(app, storage=storage) as kit:
-        await batcher.add("k", 1)
-        await kit.clock.advance("1h")
-        assert len(flushes) == 2
-        assert (await batcher.redrive("k")).redriven is False
-        assert (await batcher.add("k", 2)).will_flush_at == kit.clock.now() + TEN
+        assert (status.event_count, status.in_flight_count) == (0, 2)
+        assert (await batcher.events("k"), await batcher.state("k")) == ([], None)
+        await batcher.add("k", 3)
+        status = await batcher.status("k")
+        assert (status.event_count, status.in_flight_count) == (1, 2)
+        assert (await batcher.events("k"), await batcher.state("k")) == ([3], [3])
+        gate.open()
+        await running
+        assert (await batcher.status("k")).in_flight_count == 0
 
 
 async def test_deb_18_a_flush_that_fails_without_retry_holds_nothing_up(app: Durable, storage: VirtualStorage) -> None:
@@ -294,23 +280,6 @@ async def test_deb_23_a_clear_during_a_flush_leaves_the_flush_and_says_so(
         assert times(flushes) == [([1], "manual")]
         status = await batcher.status("k")
         assert (status.event_count, status.last_error) == (0, None)
-
-
-async def test_deb_08_a_clear_leaves_dead_letters_to_be_redriven(app: Durable, storage: VirtualStorage) -> None:
-    batcher, flushes = failing(app, 1, NonRetryable("broken"))
-    async with app_under_test(app, storage=storage) as kit:
-        await batcher.add("k", 1)
-        with pytest.raises(JobExecutionError, match="broken"):
-            await batcher.flush("k")
-        await batcher.add("k", 2)
-        assert await batcher.clear("k") == ClearResult("debounce:batcher:k", cleared=True, discarded_events=1)
-        status = await batcher.status("k")
-        assert (status.status, status.event_count, status.dead_letters) == (ShownStatus.IDLE, 0, 1)
-        await kit.clock.advance("1h")
-        assert (await batcher.redrive("k")).redriven
-        await kit.drain()
-        assert [flush.events for flush in flushes] == [[1], [1]]
-        assert (await batcher.status("k")).dead_letters == 0
 
 
 async def test_deb_08_a_clear_remembers_the_ids_of_flushed_events(app: Durable, storage: VirtualStorage) -> None:

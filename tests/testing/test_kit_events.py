@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from itertools import pairwise
+
 import pytest
 
-from durable import Completion, ConfigurationError, Durable, OnComplete, Retry, TaskContext, constant
+from durable import Completion, ConfigurationError, Durable, LifecycleEvent, OnComplete, Retry, TaskContext, constant
 from durable.jobs import DebounceContext
 from durable.testing import Kit, VirtualStorage, app_under_test
 
@@ -79,6 +82,52 @@ async def test_events_of_the_kit_are_no_matter_of_the_apps_subscribers(app: Dura
         assert told(kit) == [("execution.completed", "work")]
         assert set(await app.events.pending()) == {"note"}
     assert seen == ["told"]
+
+
+async def test_what_a_subscriber_did_not_take_is_delivered_again_in_virtual_time(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    seen: list[tuple[str, datetime]] = []
+
+    @app.events.subscribe(names=["execution.completed"])
+    async def note(event: LifecycleEvent) -> None:
+        seen.append((event.subject, kit.clock.now()))
+        if len(seen) < 3:
+            raise ConnectionError("away")
+
+    @app.task
+    async def work() -> None: ...
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await work.enqueue()
+        began = kit.clock.now()
+        await kit.drain()
+        assert (seen, await app.events.pending()) == ([(handle.execution_id, began)], {"note": 1})
+        # With their jitter, the pauses are half a second and one second at most.
+        await kit.clock.advance("0.1s")
+        assert len(seen) == 1
+        await kit.clock.advance("2s")
+        assert [subject for subject, _ in seen] == [handle.execution_id] * 3
+        first, second = (later[1] - earlier[1] for earlier, later in pairwise(seen))
+        assert timedelta(seconds=0.1) < first <= timedelta(seconds=0.5)
+        assert timedelta(seconds=0.1) < second <= timedelta(seconds=1)
+        assert await app.events.pending() == {"note": 0}
+
+
+async def test_an_end_is_delivered_when_a_drain_is_over(app: Durable, storage: VirtualStorage) -> None:
+    seen: list[str] = []
+
+    @app.events.subscribe(names=["execution.completed"])
+    def note(event: LifecycleEvent) -> None:  # in a thread, so it ends some time after the execution has
+        seen.append(event.subject)
+
+    @app.task
+    async def work() -> None: ...
+
+    async with app_under_test(app, storage=storage) as kit:
+        ids = [(await work.enqueue()).execution_id for _ in range(3)]
+        await kit.drain()
+        assert sorted(seen) == sorted(ids)
 
 
 async def test_the_call_of_a_callback_is_listed_with_its_completion(app: Durable, storage: VirtualStorage) -> None:

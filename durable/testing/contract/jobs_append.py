@@ -36,6 +36,7 @@ class JobAppendContract(JobCase):
             turn_began_at=None,
             is_triggered=False, scheduled_at=None, run_count=0, execute_count=0, event_count=1, pending_count=1,
             pending_first_at=now, pending_last_at=now, error=None, created_at=now, updated_at=now, ended_at=None,
+            dead_count=0,
         )  # fmt: skip
         assert appended == (event.job_id, 1, True, False, 1, now, now, now, None, "default")
         record = await jobs.get(event.turn.id)
@@ -128,7 +129,7 @@ class JobAppendContract(JobCase):
             state=None, state_version=2, turn_id=event.turn.id, turn_cause=None, turn_slot=None,
             turn_began_at=None, is_triggered=False,
             scheduled_at=None, run_count=0, execute_count=0, event_count=1, pending_count=1, pending_first_at=now,
-            pending_last_at=now, error=None, created_at=now, updated_at=job.updated_at, ended_at=None,
+            pending_last_at=now, error=None, created_at=now, updated_at=job.updated_at, ended_at=None, dead_count=0,
         )  # fmt: skip
         await jobs.assert_job_sound()
 

@@ -40,6 +40,7 @@ class JobEndContract(JobCase):
             turn_began_at=None, is_triggered=False,
             scheduled_at=None, run_count=2, execute_count=1, event_count=3, pending_count=0, pending_first_at=None,
             pending_last_at=None, error=ERROR, created_at=job.created_at, updated_at=view.job.updated_at, ended_at=now,
+            dead_count=0,
         )  # fmt: skip
         await jobs.assert_job_sound()
 
@@ -57,7 +58,7 @@ class JobEndContract(JobCase):
         assert await jobs.waiting() == []
         ends = [await jobs.storage.event_end(SUBJECT, name) for name in ("dead", "consumed", "taken", "pending")]
         assert ends == [None, (2, turn_id, True), None, None]
-        assert (await jobs.view()).dead_count == 0
+        assert (await jobs.job()).dead_count == 0
 
     async def test_an_event_that_was_handled_before_an_end_from_outside_is_no_reason_to_begin_anew(
         self, jobs: JobScene
@@ -129,7 +130,7 @@ class JobEndContract(JobCase):
         sent = (await jobs.send_all(2, policy=WINDOW))[-1]
         before = await jobs.job()
         now = await jobs.later(1.0)
-        assert await jobs.storage.clear_job(SUBJECT) == (before, False)
+        assert await jobs.storage.clear_job(SUBJECT) == (before, False, before.pending_count)
         job = await jobs.job()
         assert (job.status, job.reason, job.epoch, job.ended_at) == (JobStatus.CLEARED, None, 2, now)
         assert (job.turn_id, job.pending_count, await jobs.waiting()) == (None, 0, [])
@@ -148,7 +149,7 @@ class JobEndContract(JobCase):
         turn = await jobs.run(FULL)
         await jobs.send_all(2, policy=FULL, event_id=None)
         before = await jobs.job()
-        assert await jobs.storage.clear_job(SUBJECT) == (before, True)
+        assert await jobs.storage.clear_job(SUBJECT) == (before, True, before.pending_count)
         job = await jobs.job()
         assert (job.status, job.epoch, job.turn_id) == (JobStatus.ACTIVE, 1, turn.id)
         assert (job.pending_count, job.pending_first_at, job.pending_last_at) == (0, None, None)
@@ -162,7 +163,7 @@ class JobEndContract(JobCase):
         turn = await jobs.run()
         await jobs.retry(turn, 5.0)
         before = await jobs.job()
-        assert await jobs.storage.clear_job(SUBJECT) == (before, True)
+        assert await jobs.storage.clear_job(SUBJECT) == (before, True, before.pending_count)
         await jobs.subject.advance(5.0)
         assert (await jobs.run()).numbers == [1]
 
@@ -171,7 +172,7 @@ class JobEndContract(JobCase):
         await jobs.retry(await jobs.run(), 5.0)
         await jobs.trigger()
         before = await jobs.job()
-        assert await jobs.storage.clear_job(SUBJECT) == (before, True)
+        assert await jobs.storage.clear_job(SUBJECT) == (before, True, before.pending_count)
         assert (await jobs.run()).numbers == [1]
 
     async def test_clear_job_forgets_the_ids_of_what_it_throws_away(self, jobs: JobScene) -> None:
@@ -196,9 +197,10 @@ class JobEndContract(JobCase):
         await jobs.trigger()
         before = await jobs.job()
         assert before.pending_count == 1
-        assert await jobs.storage.clear_job(SUBJECT) == (before, False)
+        assert await jobs.storage.clear_job(SUBJECT) == (before, False, before.pending_count)
         view = await jobs.view()
-        assert (view.job.status, view.job.epoch, view.job.turn_id, view.dead_count) == (JobStatus.ACTIVE, 1, None, 1)
+        job = view.job
+        assert (job.status, job.epoch, job.turn_id, job.dead_count) == (JobStatus.ACTIVE, 1, None, 1)
         assert await jobs.waiting() == []
         assert await jobs.status_of(str(before.turn_id)) is Status.CANCELLED
         await jobs.assert_job_sound()
@@ -209,7 +211,7 @@ class JobEndContract(JobCase):
         await jobs.send()
         await jobs.commit(await jobs.run(), events=EventsEnd.DEAD, error=ERROR)
         before = await jobs.job()
-        assert await jobs.storage.clear_job(SUBJECT) == (before, False)
+        assert await jobs.storage.clear_job(SUBJECT) == (before, False, before.pending_count)
         assert (await jobs.job())._replace(updated_at=before.updated_at) == before
         assert (await jobs.send()).number == 2
         await jobs.assert_job_sound()
@@ -218,7 +220,7 @@ class JobEndContract(JobCase):
         await jobs.send()
         claimed = await jobs.claim_one("turn")
         before = await jobs.job()
-        assert await jobs.storage.clear_job(SUBJECT) == (before, False)
+        assert await jobs.storage.clear_job(SUBJECT) == (before, False, before.pending_count)
         assert await jobs.status_of(claimed.id) is Status.CANCELLED
         assert await jobs.storage.pick_up_cancelled(executor_id=EXECUTOR, limit=9) == [claimed.id]
 

@@ -8,7 +8,7 @@ import pytest
 
 from durable.execution import Status
 from durable.job import EventEnd, EventsEnd, JobFilter, JobKey, JobKind, JobStatus
-from durable.testing.contract.jobs_scene import ONE, OTHER, SUBJECT, JobCase, JobScene
+from durable.testing.contract.jobs_scene import ONE, OTHER, SUBJECT, WINDOW, JobCase, JobScene
 from durable.testing.contract.scene import ERROR
 
 __all__ = ["JobLookContract"]
@@ -157,6 +157,36 @@ class JobLookContract(JobCase):
         assert await self._listed(jobs, JobFilter(has_turn=True)) == [OTHER]
         assert await self._listed(jobs, JobFilter(has_turn=False)) == [SUBJECT]
 
+    async def test_list_jobs_and_count_jobs_tell_those_with_dead_events_from_those_without(
+        self, jobs: JobScene
+    ) -> None:
+        ended = key(JobKind.TASK, "c", "ended")
+        for each in (OTHER, SUBJECT, ended):
+            await jobs.send_all(3, each)
+            status = JobStatus.TERMINATED if each is ended else JobStatus.ACTIVE
+            turn = await jobs.run(ONE)
+            await jobs.commit(turn, events=EventsEnd.DEAD, error=ERROR, policy=WINDOW, status=status)
+        await jobs.start(KEYS[0], delay=60.0)
+        assert await self._listed(jobs, JobFilter(has_dead=True)) == [SUBJECT, ended, OTHER]
+        assert await self._listed(jobs, JobFilter(has_dead=False)) == [KEYS[0]]
+        assert await self._listed(jobs, JobFilter(has_dead=True, kind=JobKind.TASK)) == [ended, OTHER]
+        (after,) = await jobs.storage.list_jobs(JobFilter(has_dead=True), limit=1)
+        page = await jobs.storage.list_jobs(JobFilter(has_dead=True), limit=9, after=after.job.job_key)
+        assert [(view.job.job_key, view.job.dead_count) for view in page] == [(ended, 1), (OTHER, 1)]
+        await jobs.redrive()
+        await jobs.storage.end_job(OTHER, reason=None)
+        assert await self._listed(jobs, JobFilter(has_dead=True, statuses=tuple(JobStatus))) == [ended]
+
+    async def test_get_jobs_counts_the_events_that_the_turn_has_taken(self, jobs: JobScene) -> None:
+        await jobs.send_all(3)
+        assert (await jobs.view()).taken_count == 0
+        turn = await jobs.run(ONE._replace(max_events=2))
+        assert ((await jobs.view()).taken_count, (await jobs.job()).pending_count) == (2, 1)
+        (view,) = await jobs.storage.list_jobs(JobFilter(), limit=9)
+        assert view.taken_count == 2
+        await jobs.commit(turn)
+        assert (await jobs.view()).taken_count == 0
+
     async def test_count_jobs_of_an_empty_store_is_none(self, jobs: JobScene) -> None:
         assert await jobs.storage.count_jobs(JobFilter()) == 0
 
@@ -166,8 +196,9 @@ class JobLookContract(JobCase):
         await jobs.send_all(4)
         await jobs.commit(await jobs.run(ONE), events=EventsEnd.DEAD, policy=ONE)
         await jobs.commit(await jobs.run(ONE), policy=ONE)
-        await jobs.run(ONE)
+        turn = await jobs.run(ONE)
         assert await jobs.waiting() == [3, 4]
+        assert [event.turn_id for event in await jobs.storage.pending_events(SUBJECT)] == [turn.id, None]
 
     async def test_pending_events_of_an_unknown_job_are_none(self, jobs: JobScene) -> None:
         assert await jobs.storage.pending_events(SUBJECT) == []

@@ -157,7 +157,8 @@ class JobScene(Scene):
 
     async def dead_counts(self) -> dict[JobKey, int]:
         """How many events each job keeps as dead, as a list shows it."""
-        return {view.job.job_key: view.dead_count for view in await self.storage.list_jobs(JobFilter(), limit=1_000)}
+        listed = await self.storage.list_jobs(JobFilter(), limit=1_000)
+        return {view.job.job_key: view.job.dead_count for view in listed}
 
     async def waiting(self, key: JobKey = SUBJECT) -> list[int]:
         """The numbers of the events that no turn has consumed."""

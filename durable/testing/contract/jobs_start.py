@@ -26,7 +26,7 @@ class JobStartContract(JobCase):
             turn_began_at=None,
             is_triggered=False, scheduled_at=now + timedelta(seconds=5), run_count=0, execute_count=0, event_count=0,
             pending_count=0, pending_first_at=None, pending_last_at=None, error=None, created_at=now, updated_at=now,
-            ended_at=None,
+            ended_at=None, dead_count=0,
         )  # fmt: skip
         assert await jobs.job() == started.job
         await jobs.assert_job_sound()
@@ -107,6 +107,7 @@ class JobStartContract(JobCase):
             turn_began_at=None,
             is_triggered=False, scheduled_at=now, run_count=0, execute_count=0, event_count=0, pending_count=0,
             pending_first_at=None, pending_last_at=None, error=None, created_at=now, updated_at=now, ended_at=None,
+            dead_count=0,
         )  # fmt: skip
         assert await jobs.job() == started.job
         await jobs.assert_job_sound()

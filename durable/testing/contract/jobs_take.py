@@ -44,7 +44,7 @@ class JobTakeContract(JobCase):
         now = await jobs.subject.now()
         turn = await jobs.run()
         assert (turn.job.turn_cause, turn.job.turn_slot) == (TurnCause.EVENTS, None)
-        assert turn.taken.events == tuple(StoredEvent(n, None, str(n), now) for n in (1, 2, 3))
+        assert turn.taken.events == tuple(StoredEvent(n, None, str(n), now, turn.id) for n in (1, 2, 3))
         assert (turn.job.pending_count, turn.job.pending_first_at, turn.job.pending_last_at) == (0, None, None)
         assert turn.job.event_count == 3
         assert await jobs.job() == turn.job

@@ -8,6 +8,7 @@ from durable.execution import Status
 from durable.job import EventsEnd, JobKey, JobKind, JobStatus, Triggered, TurnCause, TurnPolicy
 from durable.testing.contract.jobs_scene import (
     AT_ONCE,
+    FULL,
     ONE,
     OTHER,
     SUBJECT,
@@ -201,14 +202,14 @@ class JobTriggerContract(JobCase):
     ) -> None:
         first_at = await jobs.subject.now()
         await self._dead(jobs, key)
-        assert ((await jobs.view(key)).dead_count, await jobs.dead_counts()) == (2, {key: 2})
+        assert ((await jobs.job(key)).dead_count, await jobs.dead_counts()) == (2, {key: 2})
         await jobs.subject.advance(100.0)
         turn = jobs.make.new_turn(queue="fast")
         redriven = await jobs.storage.redrive_job(key, turn=turn)
         assert (redriven.is_queued, redriven.ready_queue) == (False, "fast")
         job = await jobs.job(key)
         assert (redriven.job, job.turn_id, job.pending_count) == (job, turn.id, 2)
-        assert ((await jobs.view(key)).dead_count, await jobs.dead_counts()) == (0, {key: 0})
+        assert ((await jobs.job(key)).dead_count, await jobs.dead_counts()) == (0, {key: 0})
         assert (job.pending_first_at, job.pending_last_at, job.event_count) == (first_at, first_at, 2)
         assert await jobs.storage.event_end(key, "a") == (1, None, False)
         await jobs.assert_job_sound(key)
@@ -232,7 +233,89 @@ class JobTriggerContract(JobCase):
         await jobs.send(policy=WINDOW)
         assert (await jobs.redrive()).ready_queue == "default"
         assert await jobs.waiting() == [1, 2, 3]
-        assert (await jobs.run(WINDOW)).numbers == [1, 2, 3]
+        turn = await jobs.run(WINDOW)
+        assert (turn.numbers, turn.job.pending_count, turn.job.is_triggered) == ([1, 2], 1, False)
+        await jobs.commit(turn, policy=WINDOW)
+        assert await jobs.is_idle()
+        await jobs.subject.advance(10.0)
+        assert (await jobs.run(WINDOW)).numbers == [3]
+
+    async def _two_dead_batches(self, jobs: JobScene) -> list[str]:
+        """Events 1 and 2, and then 3, 4 and 5 are dead; gives the ids of the turns that failed on them."""
+        ids: list[str] = []
+        for count in (2, 3):
+            await jobs.send_all(count, policy=WINDOW)
+            await jobs.trigger()
+            turn = await jobs.run(WINDOW)
+            assert turn.taken.batch_id == turn.id
+            await jobs.commit(turn, events=EventsEnd.DEAD, error=ERROR, policy=WINDOW)
+            ids.append(turn.id)
+        return ids
+
+    async def test_redrive_job_takes_each_batch_apart_and_under_its_old_id(self, jobs: JobScene) -> None:
+        first, second = await self._two_dead_batches(jobs)
+        await jobs.send(policy=WINDOW)
+        await jobs.redrive()
+        for number, (batch_id, events) in enumerate([(first, [1, 2]), (second, [3, 4, 5])]):
+            turn = await jobs.run(WINDOW)
+            assert (turn.taken.batch_id, turn.numbers) == (batch_id, events)
+            assert turn.job.turn_cause is TurnCause.TRIGGER
+            assert turn.id not in (first, second)
+            assert turn.job.is_triggered is (number == 0)
+            await jobs.commit(turn, policy=WINDOW)
+            await jobs.assert_job_sound()
+        assert await jobs.is_idle()
+        await jobs.subject.advance(10.0)
+        turn = await jobs.run(WINDOW)
+        assert (turn.numbers, turn.taken.batch_id) == ([6], turn.id)
+
+    async def test_redrive_job_takes_a_batch_whole_whatever_a_turn_takes_today(self, jobs: JobScene) -> None:
+        await self._two_dead_batches(jobs)
+        await jobs.redrive()
+        small = WINDOW._replace(max_events=1)
+        assert (await jobs.run(small)).numbers == [1, 2]
+
+    async def test_a_batch_that_dies_again_can_be_redriven_again(self, jobs: JobScene) -> None:
+        first, second = await self._two_dead_batches(jobs)
+        await jobs.redrive()
+        await jobs.commit(await jobs.run(WINDOW), events=EventsEnd.DEAD, error=ERROR, policy=WINDOW)
+        assert (await jobs.job()).dead_count == 2
+        await jobs.redrive()
+        taken = [await jobs.run(WINDOW)]
+        await jobs.commit(taken[0], policy=WINDOW)
+        taken.append(await jobs.run(WINDOW))
+        assert [turn.taken.batch_id for turn in taken] == [first, second]
+
+    async def test_clear_job_leaves_what_is_redriven(self, jobs: JobScene) -> None:
+        first, _ = await self._two_dead_batches(jobs)
+        await jobs.send_all(4, policy=WINDOW)
+        await jobs.redrive()
+        cleared = await jobs.storage.clear_job(SUBJECT)
+        assert cleared is not None
+        assert (cleared.goes_on, cleared.discarded_count) == (True, 4)
+        assert ((await jobs.job()).pending_count, await jobs.waiting()) == (5, [1, 2, 3, 4, 5])
+        await jobs.assert_job_sound()
+        assert (await jobs.run(WINDOW)).taken.batch_id == first
+
+    async def test_pause_job_keeps_a_batch_that_was_tried_apart(self, jobs: JobScene) -> None:
+        await jobs.send_all(2, policy=WINDOW)
+        await jobs.trigger()
+        tried = await jobs.run(WINDOW)
+        await jobs.retry(tried, 60.0)
+        await jobs.send(policy=WINDOW)
+        await jobs.storage.pause_job(SUBJECT)
+        await jobs.resume()
+        turn = await jobs.run(WINDOW)
+        assert (turn.taken.batch_id, turn.numbers) == (tried.id, [1, 2])
+
+    async def test_trigger_job_only_for_events_tells_with_how_many_a_turn_begins_again(self, jobs: JobScene) -> None:
+        await jobs.send_all(3, policy=FULL)
+        turn = await jobs.run(FULL)
+        await jobs.send(policy=FULL)
+        assert (await jobs.trigger(only_pending=True)).taken_count == 0
+        await jobs.retry(turn, 60.0)
+        triggered = await jobs.trigger(only_pending=True)
+        assert (triggered.is_queued, triggered.taken_count) == (False, 3)
 
     async def test_redrive_job_while_a_turn_runs_queues_one_more(self, jobs: JobScene) -> None:
         await self._dead(jobs)

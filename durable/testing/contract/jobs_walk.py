@@ -74,6 +74,8 @@ class JobWalk:
         await self._compare("records", lambda storage: storage.search(ExecutionFilter(), limit=ALL), records_by_id)
         await self._compare("jobs", lambda storage: storage.get_jobs(KEYS), plain)
         await self._compare("counts", lambda storage: storage.count_jobs(JobFilter()), int)
+        with_dead = JobFilter(has_dead=True, statuses=tuple(JobStatus))
+        await self._compare("dead letters", lambda storage: storage.list_jobs(with_dead, limit=ALL), plain)
         await self._compare("defects", lambda storage: storage.defects(limit=ALL), list)
         for key in KEYS:
             await self._compare("events", partial(_pending_events, key=key), list)

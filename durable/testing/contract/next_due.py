@@ -87,3 +87,17 @@ class NextDueContract(Case):
         assert await due(scene) == await after(scene, LEASE)
         await scene.storage.close_trees([family.id], reason="test")
         assert await due(scene) is None
+
+    async def test_next_due_is_the_moment_until_which_a_delivery_was_put_off(self, scene: Scene) -> None:
+        notices = [scene.make.notice(name) for name in ("early", "late", "idle")]
+        await scene.storage.emit(notices)
+        assert await due(scene) is None
+        for notice, delay in zip(notices, (5.0, 9.0, 1.0), strict=True):
+            await scene.storage.take_notices(notice.subscriber, holder="a", limit=9, lease=LEASE)
+            await scene.storage.put_off_delivery(notice.subscriber, holder="a", delay=delay)
+        await scene.storage.delivered("idle", [notices[2].id], holder="a")
+        assert await due(scene) == await after(scene, 5.0)
+        await scene.subject.advance(5.0)
+        assert await due(scene) == await after(scene, 4.0)
+        await scene.subject.advance(4.0)
+        assert await due(scene) is None

@@ -209,11 +209,50 @@ class PoolsContract(Case):
         await pools.open(rate_tokens=3, rate_period=60.0)
         await pools.enqueue(10)
         first = await pools.claim()
-        assert (len(first.claimed), first.wait) == (3, 20.0)
+        assert (len(first.claimed), first.wait) == (3, 60.0)
         await scene.subject.advance(5.0)
-        assert await pools.claim() == ([], 15.0)
-        await scene.subject.advance(15.0)
-        assert (len((await pools.claim()).claimed), (await pools.claim()).wait) == (1, 20.0)
+        assert await pools.claim() == ([], 55.0)
+        await scene.subject.advance(54.999)
+        assert await pools.ids() == []
+        await scene.subject.advance(0.001)
+        again = await pools.claim()
+        assert (len(again.claimed), again.wait) == (3, 60.0)
+
+    async def test_a_rate_lets_no_more_start_in_any_period_however_they_come(
+        self, pools: PoolScene, scene: Scene
+    ) -> None:
+        await pools.open(rate_tokens=5, rate_period=60.0)
+        await pools.enqueue(200)
+        starts: list[float] = []
+        for second in range(300):
+            limit = 1 + second % 3
+            starts += [float(second)] * len((await pools.claim(limit=limit)).claimed)
+            await scene.subject.advance(1.0)
+        assert max(sum(at <= each < at + 60.0 for each in starts) for at in starts) == 5
+        assert len(starts) == 25
+
+    async def test_starts_that_came_apart_come_back_apart(self, pools: PoolScene, scene: Scene) -> None:
+        await pools.open(rate_tokens=2, rate_period=60.0)
+        await pools.enqueue(9)
+        assert len(await pools.ids(limit=1)) == 1
+        await scene.subject.advance(20.0)
+        assert (len((await pools.claim()).claimed), (await pools.claim()).wait) == (1, 40.0)
+        await scene.subject.advance(40.0)
+        taken = await pools.claim()
+        assert (len(taken.claimed), taken.wait) == (1, 20.0)
+
+    async def test_a_rate_remembers_a_bounded_number_of_starts(self, pools: PoolScene, scene: Scene) -> None:
+        await pools.open(rate_tokens=300, rate_period=64.0)
+        await pools.enqueue(400)
+        for _ in range(300):
+            assert len(await pools.ids(limit=1)) == 1
+            await scene.subject.advance(0.125)
+        assert await pools.ids() == []
+        # The first of them came 37.5 s ago: the eight of a second count until a period after the last of these.
+        await scene.subject.advance(27.0)
+        assert await pools.ids() == []
+        await scene.subject.advance(0.5)
+        assert len(await pools.ids()) == 8
 
     async def test_a_rate_fills_up_to_its_tokens_and_no_further(self, pools: PoolScene, scene: Scene) -> None:
         await pools.open(rate_tokens=3, rate_period=60.0)
@@ -228,8 +267,8 @@ class PoolsContract(Case):
         for _ in range(2):
             (turn,) = await pools.turns()
             await pools.storage.settle([fail(turn, ERROR, retry_delay=0.0)])
-        assert await pools.claim() == ([], 30.0)
-        await scene.subject.advance(30.0)
+        assert await pools.claim() == ([], 60.0)
+        await scene.subject.advance(60.0)
         assert len(await pools.ids()) == 1
 
     async def test_tokens_that_nothing_waits_for_ask_for_no_wait(self, pools: PoolScene) -> None:
@@ -242,12 +281,14 @@ class PoolsContract(Case):
         await pools.enqueue(10)
         assert [len(await pools.run()) for _ in range(4)] == [1, 1, 1, 0]
 
-    async def test_a_changed_rate_goes_on_with_the_tokens_that_are_left(self, pools: PoolScene, scene: Scene) -> None:
+    async def test_what_started_before_a_change_counts_in_the_new_rate(self, pools: PoolScene, scene: Scene) -> None:
         await pools.open(rate_tokens=4, rate_period=60.0)
         await pools.enqueue(30)
         assert len(await pools.ids()) == 4
         await scene.subject.advance(30.0)
         await pools.configure(rate_tokens=10, rate_period=60.0)
-        assert len(await pools.ids()) == 2
+        assert len(await pools.ids()) == 6
+        await pools.configure(rate_tokens=4, rate_period=60.0)
+        assert await pools.claim() == ([], 60.0)
         await pools.configure(rate_tokens=None, rate_period=None)
-        assert len(await pools.ids()) == 24
+        assert len(await pools.ids()) == 20
