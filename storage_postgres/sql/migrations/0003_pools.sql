@@ -27,8 +27,10 @@ create table /*schema*/pools (
     rate_tokens integer check (rate_tokens >= 1),
     rate_period double precision check (rate_period > 0),
     is_paused boolean not null,
-    tokens double precision not null,
-    tokens_at timestamptz not null,
+    -- The starts that may still count towards the rate, the later ones last: never more than its tokens start in any
+    -- period, also in the first one. A bucket that is full at the beginning lets through twice as many there.
+    start_times timestamptz[] not null default '{}',
+    start_counts bigint[] not null default '{}',
     updated_at timestamptz not null,
     constraint pools_rate check ((rate_tokens is null) = (rate_period is null))
 ) with (fillfactor = 50);
@@ -335,6 +337,48 @@ begin
 end
 $$;
 
+-- How many may start. A start counts until a whole period has passed.
+create function /*schema*/rate_room(this /*schema*/pools, moment timestamptz) returns bigint
+language sql immutable
+as $$
+    select greatest(this.rate_tokens - coalesce(sum(u.count), 0), 0)::bigint
+    from unnest(this.start_times, this.start_counts) as u (at, count)
+    where u.at > moment - this.rate_period * interval '1 second'
+$$;
+
+-- When one may start: the moment given, if one may then.
+create function /*schema*/rate_moment(this /*schema*/pools, moment timestamptz) returns timestamptz
+language sql immutable
+as $$
+    select case when coalesce(sum(s.count), 0) < this.rate_tokens then moment
+        else min(s.at) filter (where s.later < this.rate_tokens) + this.rate_period * interval '1 second' end
+    from (
+        select u.at, u.count, sum(u.count) over (order by u.at desc) - u.count as later
+        from unnest(this.start_times, this.start_counts) as u (at, count)
+        where u.at > moment - this.rate_period * interval '1 second'
+    ) as s
+$$;
+
+-- The starts that may still count, with new ones. Those of one 64th of a period are kept as one, at the last of their
+-- moments, so a row never holds many more than 64, and a start counts a 64th of a period too long at most.
+create function /*schema*/rate_starts(this /*schema*/pools, moment timestamptz, new_count bigint)
+returns table (times timestamptz[], counts bigint[])
+language sql immutable
+as $$
+    select array_agg(s.at order by s.at), array_agg(s.count order by s.at)
+    from (
+        select max(e.at) as at, sum(e.count)::bigint as count
+        from (
+            select u.at, u.count
+            from unnest(this.start_times, this.start_counts) as u (at, count)
+            where u.at > moment - this.rate_period * interval '1 second'
+            union all
+            select moment, new_count
+        ) as e
+        group by floor(extract(epoch from e.at)::double precision * 64 / this.rate_period)
+    ) as s
+$$;
+
 -- Give ready executions of pools to one executor, pool by pool in the order given, at most `room_left` in all. A pool that
 -- another claim holds is skipped. Each step is a statement of its own: only one that begins when the pool's row is held
 -- sees all that earlier holders have set running. A row without an id is no execution: its `delay` is the seconds after
@@ -358,7 +402,6 @@ declare
     room bigint;
     running_count bigint;
     lane_count bigint;
-    available double precision;
     is_more boolean;
     picked record;
     taken_count bigint;
@@ -391,12 +434,9 @@ begin
         end if;
         continue when room <= 0;
         if this.rate_tokens is not null then
-            available := least(this.rate_tokens, this.tokens
-                + greatest(extract(epoch from moment - this.tokens_at), 0) * this.rate_tokens / this.rate_period);
-            -- The tolerance is for sums of parts that should come to a whole token.
-            room := least(room, floor(available + 1e-6)::bigint);
+            room := least(room, /*schema*/rate_room(this, moment));
             if room <= 0 then
-                soonest := least(soonest, (1 - available) * this.rate_period / this.rate_tokens);
+                soonest := least(soonest, extract(epoch from /*schema*/rate_moment(this, moment) - moment));
                 continue;
             end if;
         end if;
@@ -463,10 +503,16 @@ begin
             or cardinality(picked.served_keys) > 0 and this.max_per_key is distinct from 1
                 and exists (select 1 from /*schema*/pool_lanes as l where l.pool = pool_name));
         if this.rate_tokens is not null then
-            available := available - taken_count;
-            update /*schema*/pools as p set tokens = available, tokens_at = moment where p.name = pool_name;
+            if taken_count > 0 then
+                update /*schema*/pools as p
+                set (start_times, start_counts) = (
+                    select s.times, s.counts from /*schema*/rate_starts(this, moment, taken_count) as s
+                )
+                where p.name = pool_name
+                returning p.* into this;
+            end if;
             if taken_count = room then
-                soonest := least(soonest, greatest((1 - available) * this.rate_period / this.rate_tokens, 0));
+                soonest := least(soonest, extract(epoch from /*schema*/rate_moment(this, moment) - moment));
             end if;
         end if;
         if is_more then
