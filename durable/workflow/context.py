@@ -225,7 +225,9 @@ class WorkflowContext:
 
         What was registered last runs first, all of it, also where one fails.
         """
-        self._compensations.append(Compensation(self._plans[function], args, kwargs))
+        plan = self._plans[function]
+        self._inside.spoken.note("undo", plan.name, args, kwargs)
+        self._compensations.append(Compensation(plan, args, kwargs))
 
     def unwind(self) -> None:
         """From now on nothing stops what runs; the body has ended."""
@@ -398,12 +400,14 @@ class WorkflowContext:
     def publish(self, key: str, value: Any) -> None:
         """Let `handle.value(key)` give this value from the next checkpoint on."""
         checked = checked_name(key, "key")
-        if self._inside.say():
+        self._inside.spoken.note(checked, value)
+        if self._replay.spoken.say():
             self._replay.outbox.values[checked] = dump_value(self._codec, value, f"published value {checked!r}")
 
     def emit(self, chunk: Any) -> None:
         """Add a piece to what `handle.stream()` gives, with the next checkpoint."""
-        if self._inside.say():
+        self._inside.spoken.note(chunk)
+        if self._replay.spoken.say(is_piece=True):
             self._replay.outbox.chunks.append(dump_value(self._codec, chunk, "chunk"))
 
     # --- children -------------------------------------------------------------------------------------------
@@ -420,7 +424,8 @@ class WorkflowContext:
         and ChildLimitExceeded beyond 10,000 open children and 100 levels.
         """
         call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
-        return ChildCall(lambda group: self._inside.issue(call.new.task_name, self._start_child(call, group)))
+        digest = call.digest()  # now: what it was made from may change until it is awaited
+        return ChildCall(lambda group: self._inside.issue(call.new.task_name, self._start_child(call, digest, group)))
 
     @overload
     async def start(self, call: Child[Any], /) -> str: ...
@@ -434,9 +439,9 @@ class WorkflowContext:
         """
         call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
         new = call.new._replace(outlives_parent=False)
-        return await self._inside.issue(f"start:{new.task_name}", Start(new, call.digest))  # type: ignore[no-any-return]
+        return await self._inside.issue(f"start:{new.task_name}", Start(new, call.digest()))  # type: ignore[no-any-return]
 
-    def _start_child(self, call: Child[Any], group: Group) -> StartChild:
+    def _start_child(self, call: Child[Any], digest: str, group: Group) -> StartChild:
         self._check_depth()
 
         def read(end: FinishedExecution) -> Any:
@@ -446,7 +451,7 @@ class WorkflowContext:
             text = end.output or "null"
             return self._codec.value(Any).load(text, "result") if call.load is None else call.load(text)
 
-        return StartChild(call, read, group, self._claimed.id)
+        return StartChild(call, read, group, self._claimed.id, digest)
 
     def _check_depth(self) -> None:
         if self._claimed.depth >= DEEPEST_TREE:
