@@ -152,11 +152,23 @@ def _call(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Awaitable[Any
         raise asyncio.CancelledError
     args = (*first, *command.args)
     if command.wants_context:
-        args = (turn.step_context(), *args)
+        return _call_with_context(turn, command, args)
     if command.is_async:
         awaitable: Awaitable[Any] = command.function(*args, **command.kwargs)
         return awaitable
     return turn.in_thread(command.function, *args, **command.kwargs)
+
+
+async def _call_with_context(turn: Turn, command: RunStep, args: tuple[Any, ...]) -> Any:
+    """Each attempt of a step has a signal of its own: the body may give up one step and go on with others."""
+    context = turn.context()
+    try:
+        if command.is_async:
+            return await command.function(context, *args, **command.kwargs)
+        return await turn.in_thread(command.function, context, *args, **command.kwargs)
+    except asyncio.CancelledError:
+        context.cancel_signal.set()
+        raise
 
 
 def _claimed_at(claimed: Claimed) -> datetime:
