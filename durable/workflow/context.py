@@ -33,6 +33,8 @@ from durable.workflow.map_plan import plan_map
 from durable.workflow.names import checked_name
 from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlan, StepPlans
+from durable.workflow.telling import UNDOING
+from durable.workflow.undoing import Carried, Compensation, Undoing
 from durable.workflow.updates import Updates
 from durable.workflow.values import dump_value
 
@@ -53,6 +55,8 @@ class ContinueAsNew(BaseException):
 
     def __init__(self, stored_input: str) -> None:
         self.stored_input = stored_input
+        self.undo: list[Carried] = []
+        """What the next run is to undo if it fails."""
         super().__init__("the workflow continues as new")
 
 
@@ -70,13 +74,6 @@ class ChildCall(Generic[R]):
         """The body needs it and others of the group together, and none of them before all have ended."""
         self._group = group
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Compensation:
-    plan: StepPlan
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +95,14 @@ class WorkflowContext:
         definition: Definition,
         plans: StepPlans,
         updates: Updates,
+        undoing: Undoing,
         desk: Desk | None,
     ) -> None:
         self._replay = replay
         self._claimed = claimed
         self._definition = definition
         self._plans = plans
-        self._compensations: list[Compensation] = []
+        self.undoing = undoing
         self.state: dict[str, Any] = {}
         """For the body and its update handlers to share; kept in memory alone, and built anew by a replay."""
         self.updates = updates
@@ -223,11 +221,17 @@ class WorkflowContext:
     def on_rollback(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
         """Undo what has been done: if the workflow fails, is cancelled or times out, this runs as a step of its own.
 
-        What was registered last runs first, all of it, also where one fails.
+        What was registered last runs first, all of it, also where one fails. A run that continues as new takes it
+        along, if it is a task.
         """
         plan = self._plans[function]
         self._inside.spoken.note("undo", plan.name, args, kwargs)
-        self._compensations.append(Compensation(plan, args, kwargs))
+        self.undoing.register(Compensation(plan, args, kwargs))
+
+    def forget_rollback(self) -> None:
+        """What was registered by `on_rollback` until now stays done, whatever happens."""
+        self._inside.spoken.note("forget")
+        self.undoing.forget()
 
     def unwind(self) -> None:
         """From now on nothing stops what runs; the body has ended."""
@@ -236,10 +240,9 @@ class WorkflowContext:
     async def roll_back(self) -> list[BaseException]:
         """Run what is registered, and forget it; gives the errors of what failed."""
         failed: list[BaseException] = []
-        while self._compensations:
-            undo = self._compensations.pop()
+        while (undo := self.undoing.take_last()) is not None:
             try:
-                await self._step(undo.plan, undo.args, undo.kwargs, prefix="rollback:")
+                await self._step(undo.plan, undo.args, dict(undo.kwargs), prefix=UNDOING)
             except Exception as error:
                 failed.append(error)
         return failed
@@ -541,8 +544,10 @@ class WorkflowContext:
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """End this run and begin again with other arguments and no history: the same execution, id and handle.
 
-        Signals that were not waited for are kept. It may be called in a task of the body's that the body awaits, and in
-        no handler of an update. Raises as enqueue does for bad arguments.
+        Signals that were not waited for are kept, and so is what `on_rollback` has registered: the next run undoes it
+        if it fails. That must be tasks; raises ConfigurationError for other functions, unless `forget_rollback` has let
+        go of them. It may be called in a task of the body's that the body awaits, and in no handler of an update.
+        Raises as enqueue does for bad arguments.
         """
         if self.updates.is_within:
             raise ConfigurationError(
@@ -550,6 +555,7 @@ class WorkflowContext:
             )
         if self._inside.is_unwinding:
             raise ConfigurationError("the body has ended: what undoes and finalizes it cannot continue as new")
+        self.undoing.carry()  # refused here, where the body can be seen; handlers of updates may still register more
         raise ContinueAsNew(self._definition.dump_input(args, kwargs))
 
 

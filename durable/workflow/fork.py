@@ -11,11 +11,11 @@ from durable.execution import SUCCEEDED, Execution, Kind, NewExecution, Status
 from durable.script import Script, Tell, ask
 from durable.storage import Hint
 from durable.workflow.entries import EntryKind
+from durable.workflow.telling import is_end_of_work
 from durable.workflow_rows import Entry
 
 __all__ = ["fork", "fork_point", "restart"]
 
-_UNDOING: Final = "rollback:"
 _SHOWN_KEYS: Final = 10
 _DECIDED: Final = frozenset({EntryKind.STEP, EntryKind.CHILD_END, EntryKind.MAPPED})
 
@@ -70,7 +70,7 @@ def fork_point(entries: Sequence[Entry], from_step: str | None, *, is_done: bool
         return _seq_of(entries, from_step if "#" in from_step else f"{from_step}#1")
     if is_done:
         return None
-    turned = next((entry.seq for entry in entries if _is_end_of_work(entry)), None)
+    turned = next((entry.seq for entry in entries if is_end_of_work(entry)), None)
     before = [entry for entry in entries if turned is None or entry.seq < turned]
     last = next((entry for entry in reversed(before) if entry.kind in _DECIDED), None)
     if last is None or not _is_failure(last):
@@ -86,10 +86,6 @@ def _seq_of(entries: Sequence[Entry], key: str) -> int:
         shown = ", ".join(keys[-_SHOWN_KEYS:]) or "nothing"
         raise ConfigurationError(f"the history has no step {key!r}; the last it has: {shown}")
     return found
-
-
-def _is_end_of_work(entry: Entry) -> bool:
-    return entry.kind == EntryKind.CANCEL or entry.key.startswith(_UNDOING)
 
 
 def _is_failure(entry: Entry) -> bool:

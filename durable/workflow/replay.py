@@ -29,6 +29,7 @@ from durable.workflow.loop import WorkflowLoop
 from durable.workflow.outbox import Outbox
 from durable.workflow.pending import Pending
 from durable.workflow.spoken import Spoken
+from durable.workflow.telling import moment_of
 from durable.workflow.updates import Answer, Updates, answer_key
 from durable.workflow_rows import Entry, Message
 
@@ -87,6 +88,8 @@ class Replay:
         self.inbox = Inbox()
         self.updates = updates
         """What it does with updates; None: it meets none."""
+        self.to_undo: Callable[[], tuple[str, ...]] = tuple
+        """The names of what the body has registered to undo its work, in the order in which they would run."""
         self._load_error, self.code = load_error, code
         self._codes: list[Entry] = []
         """Those of the history, one for each change of the code."""
@@ -194,7 +197,7 @@ class Replay:
         self.spoken.expect(stored, self.code)
         if stored and stored[0].kind == EntryKind.CODE:
             # The body may ask for the time before it asks for anything else.
-            self.now = self.started_at = _moment(stored[0])
+            self.now = self.started_at = moment_of(stored[0])
             self.seed = json.loads(stored[0].detail or "{}").get("seed", self.seed)
         last = max((place for place, entry in enumerate(stored) if entry.kind not in _SILENT), default=-1)
         self.is_replaying = bool(stored)
@@ -227,14 +230,14 @@ class Replay:
         match entry.kind:
             case EntryKind.CODE:
                 self._codes.append(entry)
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
             case EntryKind.SAID:
                 self.spoken.deliver(entry)
             case EntryKind.CANCEL:
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 self._stop(entry.key, json.loads(entry.detail or "{}"))
             case EntryKind.UPDATE:
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 self._meet_update(entry)
                 self._run()
             case _:
@@ -383,13 +386,13 @@ class Replay:
                 self.has_timers = True
                 pending.due_at = datetime.fromisoformat(json.loads(entry.detail or "{}")["until"])
             case EntryKind.SLEPT if isinstance(command, Sleep):
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 pending.future.set_result(None)
             case EntryKind.SLEPT:
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 pending.future.set_exception(TimeoutError(f"no message came for {pending.key!r} in time"))
             case EntryKind.SIGNAL:
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 self._meet(pending, entry)
             case EntryKind.CHILD:
                 self._start_child(pending, entry)
@@ -488,7 +491,7 @@ class Replay:
         assert isinstance(pending.command, StartChild)
         read = pending.command.read
         detail = json.loads(entry.detail or "{}")
-        self._pass(_moment(entry))
+        self._pass(moment_of(entry))
         end = FinishedExecution(detail["id"], Status(detail["status"]), entry.output, entry.error)
         _resolve(pending.future, lambda: read(end))
 
@@ -501,13 +504,8 @@ class Replay:
             case EntryKind.PAGE:
                 command.take_page(entry.output)
             case _:
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 _resolve(pending.future, lambda: command.result(entry.output, entry.detail))
-
-
-def _moment(entry: Entry) -> datetime:
-    """When it happened, as the turn that wrote it knew; not when it was written."""
-    return datetime.fromisoformat(json.loads(entry.detail or "{}")["at"])
 
 
 def _resolve(future: asyncio.Future[Any], give: Callable[[], Any]) -> None:

@@ -16,6 +16,7 @@ from durable.workflow.outbox import Outbox
 from durable.workflow.pending import Pending
 from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlans
+from durable.workflow.undoing import Undoing
 from durable.workflow.updates import Updates
 from durable.workflow_rows import Entry, Message, MessageKind
 
@@ -44,7 +45,7 @@ def replay_of(body: Body, code: str = "one") -> Replay:
 
     def make(replay: Replay) -> Coroutine[Any, Any, Any]:
         updates = Updates({}, _app.codec)
-        updates.context = WorkflowContext(replay, claimed(), _some.definition, plans, updates, None)
+        updates.context = WorkflowContext(replay, claimed(), _some.definition, plans, updates, Undoing([]), None)
         return body(updates.context)
 
     def load_error(text: str) -> ErrorInfo:
