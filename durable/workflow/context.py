@@ -377,26 +377,26 @@ class WorkflowContext:
 
     def _wait_for(self, opened: OpenedApproval) -> Callable[[str, str], asyncio.Future[Any]]:
         def wait(name: str, message: str) -> asyncio.Future[Any]:
-            left = None if opened.expires_at is None else (opened.expires_at - self.now()).total_seconds()
             load = partial(load_decision, self._codec)
-            limit = None if left is None else max(0.0, left)
-            return self._inside.issue(f"decision:{name}", WaitMessage(message, load, limit))
+            return self._inside.issue(f"decision:{name}", WaitMessage(message, load, None, opened.expires_at))
 
         return wait
 
     def _settle(self, name: str, opened: OpenedApproval) -> Callable[[], asyncio.Future[Any]]:
-        async def expire() -> ApprovalDecision:
+        async def expire(approval_id: str) -> ApprovalDecision:
             assert self._desk is not None, "a replay that touches nothing runs no step"
-            return await self._desk.expire(opened.id)
+            return await self._desk.expire(approval_id)
 
-        return lambda: self._ask(f"expire:{name}", expire, ApprovalDecision)
+        return lambda: self._ask(f"expire:{name}", expire, ApprovalDecision, opened.id)
 
-    def _ask(self, name: str, function: Callable[[], Awaitable[Any]], shape: type[Any]) -> asyncio.Future[Any]:
+    def _ask(
+        self, name: str, function: Callable[..., Awaitable[Any]], shape: type[Any], *args: str
+    ) -> asyncio.Future[Any]:
         """A step of our own."""
         plan = StepPlan(
             name, function, self._codec.value(shape, name), NO_RETRY, None, wants_context=False, is_async=True
         )
-        return self._step(plan, (), {}, is_ours=True)
+        return self._step(plan, args, {}, is_ours=True)
 
     # --- what others see ------------------------------------------------------------------------------------
 

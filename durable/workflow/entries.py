@@ -102,9 +102,13 @@ class WaitMessage:
     name: str
     load: Callable[[str], Any]
     timeout: float | None
+    until: datetime | None = None
+    """When it is over, instead of after how long."""
 
     @property
     def digest(self) -> str:
+        if self.until is not None:
+            return self.until.isoformat()
         return "" if self.timeout is None else str(self.timeout)
 
 

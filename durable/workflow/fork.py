@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from durable.codec import Codec
 from durable.errors import ConfigurationError, ExecutionNotFound
 from durable.execution import SUCCEEDED, Execution, Kind, NewExecution, Status
+from durable.fork_rows import Fork
 from durable.script import Script, Tell, ask
 from durable.storage import Hint
 from durable.workflow.entries import EntryKind
+from durable.workflow.reasking import asked_anew
 from durable.workflow.telling import is_end_of_work
 from durable.workflow_rows import Entry
 
@@ -20,17 +23,28 @@ _SHOWN_KEYS: Final = 10
 _DECIDED: Final = frozenset({EntryKind.STEP, EntryKind.CHILD_END, EntryKind.MAPPED})
 
 
-def fork(source_id: str, from_step: str | None, new_id: str) -> Script[str]:
+def fork(source_id: str, from_step: str | None, codec: Codec, new_id: Callable[[], str]) -> Script[str]:
     """Store a new execution with the history of another before a step; gives its id. See WorkflowHandle.fork."""
     source = yield from _workflow(source_id)
     (history,) = yield from ask(lambda storage: storage.histories([(source_id, 0, 0)]))
     before = fork_point(history.entries, from_step, is_done=source.status in SUCCEEDED)
-    new = _anew(source, new_id)
-    is_stored = yield from ask(lambda storage: storage.fork_workflow(source_id, before_seq=before, new=new))
+    # Up to what was read: a source that runs may have more by the time of the copy.
+    copied = [entry for entry in history.entries if before is None or entry.seq < before]
+    new = _anew(source, new_id())
+    cut = yield from asked_anew(
+        Fork(copied[-1].seq + 1 if copied else 1),
+        copied,
+        history.messages,
+        fork_id=new.id,
+        iteration=source.iteration,
+        codec=codec,
+        new_id=new_id,
+    )
+    is_stored = yield from ask(lambda storage: storage.fork_workflow(source_id, fork=cut, new=new))
     if not is_stored:
         raise ExecutionNotFound(source_id)
     yield Tell((Hint("ready", new.queue),))
-    return new_id
+    return new.id
 
 
 def restart(source_id: str, new_id: str) -> Script[str]:

@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 from durable.child import MOST_CHILDREN
 from durable.errors import ChildLimitExceeded, ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
 from durable.execution import FinishedExecution, Status
+from durable.workflow.codes import Codes
 from durable.workflow.compare import answers, arguments_differ, digest_of, has_its_arguments, noun
 from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Sleep, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
@@ -90,11 +91,8 @@ class Replay:
         """What it does with updates; None: it meets none."""
         self.to_undo: Callable[[], tuple[str, ...]] = tuple
         """The names of what the body has registered to undo its work, in the order in which they would run."""
-        self._load_error, self.code = load_error, code
-        self._codes: list[Entry] = []
-        """Those of the history, one for each change of the code."""
-        self._is_same_code = True
-        """No other code than this has written the history."""
+        self._load_error = load_error
+        self.codes = Codes(code)
         self._reached = 0
         """Of the last entry that was delivered, those apart whose place differs between the first time and a replay."""
         self._loop = WorkflowLoop()
@@ -156,7 +154,7 @@ class Replay:
         if patch_id not in self._patches:
             name = f"patch:{patch_id}"
             # A history that only this code has written has met the patch in each of its replays.
-            is_met = f"{name}#1" in self._marks or not self.is_replaying or self._is_same_code
+            is_met = f"{name}#1" in self._marks or not self.is_replaying or self.codes.is_only_one
             self._patches[patch_id] = is_met
             if is_met:
                 self.issue(name, Mark())
@@ -193,8 +191,8 @@ class Replay:
         stored = list(entries)
         self.inbox.take(messages, known=known)
         self._marks = {entry.key for entry in stored if entry.kind == EntryKind.MARK}
-        self._is_same_code = all(entry.key == self.code for entry in stored if entry.kind == EntryKind.CODE)
-        self.spoken.expect(stored, self.code)
+        self.codes.expect(stored)
+        self.spoken.expect(stored, self.codes.code)
         if stored and stored[0].kind == EntryKind.CODE:
             # The body may ask for the time before it asks for anything else.
             self.now = self.started_at = moment_of(stored[0])
@@ -208,13 +206,8 @@ class Replay:
             self.deliver(entry)
             self.spoken.pass_entry(entry.seq)
         self.is_replaying = False
-        if self._unmet and self._is_same_code:
+        if self._unmet and self.codes.is_only_one:
             self._refuse(next(iter(self._unmet.values()))[0])
-
-    @property
-    def is_new_code(self) -> bool:
-        """The history does not know yet that this body runs it."""
-        return not self._codes or self._codes[-1].key != self.code
 
     def _refuse(self, unmet: Entry) -> None:
         found = next((f"{noun(pending.command)} {pending.key!r}" for pending in self.open), "nothing")
@@ -229,7 +222,7 @@ class Replay:
             self._reached = entry.seq
         match entry.kind:
             case EntryKind.CODE:
-                self._codes.append(entry)
+                self.codes.deliver(entry)
                 self._pass(moment_of(entry))
             case EntryKind.SAID:
                 self.spoken.deliver(entry)
@@ -375,7 +368,7 @@ class Replay:
             raise StepMismatch(f"{entry.kind} {entry.key!r}", f"{noun(command)} {pending.key!r}")
         if not pending.is_open:
             return
-        if not has_its_arguments(entry, pending) and self._is_by_this_code(entry):
+        if not has_its_arguments(entry, pending) and self.codes.must_match(entry):
             raise arguments_differ(entry, pending)
         match entry.kind:
             case EntryKind.STEP:
@@ -404,11 +397,6 @@ class Replay:
                 self._map(pending, entry)
             case _:
                 pending.future.set_result(None)
-
-    def _is_by_this_code(self, entry: Entry) -> bool:
-        """Under other code the arguments may have been others."""
-        writer = next((code.key for code in reversed(self._codes) if code.seq < entry.seq), None)
-        return writer == self.code
 
     def _pass(self, at: datetime) -> None:
         """Time goes on, and never back. Only by what is the same in a replay: when an entry that need not be written at
@@ -500,7 +488,7 @@ class Replay:
         assert isinstance(command, MapChildren)
         match entry.kind:
             case EntryKind.WAVE:
-                command.start(entry.detail, is_same_code=self._is_by_this_code(entry))
+                command.start(entry.detail, is_same_code=self.codes.must_match(entry))
             case EntryKind.PAGE:
                 command.take_page(entry.output)
             case _:

@@ -122,10 +122,10 @@ class WorkflowTurn:
             self._has_ended = True
 
     async def _go_on(self) -> Suspension:
-        if self._replay.is_new_code:
+        if self._replay.codes.is_new:
             # The body has begun with that moment, and so will every replay.
             at = self._time.shown() if self._replay.seq else self._replay.now
-            self._add(EntryKind.CODE, self._replay.code, detail={"at": _latest(at), "seed": self._replay.seed})
+            self._add(EntryKind.CODE, self._replay.codes.code, detail={"at": _latest(at), "seed": self._replay.seed})
         self._begin(self._replay.open)
         if self._active_children < self._placed and self._open_children():
             await self._look_for_ends()
@@ -208,7 +208,7 @@ class WorkflowTurn:
         command = pending.command
         assert isinstance(command, (Sleep, WaitMessage))
         length = command.seconds if isinstance(command, Sleep) else command.timeout
-        until = command.until if isinstance(command, Sleep) else None
+        until = command.until
         if length is not None:
             until = self._replay.now + timedelta(seconds=length)
         if until is not None:
