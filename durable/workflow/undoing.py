@@ -92,7 +92,7 @@ def undone_later(
 
     `find` gives the definition of a name.
     """
-    stored = [] if run_output is None else json.loads(run_output)["undo"]
+    stored: list[list[str]] = [] if run_output is None else json.loads(run_output)["undo"]
     return [_compensation(Carried(*each), plans, find) for each in stored]
 
 
