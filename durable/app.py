@@ -20,7 +20,7 @@ from durable.events import Emitter, Events, Fact
 from durable.execution import CancelResult, Execution, FinishedExecution, Kind, NewExecution, WakeResult
 from durable.executor import Executor
 from durable.explain import StatusReport, report
-from durable.handle import Handle, WhenRunning, first_end, may_finish, only, wait_limit
+from durable.handle import Handle, HowToEnd, WhenRunning, first_end, may_end, may_finish, only, wait_limit
 from durable.ids import IdSource, known_id, parse_id
 from durable.jobs.listing import Jobs
 from durable.jobs.timers import Timers
@@ -290,10 +290,11 @@ class Durable(Registry):
         return await self.live.cancel_all(where, reason=reason, may_finish=may_finish(running))
 
     async def cancel(
-        self, execution_id: str, *, reason: str = "cancelled by a client", running: WhenRunning = "stop"
+        self, execution_id: str, *, reason: str = "cancelled by a client", running: HowToEnd = "stop"
     ) -> CancelResult:
         """See Handle.cancel; raises ExecutionNotFound."""
-        (result,) = await self.live.cancel([parse_id(execution_id)], reason=reason, may_finish=may_finish(running))
+        finish, force = may_end(running)
+        (result,) = await self.live.cancel([parse_id(execution_id)], reason=reason, may_finish=finish, force=force)
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)
         return await self.live.play(cancel_again(result, reason))

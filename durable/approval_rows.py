@@ -119,6 +119,7 @@ def decision_message(approval: StoredApproval) -> NewMessage:
     """What tells the workflow of a decision."""
     assert approval.decided_at is not None
     told = {
+        "id": approval.id,
         "outcome": str(approval.status),
         "by": approval.decided_by,
         "comment": approval.comment,

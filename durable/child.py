@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
+from durable.digests import digest
 from durable.execution import NewExecution
 
 __all__ = ["DEEPEST_TREE", "MOST_CHILDREN", "Child", "place"]
@@ -27,8 +28,15 @@ class Child(Generic[R_co]):
     schema is made of what a task returns, `Spawn` of children too, and functions have none."""
     given: frozenset[str] = frozenset()
     """The names of the options that its maker gave."""
-    digest: str = ""
-    """Of its arguments, by which a workflow sees whether a replay starts the same child."""
+    called: Any = field(default=None, compare=False, repr=False)
+    """Its arguments and options as they were given: `(args, kwargs, options)`."""
+
+    def digest(self) -> str:
+        """Of its arguments and options, by which a workflow sees whether a replay starts the same child."""
+        if self.called is None:
+            return ""
+        args, kwargs, options = self.called
+        return digest(args, kwargs) if not options else digest((args, kwargs, options))
 
 
 def place(

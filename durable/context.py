@@ -40,8 +40,9 @@ class TaskContext:
         self.shutdown_signal = shutdown_signal
         """Set when the executor begins to stop: finish soon, or be cancelled and run again elsewhere."""
         self.cancel_signal = Signal()
-        """Set when this attempt should stop: cancelled, timed out, its lease lost, or the grace is over. A coroutine
-        gets CancelledError as well; a thread has only this."""
+        """Set when this attempt should stop: cancelled, timed out, its lease lost, or the grace is over; that of a step
+        also when its workflow waits for it no longer. A coroutine gets CancelledError as well; a thread has only
+        this."""
         attempt.cancel_signal = self.cancel_signal
 
     @property

@@ -451,8 +451,8 @@ SAME_ARGUMENTS = (
     "ctx.random and ctx.uuid, or tell calls apart by name=; changed code, or another version=, may change them"
 )
 SAME_VALUES = (
-    "say the same in each run, and not only where ctx.is_replaying is False; changed code, or another version=, may "
-    "say more or less"
+    "say and register the same in each run, from arguments, steps and signals alone, and not only where "
+    "ctx.is_replaying is False; changed code, or another version=, may say something else"
 )
 _CHANGED_CODE = "guard the change with ctx.patched(…), keep the old name with name=…, or bring the old code back"
 

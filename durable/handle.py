@@ -11,10 +11,22 @@ from durable.errors import ConfigurationError, ExecutionNotFound, ResultTimeout
 from durable.execution import CancelResult, Execution, FinishedExecution, Status
 from durable.returns import ChildResult
 
-__all__ = ["BlockingClient", "Handle", "HandleClient", "SyncHandle", "WhenRunning", "first_end", "may_finish", "only"]
+__all__ = [
+    "BlockingClient",
+    "Handle",
+    "HandleClient",
+    "HowToEnd",
+    "SyncHandle",
+    "WhenRunning",
+    "first_end",
+    "may_end",
+    "may_finish",
+    "only",
+]
 
 R = TypeVar("R")
 WhenRunning = Literal["stop", "finish"]
+HowToEnd = Literal["stop", "finish", "force"]
 
 
 class HandleClient(Protocol):
@@ -24,7 +36,7 @@ class HandleClient(Protocol):
 
     async def end(self, execution_id: str, timeout: float | None) -> FinishedExecution: ...
 
-    async def cancel(self, execution_id: str, *, reason: str, running: WhenRunning) -> CancelResult: ...
+    async def cancel(self, execution_id: str, *, reason: str, running: HowToEnd) -> CancelResult: ...
 
     async def children(self, execution_id: str) -> list[ChildResult[Any]]: ...
 
@@ -36,7 +48,7 @@ class BlockingClient(Protocol):
 
     def end(self, execution_id: str, timeout: float | None) -> FinishedExecution: ...
 
-    def cancel(self, execution_id: str, *, reason: str, running: WhenRunning) -> CancelResult: ...
+    def cancel(self, execution_id: str, *, reason: str, running: HowToEnd) -> CancelResult: ...
 
     def children(self, execution_id: str) -> list[ChildResult[Any]]: ...
 
@@ -78,13 +90,15 @@ class Handle(Generic[R]):
         """The children in order, finished or not; the finalize execution is not among them."""
         return await self._client.children(self.execution_id)
 
-    async def cancel(self, *, reason: str = "cancelled by a client", running: WhenRunning = "stop") -> CancelResult:
+    async def cancel(self, *, reason: str = "cancelled by a client", running: HowToEnd = "stop") -> CancelResult:
         """End the execution and what runs below it, unless it has finished; `outcome` of the result says which it was.
 
         A queued one, also between two attempts, is cancelled at once. With `running="stop"` the coroutine of a running
         one is cancelled and its thread told; what it still returns is refused. With `running="finish"` its attempt
         goes on, and counts if it ends the execution; if it would be run again, it is cancelled instead. A workflow that
         has begun is asked by a CancelledError in its body, once more with each call after it has heard of the last.
+        With `running="force"` a workflow is ended without being asked, as anything else is with "stop": its body hears
+        of nothing, and nothing that it has registered to undo its work runs.
         """
         return await self._client.cancel(self.execution_id, reason=reason, running=running)
 
@@ -118,9 +132,14 @@ class SyncHandle(Generic[R]):
     def children(self) -> list[ChildResult[Any]]:
         return self._client.children(self.execution_id)
 
-    def cancel(self, *, reason: str = "cancelled by a client", running: WhenRunning = "stop") -> CancelResult:
+    def cancel(self, *, reason: str = "cancelled by a client", running: HowToEnd = "stop") -> CancelResult:
         """See Handle.cancel."""
         return self._client.cancel(self.execution_id, reason=reason, running=running)
+
+
+def may_end(running: str) -> tuple[bool, bool]:
+    """Whether its attempt may finish, and whether it is ended without being asked; raises ConfigurationError."""
+    return (False, True) if running == "force" else (may_finish(running), False)
 
 
 def may_finish(running: str) -> bool:

@@ -18,7 +18,7 @@ from durable.errors import ConfigurationError, ExecutionNotFound, ResultTimeout
 from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, Execution, FinishedExecution, Kind, NewExecution, WakeResult
 from durable.explain import StatusReport, report
-from durable.handle import SyncHandle, WhenRunning, may_finish, only, wait_limit
+from durable.handle import HowToEnd, SyncHandle, WhenRunning, may_end, may_finish, only, wait_limit
 from durable.ids import IdSource, known_id, parse_id
 from durable.jobs.continuous import Continuous, SyncContinuous
 from durable.jobs.debounce import Debounce, SyncDebounce
@@ -205,12 +205,13 @@ class Client:
             self._hint(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""))
 
     def cancel(
-        self, execution_id: str, *, reason: str = "cancelled by a client", running: WhenRunning = "stop"
+        self, execution_id: str, *, reason: str = "cancelled by a client", running: HowToEnd = "stop"
     ) -> CancelResult:
         """See Handle.cancel. The levels below are closed by the executors."""
-        finish, note = may_finish(running), self._emitter.note
+        id_, note = parse_id(execution_id), self._emitter.note
+        finish, force = may_end(running)
         (result,) = self._run(
-            lambda: self._storage.cancel([parse_id(execution_id)], reason=reason, may_finish=finish, note=note)
+            lambda: self._storage.cancel([id_], reason=reason, may_finish=finish, force=force, note=note)
         )
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)

@@ -9,7 +9,6 @@ from durable.callbacks import store_callback
 from durable.checks import shown
 from durable.child import Child
 from durable.definition import Definition, new_execution, new_executions
-from durable.digests import digest
 from durable.errors import ConfigurationError, Continue, ErrorInfo
 from durable.events import Fact
 from durable.execution import NewExecution, Status, WakeResult
@@ -139,7 +138,7 @@ class Task(Generic[P, R]):
         arguments, options = self.split(kwargs)
         overrides = checked_overrides(self.definition.options, options, is_child=True)
         new = self.new(args, arguments, overrides, _UNPLACED)
-        return Child(new, self.definition.load_result, frozenset(options), digest(args, arguments))
+        return Child(new, self.definition.load_result, frozenset(options), (args, arguments, options))
 
     def continue_with(self, *args: P.args, **kwargs: P.kwargs) -> Continue:
         """What this task raises to go on with other arguments: `raise pages.continue_with(cursor)`.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from durable.execution import ChildOutcome, Execution, NewExecution
+from durable.fork_rows import Fork
 from durable.notice import NewNotice
 from durable.operation import Operation
 from durable.workflow_rows import (
@@ -68,11 +69,14 @@ class WorkflowStorage(Protocol):
         """The next pieces of a workflow's streamed output after the number of the last one that was read."""
         ...
 
-    def fork_workflow(self, source_id: str, *, before_seq: int | None, new: NewExecution) -> Operation[bool]:
-        """Store a new workflow with the history of another up to a seq (None: all of it), in the same iteration.
+    def fork_workflow(self, source_id: str, *, fork: Fork, new: NewExecution) -> Operation[bool]:
+        """Store a new workflow with the history of another up to a seq, in the same iteration, as `fork` says.
 
         It counts as one that has run: its first claim raises the fence to 2. Messages are not copied; an entry whose
-        detail names the `number` of one gets the payload of that as its output.
+        detail names the `number` of one gets the payload of that as its output. Pieces of streamed output are copied,
+        but for those that the `pieces` of the details of entries from that seq on count. Published values are copied
+        that are older than the moment `at` in the detail of the first entry. The approvals are opened as
+        open_approval does it.
 
         False, and nothing stored, where the source is gone or is no workflow. An id that is there is left as it is: it
         was stored by an earlier try. Raises IdempotencyConflict if `new` has a key that is taken.

@@ -32,6 +32,7 @@ from durable.execution import (
     Status,
     WakeResult,
 )
+from durable.fork_rows import Fork
 from durable.job import (
     Appended,
     Cleared,
@@ -67,6 +68,7 @@ from durable.workflow_rows import (
 from storage_postgres import (
     approval_verbs,
     cancel_verbs,
+    fork_verbs,
     job_verbs,
     message_verbs,
     outbox,
@@ -385,9 +387,8 @@ class PostgresStorage:
     def stored_chunks(self, execution_id: str, *, after: int, limit: int) -> PostgresOperation[list[StoredChunk]]:
         return self._do(partial(workflow_verbs.stored_chunks, execution_id, after=after, limit=limit))
 
-    def fork_workflow(self, source_id: str, *, before_seq: int | None, new: NewExecution) -> PostgresOperation[bool]:
-        plan = partial(workflow_verbs.fork_workflow, source_id, before_seq=before_seq, new=new)
-        return self._do(plan, transaction=True)
+    def fork_workflow(self, source_id: str, *, fork: Fork, new: NewExecution) -> PostgresOperation[bool]:
+        return self._do(partial(fork_verbs.fork_workflow, source_id, fork=fork, new=new), transaction=True)
 
     def open_approval(self, new: NewApproval) -> PostgresOperation[StoredApproval | None]:
         return self._do(partial(approval_verbs.open_approval, new), transaction=True)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from durable.errors import IdempotencyConflict
-from durable.execution import ChildOutcome, Kind, NewExecution, Settled, Settlement
+from durable.execution import ChildOutcome, Kind, Settled, Settlement
 from durable.storage import Note
 from durable.stored_errors import cancelled
 from durable.workflow_rows import (
@@ -38,7 +37,6 @@ __all__ = [
     "checkpoint",
     "children_between",
     "end_turns",
-    "fork_workflow",
     "histories",
     "hold_turns",
     "is_rich",
@@ -201,16 +199,3 @@ def published_values(execution_id: str, keys: Sequence[str] | None) -> Plan[list
 def stored_chunks(execution_id: str, *, after: int, limit: int) -> Plan[list[StoredChunk]]:
     params = {"id": execution_id, "after": after, "limit": max(limit, 0)}
     return [StoredChunk._make(row) for row in (yield Query("stored_chunks", params))]
-
-
-def fork_workflow(source_id: str, *, before_seq: int | None, new: NewExecution) -> Plan[bool]:
-    if not (yield Query("hold_source", {"id": source_id})):
-        return False
-    if (yield Query("enqueue", executions.new_columns([new]))):
-        yield Query("begin_fork", {"id": new.id, "source": source_id})
-        yield Query("copy_history", {"id": new.id, "source": source_id, "before": before_seq})
-        return True
-    ((_, id_, _),) = yield Query("existing_rows", to.existing_params(new))
-    if id_ != new.id:
-        raise IdempotencyConflict(new.task_name, new.idempotency_key or "", id_)
-    return True

@@ -19,13 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_storage_options(parser)
     parser.add_argument("ids", nargs="+", metavar="id", help="the executions' ids")
     parser.add_argument("--reason", default="cancelled from the command line", help="kept with the executions")
-    parser.add_argument("--finish", action="store_true", help="let running attempts finish; only do not run them again")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--finish", action="store_true", help="let running attempts finish; only do not run them again")
+    how.add_argument("--force", action="store_true", help="end workflows without asking them: nothing is undone")
 
 
 def run(args: argparse.Namespace) -> int:
     ids = parsed_ids(args.ids)
     known = list(dict.fromkeys(id_ for id_ in ids if id_ is not None))
-    done = {result.id: result for result in asyncio.run(_cancel(app_of(args), known, args.reason, args.finish))}
+    done = {result.id: result for result in asyncio.run(_cancel(app_of(args), known, args))}
     results = [done.get(id_ or "") or CancelResult(text, None, False) for text, id_ in zip(args.ids, ids, strict=True)]
     if args.json:
         print_json([{**result._asdict(), "text": _text(result)} for result in results])
@@ -37,10 +39,10 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK if all(_is_over(result) for result in results) else Exit.FAILED
 
 
-async def _cancel(app: Durable, ids: list[str], reason: str, may_finish: bool) -> list[CancelResult]:
+async def _cancel(app: Durable, ids: list[str], args: argparse.Namespace) -> list[CancelResult]:
     """Cancel, close the trees below, and tell the executors that run any of it."""
     async with app:
-        results = await app.live.cancel(ids, reason=reason, may_finish=may_finish)
+        results = await app.live.cancel(ids, reason=args.reason, may_finish=args.finish, force=args.force)
         if any(result.is_cancelled for result in results):
             # The bus drops what it has not sent when it is closed, and this process ends at once.
             await app.storage.hint([Hint("cancelled", ""), Hint("finished", "")])

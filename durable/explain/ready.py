@@ -31,7 +31,12 @@ def _previous_attempt(scene: Scene) -> list[Finding]:
     if error is None:
         return []
     if error.type == "StepMismatch" and execution.kind is Kind.WORKFLOW:
-        return [Finding("mismatch", f"The code no longer fits it, so it is kept: {error}.", look_inside(execution))]
+        text = (
+            f"The code no longer fits it, so it is kept: {error}. A request to cancel it waits for code that fits, "
+            "which undoes what it has done; its timeout does not wait."
+        )
+        end = f"; end it without undoing anything: durable cancel {execution.id} --force"
+        return [Finding("mismatch", text, look_inside(execution) + end)]
     if execution.reason == "state_mismatch" and execution.kind is Kind.TURN:
         return [
             Finding(

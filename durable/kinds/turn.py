@@ -61,7 +61,7 @@ class Services:
 class Turn:
     """One claimed execution about to run."""
 
-    __slots__ = ("_step_context", "attempt", "claimed", "definition", "on_thread_left", "services", "stop")
+    __slots__ = ("attempt", "claimed", "definition", "on_thread_left", "services", "stop")
 
     def __init__(
         self, attempt: Attempt, definition: Definition, services: Services, stop: Callable[[Attempt, str], None]
@@ -74,7 +74,6 @@ class Turn:
         self.stop = stop
         self.on_thread_left: Callable[[Future[Any]], None] | None = None
         """Hears of a thread that runs on when its call was cancelled."""
-        self._step_context: TaskContext | None = None
 
     def call(self, stored_input: str | None = None) -> Awaitable[Any]:
         """Run the definition's function on a stored input; None means that of the execution."""
@@ -122,12 +121,6 @@ class Turn:
             shutdown_signal=self.services.shutdown_signal,
             beats=self.services.beats,
         )
-
-    def step_context(self) -> TaskContext:
-        """The same for all steps of a workflow's turn: there is one signal to stop."""
-        if self._step_context is None:
-            self._step_context = self.context()
-        return self._step_context
 
     def place_children(self, children: Sequence[Child[Any]], *, first_index: int = 0) -> tuple[NewExecution, ...]:
         """The records of children below this execution; raises ConfigurationError beyond the limits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from durable.definition import WorkflowSpec
 from durable.errors import ConfigurationError, ErrorInfo, InvalidInput, SerializationError, StepMismatch
@@ -19,11 +19,16 @@ from durable.workflow.entries import RunStep
 from durable.workflow.replay import Ended, Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import StepRuns
+from durable.workflow.telling import is_end_of_work, moment_of
 from durable.workflow.turn import WorkflowStuck, WorkflowTurn
+from durable.workflow.undoing import carried_of
 from durable.workflow.values import dump_value
 from durable.workflow_rows import Suspension
 
 __all__ = ["run"]
+
+_GRACE: Final = timedelta(hours=1)
+"""For code that fits to come back, after the timeout of a workflow: its end would leave undone what it has done."""
 
 
 async def run(turn: Turn) -> Outcome:
@@ -31,11 +36,14 @@ async def run(turn: Turn) -> Outcome:
     replay = services.cache.take(claimed.id, claimed.fence)
     try:
         if replay is None:
-            replay = await _replayed(turn, services)
+            replay = await _at_its_start(turn, services)
+            await _catch_up(claimed, replay, services)
         return await _go_on(turn, replay, services)
     except StepMismatch as error:
+        is_too_late = await _is_too_late(claimed, replay, services)
+        outcome = _left(error, replay) if is_too_late else Blocked(ErrorInfo("StepMismatch", str(error)))
         _close(replay)
-        return Blocked(ErrorInfo("StepMismatch", str(error)))
+        return outcome
     except BaseException:
         _close(replay)
         raise
@@ -46,31 +54,46 @@ def _close(replay: Replay | None) -> None:
         replay.close()
 
 
-async def _replayed(turn: Turn, services: WorkflowServices) -> Replay:
-    """The body as far as its history goes."""
-    claimed = turn.claimed
+async def _catch_up(claimed: Claimed, replay: Replay, services: WorkflowServices) -> None:
+    """Run the body as far as its history goes."""
+    # The first claim ever has nothing to read.
+    if claimed.fence > 1 or claimed.message_count:
+        history = await services.read(claimed.id, 0, 0)
+        replay.start(history.entries, history.messages, known=claimed.message_count)
+    else:
+        replay.start()
+
+
+async def _is_too_late(claimed: Claimed, replay: Replay | None, services: WorkflowServices) -> bool:
+    """One that cannot go on has had its time, and more. What undoes its work has no limit, here as elsewhere."""
+    if claimed.timeout is None or (replay is not None and not replay.can_time_out):
+        return False
+    entries = (await services.read(claimed.id, 0, 0)).entries
+    if any(is_end_of_work(entry) for entry in entries):
+        return False
+    begun_at = moment_of(entries[0]) if entries else _claimed_at(claimed)
+    return _claimed_at(claimed) >= max(begun_at, claimed.created_at) + timedelta(seconds=claimed.timeout) + _GRACE
+
+
+def _left(error: StepMismatch, replay: Replay | None) -> Stopped:
+    names = () if replay is None else replay.to_undo()
+    undone = f"these were registered to undo its work: {', '.join(names)}" if names else "it is not known what would"
+    reason = f"its timeout is over by an hour, its code does not fit it, and nothing was undone; {undone}. {error}"
+    return Stopped(True, reason)
+
+
+async def _at_its_start(turn: Turn, services: WorkflowServices) -> Replay:
+    """Raises StepMismatch where the definition does not take what is stored any more."""
     try:
-        replay = _at_its_start(turn, services)
+        return _made(turn, services)
     except StepMismatch as error:
-        if await _has_begun(claimed, services):
+        if await _has_begun(turn.claimed, services):
             raise
         # Nothing has come of it yet that would have to be undone: it fails as any task does.
         raise error.__cause__ or error from None
-    try:
-        # The first claim ever has nothing to read.
-        if claimed.fence > 1 or claimed.message_count:
-            history = await services.read(claimed.id, 0, 0)
-            replay.start(history.entries, history.messages, known=claimed.message_count)
-        else:
-            replay.start()
-    except BaseException:
-        replay.close()
-        raise
-    return replay
 
 
-def _at_its_start(turn: Turn, services: WorkflowServices) -> Replay:
-    """Raises StepMismatch, because of an error, where the definition does not take the stored input any more."""
+def _made(turn: Turn, services: WorkflowServices) -> Replay:
     claimed, definition = turn.claimed, turn.definition
     if not isinstance(definition.spec, WorkflowSpec):
         found = f"a {definition.kind} of that name"
@@ -78,8 +101,9 @@ def _at_its_start(turn: Turn, services: WorkflowServices) -> Replay:
         refused = ConfigurationError(f"{definition.name!r} was enqueued as a workflow and is declared as {found}")
         raise StepMismatch(f"a workflow {definition.name!r}", found, advice=advice) from refused
     desk = Desk(services, claimed.id, turn.services.ids, definition.codec)
+    find, started_at = turn.services.registry.find, _claimed_at(claimed)
     try:
-        return begin(definition, claimed, services.plans, desk, started_at=_claimed_at(claimed))
+        return begin(definition, claimed, services.plans, desk, find=find, started_at=started_at)
     except (InvalidInput, SerializationError) as error:
         raise StepMismatch(
             f"an input that no longer fits the parameters of {definition.name!r}",
@@ -136,7 +160,11 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
     """A bare end is written as that of a task, in one statement: nothing else is written, no child can end with it."""
     if isinstance(ended.error, ContinueAsNew):
         # What was waiting when this run began has a number of its own, below those that came since.
-        return Suspended(rest._replace(continued=ended.error.stored_input, kept_messages=replay.unmet_messages))
+        return Suspended(
+            rest._replace(
+                continued=carried_of(ended.error.stored_input, ended.error.undo), kept_messages=replay.unmet_messages
+            )
+        )
     turn.attempt.close = lambda settlement: settlement._replace(workflow=None if is_bare else rest)
     if ended.error is None:
         return Completed(turn.definition.dump_result(ended.value))
@@ -152,11 +180,23 @@ def _call(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Awaitable[Any
         raise asyncio.CancelledError
     args = (*first, *command.args)
     if command.wants_context:
-        args = (turn.step_context(), *args)
+        return _call_with_context(turn, command, args)
     if command.is_async:
         awaitable: Awaitable[Any] = command.function(*args, **command.kwargs)
         return awaitable
     return turn.in_thread(command.function, *args, **command.kwargs)
+
+
+async def _call_with_context(turn: Turn, command: RunStep, args: tuple[Any, ...]) -> Any:
+    """Each attempt of a step has a signal of its own: the body may give up one step and go on with others."""
+    context = turn.context()
+    try:
+        if command.is_async:
+            return await command.function(context, *args, **command.kwargs)
+        return await turn.in_thread(command.function, context, *args, **command.kwargs)
+    except asyncio.CancelledError:
+        context.cancel_signal.set()
+        raise
 
 
 def _claimed_at(claimed: Claimed) -> datetime:

@@ -26,6 +26,7 @@ from durable.execution import (
     Status,
     WakeResult,
 )
+from durable.fork_rows import Fork
 from durable.job import (
     Appended,
     Cleared,
@@ -51,6 +52,7 @@ from durable.memory import (
     doctor,
     enqueue,
     executors,
+    forks,
     jobs_append,
     jobs_look,
     jobs_operate,
@@ -354,8 +356,8 @@ class MemoryStorage:
     def stored_chunks(self, execution_id: str, *, after: int, limit: int) -> MemoryOperation[list[StoredChunk]]:
         return self._do(partial(workflows.stored_chunks, execution_id=execution_id, after=after, limit=limit))
 
-    def fork_workflow(self, source_id: str, *, before_seq: int | None, new: NewExecution) -> MemoryOperation[bool]:
-        return self._do(partial(workflows.fork_workflow, source_id=source_id, before_seq=before_seq, new=new))
+    def fork_workflow(self, source_id: str, *, fork: Fork, new: NewExecution) -> MemoryOperation[bool]:
+        return self._do(partial(forks.fork_workflow, source_id=source_id, fork=fork, new=new))
 
     def open_approval(self, new: NewApproval) -> MemoryOperation[StoredApproval | None]:
         return self._do(partial(approvals.open_approval, new=new))

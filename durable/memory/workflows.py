@@ -1,19 +1,15 @@
-"""What is read of workflows and of their children in memory, and a new one made from another's history."""
+"""What is read of workflows and of their children in memory."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 
-from durable.errors import IdempotencyConflict
-from durable.execution import FINISHED, SUCCEEDED, ChildOutcome, Execution, Kind, NewExecution
-from durable.memory.enqueue import existing_for, store_row
+from durable.execution import FINISHED, SUCCEEDED, ChildOutcome, Execution
 from durable.memory.store import Transaction
-from durable.workflow_rows import ChildTally, Entry, History, Published, StoredChunk
+from durable.workflow_rows import ChildTally, History, Published, StoredChunk
 
 __all__ = [
     "children_between",
-    "fork_workflow",
     "histories",
     "published_values",
     "stored_chunks",
@@ -73,33 +69,3 @@ def published_values(tx: Transaction, execution_id: str, keys: Sequence[str] | N
 def stored_chunks(tx: Transaction, execution_id: str, *, after: int, limit: int) -> list[StoredChunk]:
     stored = tx.chunks.get(execution_id) or ()
     return [chunk for chunk in stored if chunk.number > after][: max(limit, 0)]
-
-
-def fork_workflow(tx: Transaction, source_id: str, *, before_seq: int | None, new: NewExecution) -> bool:
-    source = tx.executions.get(source_id)
-    if source is None or source.kind is not Kind.WORKFLOW:
-        return False
-    found = existing_for(tx, new)
-    if found is not None:
-        if not found.is_new:
-            raise IdempotencyConflict(new.task_name, new.idempotency_key or "", found.id)
-        return True
-    store_row(tx, new)
-    stored = tx.executions.get(new.id)
-    assert stored is not None
-    tx.put(stored._replace(fence=1, iteration=source.iteration, run_output=source.run_output))
-    messages = {message.number: message.payload for message in tx.messages.get(source_id) or ()}
-    tx.history.put(
-        new.id,
-        tuple(
-            entry if entry.output is not None else entry._replace(output=messages.get(_number_of(entry)))
-            for entry in tx.history.get(source_id) or ()
-            if before_seq is None or entry.seq < before_seq
-        ),
-    )
-    return True
-
-
-def _number_of(entry: Entry) -> int:
-    """Of the message that it names; 0: of none."""
-    return int(json.loads(entry.detail or "{}").get("number", 0))

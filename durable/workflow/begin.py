@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, cast
 
@@ -16,30 +16,40 @@ from durable.workflow.outbox import Outbox
 from durable.workflow.replay import Replay
 from durable.workflow.requests import Update
 from durable.workflow.step import StepPlans
+from durable.workflow.undoing import Undoing, input_of, undone_later
 from durable.workflow.updates import Updates
 
 __all__ = ["begin"]
 
 
 def begin(
-    definition: Definition, claimed: Claimed, plans: StepPlans, desk: Desk | None, *, started_at: datetime
+    definition: Definition,
+    claimed: Claimed,
+    plans: StepPlans,
+    desk: Desk | None,
+    *,
+    find: Callable[[str], Definition | None],
+    started_at: datetime,
 ) -> Replay:
-    """Not started yet; without a desk it opens no approvals.
+    """Not started yet; without a desk it opens no approvals. `find` gives the definition of a name.
 
-    Raises InvalidInput for an input that the body's annotations do not take any more.
+    Raises InvalidInput for an input that the body's annotations do not take any more, and StepMismatch where what
+    undoes the work of earlier runs is not there any more.
     """
     spec = definition.spec
     assert isinstance(spec, WorkflowSpec)
-    args, kwargs = definition.signature.load(claimed.input if claimed.run_output is None else claimed.run_output)
+    continued = claimed.run_output
+    args, kwargs = definition.signature.load(claimed.input if continued is None else input_of(continued))
 
     updates = Updates(cast("dict[str, Update[..., Any]]", spec.updates), definition.codec)
+    undoing = Undoing(undone_later(continued, plans, find))
 
     def body(replay: Replay) -> Coroutine[Any, Any, Any]:
-        context = WorkflowContext(replay, claimed, definition, plans, updates, desk)
+        context = WorkflowContext(replay, claimed, definition, plans, updates, undoing, desk)
         updates.context = context
         return run_body(definition.function, spec.finalize, context, args, kwargs)
 
-    return Replay(
+    replay = Replay(
         body,
         started_at=started_at,
         code=fingerprint(definition.function, definition.options.version),
@@ -49,3 +59,5 @@ def begin(
         # Of an iteration: one that continues as new must not meet its own numbers again.
         seed=f"{claimed.id}/{claimed.iteration}",
     )
+    replay.to_undo = lambda: undoing.names
+    return replay

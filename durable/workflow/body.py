@@ -43,6 +43,7 @@ async def run_body(
             if continued is None:
                 raise
             await updates.finish()
+            continued.undo = context.undoing.carry()
             raise continued from None
         await updates.finish()
     except (ContinueAsNew, GeneratorExit):

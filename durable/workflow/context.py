@@ -33,6 +33,8 @@ from durable.workflow.map_plan import plan_map
 from durable.workflow.names import checked_name
 from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlan, StepPlans
+from durable.workflow.telling import UNDOING
+from durable.workflow.undoing import Carried, Compensation, Undoing
 from durable.workflow.updates import Updates
 from durable.workflow.values import dump_value
 
@@ -53,6 +55,8 @@ class ContinueAsNew(BaseException):
 
     def __init__(self, stored_input: str) -> None:
         self.stored_input = stored_input
+        self.undo: list[Carried] = []
+        """What the next run is to undo if it fails."""
         super().__init__("the workflow continues as new")
 
 
@@ -70,13 +74,6 @@ class ChildCall(Generic[R]):
         """The body needs it and others of the group together, and none of them before all have ended."""
         self._group = group
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Compensation:
-    plan: StepPlan
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +95,14 @@ class WorkflowContext:
         definition: Definition,
         plans: StepPlans,
         updates: Updates,
+        undoing: Undoing,
         desk: Desk | None,
     ) -> None:
         self._replay = replay
         self._claimed = claimed
         self._definition = definition
         self._plans = plans
-        self._compensations: list[Compensation] = []
+        self.undoing = undoing
         self.state: dict[str, Any] = {}
         """For the body and its update handlers to share; kept in memory alone, and built anew by a replay."""
         self.updates = updates
@@ -223,9 +221,17 @@ class WorkflowContext:
     def on_rollback(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
         """Undo what has been done: if the workflow fails, is cancelled or times out, this runs as a step of its own.
 
-        What was registered last runs first, all of it, also where one fails.
+        What was registered last runs first, all of it, also where one fails. A run that continues as new takes it
+        along, if it is a task.
         """
-        self._compensations.append(Compensation(self._plans[function], args, kwargs))
+        plan = self._plans[function]
+        self._inside.spoken.note("undo", plan.name, args, kwargs)
+        self.undoing.register(Compensation(plan, args, kwargs))
+
+    def forget_rollback(self) -> None:
+        """What was registered by `on_rollback` until now stays done, whatever happens."""
+        self._inside.spoken.note("forget")
+        self.undoing.forget()
 
     def unwind(self) -> None:
         """From now on nothing stops what runs; the body has ended."""
@@ -234,10 +240,9 @@ class WorkflowContext:
     async def roll_back(self) -> list[BaseException]:
         """Run what is registered, and forget it; gives the errors of what failed."""
         failed: list[BaseException] = []
-        while self._compensations:
-            undo = self._compensations.pop()
+        while (undo := self.undoing.take_last()) is not None:
             try:
-                await self._step(undo.plan, undo.args, undo.kwargs, prefix="rollback:")
+                await self._step(undo.plan, undo.args, dict(undo.kwargs), prefix=UNDOING)
             except Exception as error:
                 failed.append(error)
         return failed
@@ -372,38 +377,40 @@ class WorkflowContext:
 
     def _wait_for(self, opened: OpenedApproval) -> Callable[[str, str], asyncio.Future[Any]]:
         def wait(name: str, message: str) -> asyncio.Future[Any]:
-            left = None if opened.expires_at is None else (opened.expires_at - self.now()).total_seconds()
             load = partial(load_decision, self._codec)
-            limit = None if left is None else max(0.0, left)
-            return self._inside.issue(f"decision:{name}", WaitMessage(message, load, limit))
+            return self._inside.issue(f"decision:{name}", WaitMessage(message, load, None, opened.expires_at))
 
         return wait
 
     def _settle(self, name: str, opened: OpenedApproval) -> Callable[[], asyncio.Future[Any]]:
-        async def expire() -> ApprovalDecision:
+        async def expire(approval_id: str) -> ApprovalDecision:
             assert self._desk is not None, "a replay that touches nothing runs no step"
-            return await self._desk.expire(opened.id)
+            return await self._desk.expire(approval_id)
 
-        return lambda: self._ask(f"expire:{name}", expire, ApprovalDecision)
+        return lambda: self._ask(f"expire:{name}", expire, ApprovalDecision, opened.id)
 
-    def _ask(self, name: str, function: Callable[[], Awaitable[Any]], shape: type[Any]) -> asyncio.Future[Any]:
+    def _ask(
+        self, name: str, function: Callable[..., Awaitable[Any]], shape: type[Any], *args: str
+    ) -> asyncio.Future[Any]:
         """A step of our own."""
         plan = StepPlan(
             name, function, self._codec.value(shape, name), NO_RETRY, None, wants_context=False, is_async=True
         )
-        return self._step(plan, (), {}, is_ours=True)
+        return self._step(plan, args, {}, is_ours=True)
 
     # --- what others see ------------------------------------------------------------------------------------
 
     def publish(self, key: str, value: Any) -> None:
         """Let `handle.value(key)` give this value from the next checkpoint on."""
         checked = checked_name(key, "key")
-        if self._inside.say():
+        self._inside.spoken.note(checked, value)
+        if self._replay.spoken.say():
             self._replay.outbox.values[checked] = dump_value(self._codec, value, f"published value {checked!r}")
 
     def emit(self, chunk: Any) -> None:
         """Add a piece to what `handle.stream()` gives, with the next checkpoint."""
-        if self._inside.say():
+        self._inside.spoken.note(chunk)
+        if self._replay.spoken.say(is_piece=True):
             self._replay.outbox.chunks.append(dump_value(self._codec, chunk, "chunk"))
 
     # --- children -------------------------------------------------------------------------------------------
@@ -420,7 +427,8 @@ class WorkflowContext:
         and ChildLimitExceeded beyond 10,000 open children and 100 levels.
         """
         call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
-        return ChildCall(lambda group: self._inside.issue(call.new.task_name, self._start_child(call, group)))
+        digest = call.digest()  # now: what it was made from may change until it is awaited
+        return ChildCall(lambda group: self._inside.issue(call.new.task_name, self._start_child(call, digest, group)))
 
     @overload
     async def start(self, call: Child[Any], /) -> str: ...
@@ -434,9 +442,9 @@ class WorkflowContext:
         """
         call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
         new = call.new._replace(outlives_parent=False)
-        return await self._inside.issue(f"start:{new.task_name}", Start(new, call.digest))  # type: ignore[no-any-return]
+        return await self._inside.issue(f"start:{new.task_name}", Start(new, call.digest()))  # type: ignore[no-any-return]
 
-    def _start_child(self, call: Child[Any], group: Group) -> StartChild:
+    def _start_child(self, call: Child[Any], digest: str, group: Group) -> StartChild:
         self._check_depth()
 
         def read(end: FinishedExecution) -> Any:
@@ -446,7 +454,7 @@ class WorkflowContext:
             text = end.output or "null"
             return self._codec.value(Any).load(text, "result") if call.load is None else call.load(text)
 
-        return StartChild(call, read, group, self._claimed.id)
+        return StartChild(call, read, group, self._claimed.id, digest)
 
     def _check_depth(self) -> None:
         if self._claimed.depth >= DEEPEST_TREE:
@@ -536,8 +544,10 @@ class WorkflowContext:
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """End this run and begin again with other arguments and no history: the same execution, id and handle.
 
-        Signals that were not waited for are kept. It may be called in a task of the body's that the body awaits, and in
-        no handler of an update. Raises as enqueue does for bad arguments.
+        Signals that were not waited for are kept, and so is what `on_rollback` has registered: the next run undoes it
+        if it fails. That must be tasks; raises ConfigurationError for other functions, unless `forget_rollback` has let
+        go of them. It may be called in a task of the body's that the body awaits, and in no handler of an update.
+        Raises as enqueue does for bad arguments.
         """
         if self.updates.is_within:
             raise ConfigurationError(
@@ -545,6 +555,7 @@ class WorkflowContext:
             )
         if self._inside.is_unwinding:
             raise ConfigurationError("the body has ended: what undoes and finalizes it cannot continue as new")
+        self.undoing.carry()  # refused here, where the body can be seen; handlers of updates may still register more
         raise ContinueAsNew(self._definition.dump_input(args, kwargs))
 
 

@@ -54,6 +54,7 @@ def replay_history(find: Callable[[str], Definition | None], stored: StoredHisto
             stored.claimed,
             StepPlans(lambda: definition.codec),
             None,
+            find=find,
             started_at=stored.claimed.created_at,
         )
     except DurableError as error:

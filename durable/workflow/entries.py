@@ -88,6 +88,11 @@ class Sleep:
     """None: until a moment."""
     until: datetime | None
 
+    @property
+    def digest(self) -> str:
+        """How long it is, as it was asked for. When it ends stands in its entry beside this."""
+        return str(self.seconds) if self.until is None else self.until.isoformat()
+
 
 @dataclass(frozen=True, slots=True)
 class WaitMessage:
@@ -97,6 +102,14 @@ class WaitMessage:
     name: str
     load: Callable[[str], Any]
     timeout: float | None
+    until: datetime | None = None
+    """When it is over, instead of after how long."""
+
+    @property
+    def digest(self) -> str:
+        if self.until is not None:
+            return self.until.isoformat()
+        return "" if self.timeout is None else str(self.timeout)
 
 
 @dataclass(slots=True, eq=False)
@@ -113,10 +126,8 @@ class StartChild:
     group: Group
     parent_id: str = ""
     """Who starts it. In a copied history a child of another is not this command's."""
-
-    @property
-    def digest(self) -> str:
-        return self.child.digest
+    digest: str = ""
+    """Of its arguments and options."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from types import CodeType
+from importlib.util import resolve_name
+from types import CodeType, ModuleType
 from typing import Any
 
 __all__ = ["fingerprint"]
@@ -14,18 +17,54 @@ __all__ = ["fingerprint"]
 
 @lru_cache(maxsize=1024)
 def fingerprint(function: Callable[..., Any], version: int) -> str:
-    """Of a body, and of the module in which it stands, because its helpers mostly do so as well.
+    """Of a body, of the module in which it stands, and of the modules of its own package that this one imports.
 
     Only the same fingerprint is proof: under it, a body that goes another way than its history has no excuse.
     """
     target = inspect.unwrap(function)
-    try:
-        text = inspect.getsource(inspect.getmodule(target) or target)
-    except (OSError, TypeError):
-        text = ""
+    module = inspect.getmodule(target)
+    texts = [_text(module or target)]
+    if module is not None:
+        texts += [_text(helper) for helper in _helpers(module, texts[0])]
     code = getattr(target, "__code__", None)
     compiled = repr(target) if code is None else _digest(code)
-    return hashlib.sha256(f"{version}\n{target.__qualname__}\n{compiled}\n{text}".encode()).hexdigest()[:16]
+    known = "\n".join([str(version), target.__qualname__, compiled, *texts])
+    return hashlib.sha256(known.encode()).hexdigest()[:16]
+
+
+def _text(source: Any) -> str:
+    try:
+        return inspect.getsource(source)
+    except (OSError, TypeError):  # made by exec, at a prompt, or compiled
+        return ""
+
+
+def _helpers(module: ModuleType, text: str) -> list[ModuleType]:
+    """Of the same top-level package: what the statements of the module itself import, in the order of names.
+
+    Imports within functions and conditions are left out, because whether they have run differs between processes.
+    """
+    try:
+        statements = ast.parse(text).body
+    except SyntaxError:
+        return []
+    top = (module.__package__ or module.__name__).partition(".")[0]
+    named = {name for statement in statements for name in _imported(statement, module.__package__ or "")}
+    own = sorted(name for name in named if name.partition(".")[0] == top and name != module.__name__)
+    return [sys.modules[name] for name in own if name in sys.modules]
+
+
+def _imported(statement: ast.stmt, package: str) -> Iterator[str]:
+    """The names of the modules that a statement may import: what stands behind `from x import` may be one or not."""
+    match statement:
+        case ast.Import(names=names):
+            yield from (alias.name for alias in names)
+        case ast.ImportFrom(module=module, names=names, level=level):
+            base = resolve_name("." * level + (module or ""), package) if level else module or ""
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in names)
+        case _:
+            pass
 
 
 def _digest(code: CodeType) -> str:

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from durable.codec import Codec
 from durable.errors import ConfigurationError, ExecutionNotFound
 from durable.execution import SUCCEEDED, Execution, Kind, NewExecution, Status
+from durable.fork_rows import Fork
 from durable.script import Script, Tell, ask, change
 from durable.storage import Hint
 from durable.workflow.entries import EntryKind
+from durable.workflow.reasking import asked_anew
+from durable.workflow.telling import is_end_of_work
 from durable.workflow_rows import Entry
 
 __all__ = ["fork", "fork_point", "restart"]
 
-_UNDOING: Final = "rollback:"
 _SHOWN_KEYS: Final = 10
 _DECIDED: Final = frozenset({EntryKind.STEP, EntryKind.CHILD_END, EntryKind.MAPPED})
 
 
-def fork(source_id: str, from_step: str | None, new_id: str) -> Script[str]:
+def fork(source_id: str, from_step: str | None, codec: Codec, new_id: Callable[[], str]) -> Script[str]:
     """Store a new execution with the history of another before a step; gives its id. See WorkflowHandle.fork."""
     source = yield from _workflow(source_id)
     (history,) = yield from ask(lambda storage: storage.histories([(source_id, 0, 0)]))
     before = fork_point(history.entries, from_step, is_done=source.status in SUCCEEDED)
-    new = _anew(source, new_id)
-    is_stored = yield from change(lambda storage: storage.fork_workflow(source_id, before_seq=before, new=new))
+    # Up to what was read: a source that runs may have more by the time of the copy.
+    copied = [entry for entry in history.entries if before is None or entry.seq < before]
+    new = _anew(source, new_id())
+    cut = yield from asked_anew(
+        Fork(copied[-1].seq + 1 if copied else 1),
+        copied,
+        history.messages,
+        fork_id=new.id,
+        iteration=source.iteration,
+        codec=codec,
+        new_id=new_id,
+    )
+    is_stored = yield from change(lambda storage: storage.fork_workflow(source_id, fork=cut, new=new))
     if not is_stored:
         raise ExecutionNotFound(source_id)
     yield Tell((Hint("ready", new.queue),))
-    return new_id
+    return new.id
 
 
 def restart(source_id: str, new_id: str) -> Script[str]:
@@ -70,7 +84,7 @@ def fork_point(entries: Sequence[Entry], from_step: str | None, *, is_done: bool
         return _seq_of(entries, from_step if "#" in from_step else f"{from_step}#1")
     if is_done:
         return None
-    turned = next((entry.seq for entry in entries if _is_end_of_work(entry)), None)
+    turned = next((entry.seq for entry in entries if is_end_of_work(entry)), None)
     before = [entry for entry in entries if turned is None or entry.seq < turned]
     last = next((entry for entry in reversed(before) if entry.kind in _DECIDED), None)
     if last is None or not _is_failure(last):
@@ -86,10 +100,6 @@ def _seq_of(entries: Sequence[Entry], key: str) -> int:
         shown = ", ".join(keys[-_SHOWN_KEYS:]) or "nothing"
         raise ConfigurationError(f"the history has no step {key!r}; the last it has: {shown}")
     return found
-
-
-def _is_end_of_work(entry: Entry) -> bool:
-    return entry.kind == EntryKind.CANCEL or entry.key.startswith(_UNDOING)
 
 
 def _is_failure(entry: Entry) -> bool:

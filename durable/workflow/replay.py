@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,47 +19,27 @@ from random import Random
 from typing import Any, Final, cast
 
 from durable.child import MOST_CHILDREN
-from durable.errors import SAME_VALUES, ChildLimitExceeded, ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
+from durable.errors import ChildLimitExceeded, ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
 from durable.execution import FinishedExecution, Status
-from durable.workflow.compare import answers, arguments_differ, has_its_arguments, noun
+from durable.workflow.codes import Codes
+from durable.workflow.compare import answers, arguments_differ, digest_of, has_its_arguments, noun
 from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Sleep, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.inbox import Inbox
 from durable.workflow.loop import WorkflowLoop
 from durable.workflow.outbox import Outbox
+from durable.workflow.pending import Pending
+from durable.workflow.spoken import Spoken
+from durable.workflow.telling import moment_of
 from durable.workflow.updates import Answer, Updates, answer_key
 from durable.workflow_rows import Entry, Message
 
-__all__ = ["MOST_ENTRIES", "Ended", "Pending", "Replay"]
+__all__ = ["MOST_ENTRIES", "Ended", "Replay"]
 
 MOST_ENTRIES: Final = 10_000
 """In one history; a replay of so many takes about a tenth of a second."""
 _SILENT: Final = frozenset({EntryKind.CODE, EntryKind.SAID})
 """What the body does not hear of."""
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """A command of the body, and how far it has come."""
-
-    key: str
-    command: Command
-    future: asyncio.Future[Any]
-    attempts: int = 0
-    """Of a step: attempts that have failed."""
-    error: ErrorInfo | None = None
-    """Of a step: the last of those failures."""
-    due_at: datetime | None = None
-    """When its timer fires, or its next attempt begins; None: it has none, or none yet."""
-    first_at: datetime | None = None
-    """Of a step: when its first attempt began."""
-    child_id: str | None = None
-    is_taken: bool = False
-    """Somebody carries it out already."""
-
-    @property
-    def is_open(self) -> bool:
-        return not self.future.done()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +81,18 @@ class Replay:
         """Why the body was told to stop: cancelled or timed_out; None: it was not."""
         self.is_unwinding = False
         """The body has ended, and what undoes or finalizes it runs: nothing stops that, and no limit of the history."""
-        self.said_count = self.stored_count = 0
-        """How often the body has said something: published, streamed, answered; and how much of that is stored."""
-        self._said: deque[tuple[Entry, bool]] = deque()  # what a replay comes to yet; True: this code has written it
+        self.spoken = Spoken(seed)
+        """What the body says, and how much of it is stored."""
         self.has_timers = False
         """Some command of the body has had a moment at which it goes on."""
         self.outbox = outbox
         self.inbox = Inbox()
         self.updates = updates
         """What it does with updates; None: it meets none."""
-        self._load_error, self.code = load_error, code
-        self._codes: list[Entry] = []
-        """Those of the history, one for each change of the code."""
-        self._is_same_code = True
-        """No other code than this has written the history."""
+        self.to_undo: Callable[[], tuple[str, ...]] = tuple
+        """The names of what the body has registered to undo its work, in the order in which they would run."""
+        self._load_error = load_error
+        self.codes = Codes(code)
         self._reached = 0
         """Of the last entry that was delivered, those apart whose place differs between the first time and a replay."""
         self._loop = WorkflowLoop()
@@ -150,7 +128,8 @@ class Replay:
         if self._reached >= MOST_ENTRIES and self.stop_kind is None and not self.is_unwinding:
             raise HistoryTooLong(MOST_ENTRIES)
         self._count_children(_children_of(command))
-        pending = Pending(self.key(name), command, self._loop.create_future())
+        digest = digest_of(command, self.spoken)
+        pending = Pending(self.key(name), command, self._loop.create_future(), digest)
         self._pending[pending.key] = pending
         try:
             for entry in self._unmet.pop(pending.key, ()):
@@ -175,7 +154,7 @@ class Replay:
         if patch_id not in self._patches:
             name = f"patch:{patch_id}"
             # A history that only this code has written has met the patch in each of its replays.
-            is_met = f"{name}#1" in self._marks or not self.is_replaying or self._is_same_code
+            is_met = f"{name}#1" in self._marks or not self.is_replaying or self.codes.is_only_one
             self._patches[patch_id] = is_met
             if is_met:
                 self.issue(name, Mark())
@@ -190,11 +169,6 @@ class Replay:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The one that runs while the body does, and no other time."""
         return cast("asyncio.AbstractEventLoop", self._loop)
-
-    def say(self) -> bool:
-        """Count one thing that the body says; False: it is stored already, and not to go out again."""
-        self.said_count += 1
-        return not self._said and self.said_count > self.stored_count
 
     def _settle(self, pending: Pending) -> None:
         """Its command is answered, or nobody waits for it any more."""
@@ -217,45 +191,23 @@ class Replay:
         stored = list(entries)
         self.inbox.take(messages, known=known)
         self._marks = {entry.key for entry in stored if entry.kind == EntryKind.MARK}
-        self._is_same_code = all(entry.key == self.code for entry in stored if entry.kind == EntryKind.CODE)
-        # Known before the body runs: what is said up to the last of them is stored.
-        self._said.extend(_said_by(stored, self.code))
+        self.codes.expect(stored)
+        self.spoken.expect(stored, self.codes.code)
         if stored and stored[0].kind == EntryKind.CODE:
             # The body may ask for the time before it asks for anything else.
-            self.now = self.started_at = _moment(stored[0])
+            self.now = self.started_at = moment_of(stored[0])
             self.seed = json.loads(stored[0].detail or "{}").get("seed", self.seed)
         last = max((place for place, entry in enumerate(stored) if entry.kind not in _SILENT), default=-1)
         self.is_replaying = bool(stored)
         self._run()
-        self._count_said(0)
+        self.spoken.pass_entry(0)
         for place, entry in enumerate(stored):
             self.is_replaying = place < last
             self.deliver(entry)
-            self._count_said(entry.seq)
+            self.spoken.pass_entry(entry.seq)
         self.is_replaying = False
-        if self._unmet and self._is_same_code:
+        if self._unmet and self.codes.is_only_one:
             self._refuse(next(iter(self._unmet.values()))[0])
-
-    def _count_said(self, seq: int) -> None:
-        """What was stored when the entry of that seq had been delivered was all that the body had said.
-
-        Other code may have said more or less until then: what this one says from here on is new all the same.
-        """
-        while self._said and _said_after(self._said[0][0]) <= seq:
-            entry, is_by_this_code = self._said.popleft()
-            count = int(entry.key)
-            if self.said_count != count and is_by_this_code:
-                raise StepMismatch(
-                    f"{count} published, streamed or answered values before its entry {entry.seq}",
-                    f"{self.said_count}",
-                    advice=SAME_VALUES,
-                )
-            self.said_count = self.stored_count = count
-
-    @property
-    def is_new_code(self) -> bool:
-        """The history does not know yet that this body runs it."""
-        return not self._codes or self._codes[-1].key != self.code
 
     def _refuse(self, unmet: Entry) -> None:
         found = next((f"{noun(pending.command)} {pending.key!r}" for pending in self.open), "nothing")
@@ -270,15 +222,15 @@ class Replay:
             self._reached = entry.seq
         match entry.kind:
             case EntryKind.CODE:
-                self._codes.append(entry)
-                self._pass(_moment(entry))
+                self.codes.deliver(entry)
+                self._pass(moment_of(entry))
             case EntryKind.SAID:
-                self.stored_count = max(self.stored_count, int(entry.key))
+                self.spoken.deliver(entry)
             case EntryKind.CANCEL:
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 self._stop(entry.key, json.loads(entry.detail or "{}"))
             case EntryKind.UPDATE:
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 self._meet_update(entry)
                 self._run()
             case _:
@@ -416,8 +368,8 @@ class Replay:
             raise StepMismatch(f"{entry.kind} {entry.key!r}", f"{noun(command)} {pending.key!r}")
         if not pending.is_open:
             return
-        if not has_its_arguments(entry, command) and self._is_by_this_code(entry):
-            raise arguments_differ(pending.key, command)
+        if not has_its_arguments(entry, pending) and self.codes.must_match(entry):
+            raise arguments_differ(entry, pending)
         match entry.kind:
             case EntryKind.STEP:
                 self._end_step(pending, entry)
@@ -427,13 +379,13 @@ class Replay:
                 self.has_timers = True
                 pending.due_at = datetime.fromisoformat(json.loads(entry.detail or "{}")["until"])
             case EntryKind.SLEPT if isinstance(command, Sleep):
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 pending.future.set_result(None)
             case EntryKind.SLEPT:
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 pending.future.set_exception(TimeoutError(f"no message came for {pending.key!r} in time"))
             case EntryKind.SIGNAL:
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 self._meet(pending, entry)
             case EntryKind.CHILD:
                 self._start_child(pending, entry)
@@ -445,11 +397,6 @@ class Replay:
                 self._map(pending, entry)
             case _:
                 pending.future.set_result(None)
-
-    def _is_by_this_code(self, entry: Entry) -> bool:
-        """Under other code the arguments may have been others."""
-        writer = next((code.key for code in reversed(self._codes) if code.seq < entry.seq), None)
-        return writer == self.code
 
     def _pass(self, at: datetime) -> None:
         """Time goes on, and never back. Only by what is the same in a replay: when an entry that need not be written at
@@ -505,7 +452,7 @@ class Replay:
             self._publish(key, answer.to_text())
 
     def _publish(self, key: str, text: str) -> None:
-        if self.say():
+        if self.spoken.say():
             self.outbox.values[key] = text
 
     def _meet(self, pending: Pending, entry: Entry) -> None:
@@ -532,7 +479,7 @@ class Replay:
         assert isinstance(pending.command, StartChild)
         read = pending.command.read
         detail = json.loads(entry.detail or "{}")
-        self._pass(_moment(entry))
+        self._pass(moment_of(entry))
         end = FinishedExecution(detail["id"], Status(detail["status"]), entry.output, entry.error)
         _resolve(pending.future, lambda: read(end))
 
@@ -541,32 +488,12 @@ class Replay:
         assert isinstance(command, MapChildren)
         match entry.kind:
             case EntryKind.WAVE:
-                command.start(entry.detail, is_same_code=self._is_by_this_code(entry))
+                command.start(entry.detail, is_same_code=self.codes.must_match(entry))
             case EntryKind.PAGE:
                 command.take_page(entry.output)
             case _:
-                self._pass(_moment(entry))
+                self._pass(moment_of(entry))
                 _resolve(pending.future, lambda: command.result(entry.output, entry.detail))
-
-
-def _said_by(stored: list[Entry], code: str) -> Iterator[tuple[Entry, bool]]:
-    """The entries that count what was said, each with whether `code` was running then."""
-    writer = ""
-    for entry in stored:
-        if entry.kind == EntryKind.CODE:
-            writer = entry.key
-        elif entry.kind == EntryKind.SAID:
-            yield entry, writer == code
-
-
-def _said_after(entry: Entry) -> int:
-    """The seq of the last entry that the body had been given: those between may have been written with what it said."""
-    return int(json.loads(entry.detail or "{}").get("after", entry.seq - 1))
-
-
-def _moment(entry: Entry) -> datetime:
-    """When it happened, as the turn that wrote it knew; not when it was written."""
-    return datetime.fromisoformat(json.loads(entry.detail or "{}")["at"])
 
 
 def _resolve(future: asyncio.Future[Any], give: Callable[[], Any]) -> None:

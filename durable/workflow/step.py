@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 from durable.codec import Codec
 from durable.codec.shape import Shape
 from durable.context import TaskContext
-from durable.definition import annotated_return
+from durable.definition import Definition, annotated_return
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError
 from durable.retry import NO_RETRY, Retry, checked_retry
@@ -83,6 +83,8 @@ class StepPlan:
     timeout: float | None
     wants_context: bool
     is_async: bool
+    task: Definition | None = None
+    """The task that the function belongs to; None: it is a function of its own."""
 
 
 class StepPlans:
@@ -109,16 +111,19 @@ class StepPlans:
                 self._passing.popitem(last=False)
         return plan
 
+    @staticmethod
+    def of_task(task: Definition) -> StepPlan:
+        return StepPlan(
+            task.name, task.function, task.result, task.options.retry, task.options.timeout, task.wants_context,
+            task.is_async, task,
+        )  # fmt: skip
+
     def _make(self, function: Any) -> StepPlan:
         if isinstance(function, TaskFunction):
             definition = function.definition
             if definition.kind != "task":
                 raise ConfigurationError(f"{definition.kind} {definition.name!r} cannot be a step; use ctx.child")
-            options = definition.options
-            return StepPlan(
-                definition.name, definition.function, definition.result, options.retry, options.timeout,
-                definition.wants_context, definition.is_async,
-            )  # fmt: skip
+            return self.of_task(definition)
         retry, timeout = NO_RETRY, None
         name = getattr(function, "__name__", "")
         if isinstance(function, Step):

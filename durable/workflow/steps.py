@@ -16,7 +16,7 @@ from durable.codec import Codec
 from durable.errors import ErrorInfo, NonRetryable
 from durable.workflow.ending import Ending
 from durable.workflow.entries import RunStep
-from durable.workflow.replay import Pending
+from durable.workflow.pending import Pending
 from durable.workflow.services import WorkflowServices
 from durable.workflow_rows import Checkpoint, Standing
 
@@ -244,7 +244,7 @@ class StepRuns:
             else:
                 async with limit:
                     value = await call(command, first)
-            return Finished(pending.key, attempt, command.dump(value), None, digest=command.digest)
+            return Finished(pending.key, attempt, command.dump(value), None, digest=pending.digest)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_stopped():
                 raise
@@ -258,7 +258,7 @@ class StepRuns:
         if attempt < command.retry.max_attempts and not isinstance(error, (NonRetryable, KeyboardInterrupt)):
             delay, _ = command.retry.judge(attempts=attempt, error=error, elapsed=elapsed, random=self._random())
         stored = self._codec.dump_error(error, is_retryable=delay is not None)
-        return Finished(pending.key, attempt, None, stored, delay, elapsed, command.digest)
+        return Finished(pending.key, attempt, None, stored, delay, elapsed, pending.digest)
 
     async def _in_transaction(self, pending: Pending, command: RunStep, began: float) -> Finished | None:
         """Run the function, then wait for the checkpoint, which the turn writes on this connection.

@@ -55,14 +55,14 @@ class SyncWorkflowHandle(SyncHandle[R]):
 
     def fork(self, from_step: str | None = None) -> SyncWorkflowHandle[R]:
         """See WorkflowHandle.fork."""
-        return self._again(lambda new_id: fork(self.execution_id, from_step, new_id))
+        return self._again(fork(self.execution_id, from_step, self._codec, self._workflows.new_id))
 
     def restart(self) -> SyncWorkflowHandle[R]:
         """See WorkflowHandle.restart."""
-        return self._again(lambda new_id: restart(self.execution_id, new_id))
+        return self._again(restart(self.execution_id, self._workflows.new_id()))
 
-    def _again(self, make: Callable[[str], Script[str]]) -> SyncWorkflowHandle[R]:
-        new_id = self._play(make(self._workflows.new_id()))
+    def _again(self, made: Script[str]) -> SyncWorkflowHandle[R]:
+        new_id = self._play(made)
         return SyncWorkflowHandle(self._workflows, new_id, self.task_name, self._read, self._codec)
 
     def signal(

@@ -22,7 +22,9 @@ from durable.workflow.compare import digest_detail, with_digest
 from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.maps import Maps
-from durable.workflow.replay import Pending, Replay
+from durable.workflow.moments import Moments
+from durable.workflow.pending import Pending
+from durable.workflow.replay import Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import Finished, NotCommitted, StepRuns
 from durable.workflow_rows import Checkpoint, Entry, MessageKind, NewEntry, NewMessage, Standing, Suspension
@@ -31,9 +33,6 @@ __all__ = ["WorkflowStuck", "WorkflowTurn"]
 
 _log = logging.getLogger("durable")
 _WARN_AT: Final = 1000
-_SHORT: Final = 1.0
-_BARELY: Final = 0.1
-"""Seconds by which a timer may be late because of it."""
 _MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT, EntryKind.STARTED, EntryKind.PAGE})
 """Before the body hears of them: it may act on them outside. Pages, because many of them would be too much at once."""
 _SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, EntryKind.WAVE, EntryKind.MARK})
@@ -73,9 +72,8 @@ class WorkflowTurn:
         self._dropped_maps: list[MapChildren] = []
         self._held: list[Pending] = []
         """Steps that begin when those that were stopped have ended."""
-        self._clock = clock
         self._ids = ids
-        self._known = claimed_at, clock.monotonic()
+        self._time = Moments(clock, claimed_at)
         limit = attempt.claimed.timeout
         # A fork's history began before it did itself.
         begun_at = max(replay.started_at, attempt.claimed.created_at)
@@ -124,10 +122,10 @@ class WorkflowTurn:
             self._has_ended = True
 
     async def _go_on(self) -> Suspension:
-        if self._replay.is_new_code:
+        if self._replay.codes.is_new:
             # The body has begun with that moment, and so will every replay.
-            at = self._moment() if self._replay.seq else self._replay.now
-            self._add(EntryKind.CODE, self._replay.code, detail={"at": _latest(at), "seed": self._replay.seed})
+            at = self._time.shown() if self._replay.seq else self._replay.now
+            self._add(EntryKind.CODE, self._replay.codes.code, detail={"at": _latest(at), "seed": self._replay.seed})
         self._begin(self._replay.open)
         if self._active_children < self._placed and self._open_children():
             await self._look_for_ends()
@@ -175,7 +173,7 @@ class WorkflowTurn:
                 continue  # a task that the body did not wait for: nobody will hear of it
             match pending.command:
                 case RunStep():
-                    if pending.due_at is None or pending.due_at <= self._now():
+                    if pending.due_at is None or pending.due_at <= self._time.now():
                         self._start_step(pending)
                 case Sleep() | WaitMessage():
                     self._begin_timer(pending)
@@ -183,16 +181,16 @@ class WorkflowTurn:
                     self._begin_child(pending)
                 case MapChildren():
                     pass  # begins when it is asked for its next wave
-                case Start(new, digest):
+                case Start(new):
                     id_ = self._ids.new_id()
                     self._starts.append(new._replace(id=id_, root_id=id_))
-                    detail = {"id": id_, "task": new.task_name, **digest_detail(digest)}
+                    detail = {"id": id_, "task": new.task_name, **digest_detail(pending.digest)}
                     self._add(EntryKind.STARTED, pending.key, detail=detail)
-                case Send(execution_id, name, payload, digest):
+                case Send(execution_id, name, payload):
                     self._messages.append(
                         NewMessage(execution_id, MessageKind.SIGNAL, name, payload, self._id(pending))
                     )
-                    self._add(EntryKind.MARK, pending.key, detail=digest_detail(digest))
+                    self._add(EntryKind.MARK, pending.key, detail=digest_detail(pending.digest))
                 case Mark():
                     self._add(EntryKind.MARK, pending.key)
 
@@ -201,7 +199,7 @@ class WorkflowTurn:
             if pending not in self._held:
                 self._held.append(pending)  # it may undo what a stopped step is still doing
             return
-        now = self._now()
+        now = self._time.now()
         self._steps.start(pending, age=now - (pending.first_at or now))
 
     def _begin_timer(self, pending: Pending) -> None:
@@ -210,11 +208,12 @@ class WorkflowTurn:
         command = pending.command
         assert isinstance(command, (Sleep, WaitMessage))
         length = command.seconds if isinstance(command, Sleep) else command.timeout
-        until = command.until if isinstance(command, Sleep) else None
+        until = command.until
         if length is not None:
             until = self._replay.now + timedelta(seconds=length)
         if until is not None:
-            self._add(EntryKind.SLEEPING, pending.key, detail={"until": until.isoformat()})
+            detail = {"until": until.isoformat(), **digest_detail(pending.digest)}
+            self._add(EntryKind.SLEEPING, pending.key, detail=detail)
 
     def _begin_child(self, pending: Pending) -> None:
         if pending.child_id is not None:
@@ -234,7 +233,7 @@ class WorkflowTurn:
         self._active_children += 1
         self._children.append(child)
         detail = {"id": child.id, "task": child.task_name, "of": claimed.id}
-        self._add(EntryKind.CHILD, pending.key, detail=detail | digest_detail(pending.command.digest))
+        self._add(EntryKind.CHILD, pending.key, detail=detail | digest_detail(pending.digest))
 
     def _let_go(self) -> None:
         for pending in self._replay.take_released():
@@ -265,7 +264,8 @@ class WorkflowTurn:
             self._add_finished(finished)
         self._collect_stop()
         for pending, number in self._replay.messages_met():
-            self._add(EntryKind.SIGNAL, pending.key, detail={"number": number, "at": _latest(self._moment())})
+            detail = {"number": number, "at": _latest(self._time.shown()), **digest_detail(pending.digest)}
+            self._add(EntryKind.SIGNAL, pending.key, detail=detail)
         if self._replay.has_timers:
             self._collect_due()
         if self._watched:
@@ -280,14 +280,14 @@ class WorkflowTurn:
 
     def _collect_due(self) -> None:
         met = {entry.key for entry in self._new}
-        now = self._now()
+        now = self._time.now()
         for pending in self._replay.open:
             if pending.due_at is None or pending.due_at > now or pending.key in met:
                 continue
             if isinstance(pending.command, RunStep):
                 self._start_step(pending)
             else:
-                self._add(EntryKind.SLEPT, pending.key, detail={"at": _latest(self._moment(), pending.due_at)})
+                self._add(EntryKind.SLEPT, pending.key, detail={"at": _latest(self._time.shown(), pending.due_at)})
 
     def _collect_update(self) -> None:
         """One at a time and alone: its validator sees what came of all that was before."""
@@ -301,7 +301,7 @@ class WorkflowTurn:
             "of": self._replay.own,
             "id": id_,
             "name": message.name,
-            "at": _latest(self._moment()),
+            "at": _latest(self._time.shown()),
         }
         # With its arguments, so that the history tells all by itself.
         output = message.payload if refused is None else None
@@ -315,7 +315,7 @@ class WorkflowTurn:
         if finished.delay is None:
             said = with_digest(finished.digest)
             return NewEntry(seq, str(EntryKind.STEP), finished.key, finished.output, finished.error, said)
-        first_at = self._now() - timedelta(seconds=finished.elapsed)
+        first_at = self._time.now() - timedelta(seconds=finished.elapsed)
         detail = {"attempt": finished.attempt, "delay": finished.delay, "first_at": first_at.isoformat()}
         detail |= digest_detail(finished.digest)
         return NewEntry(seq, str(EntryKind.ATTEMPT), finished.key, None, finished.error, json.dumps(detail))
@@ -326,10 +326,15 @@ class WorkflowTurn:
         asked = self._replay.inbox.stop_request()
         if asked is not None:
             reason = json.loads(asked.payload).get("reason", "")
-            detail = {"reason": reason, "number": asked.number, "of": self._replay.own, "at": _latest(self._moment())}
+            detail = {
+                "reason": reason,
+                "number": asked.number,
+                "of": self._replay.own,
+                "at": _latest(self._time.shown()),
+            }
             self._add(EntryKind.CANCEL, "cancelled", detail=detail)
-        elif self._deadline is not None and self._replay.can_time_out and self._now() >= self._deadline:
-            detail = {"reason": "it took longer than its timeout", "at": _latest(self._moment())}
+        elif self._deadline is not None and self._replay.can_time_out and self._time.now() >= self._deadline:
+            detail = {"reason": "it took longer than its timeout", "at": _latest(self._time.shown())}
             self._add(EntryKind.CANCEL, "timed_out", detail=detail)
 
     async def _read_messages(self) -> bool:
@@ -379,7 +384,7 @@ class WorkflowTurn:
         self._active_children += len(step.children)
         self._children += step.children
         self._cancels += step.cancels
-        self._add(step.kind, pending.key, step.output, None, {**(step.detail or {}), "at": _latest(self._moment())})
+        self._add(step.kind, pending.key, step.output, None, {**(step.detail or {}), "at": _latest(self._time.shown())})
 
     async def _look_for_ends(self) -> int:
         """Of the children that the row counts as ended; gives of how many."""
@@ -395,7 +400,7 @@ class WorkflowTurn:
         return len(ends)
 
     def _add_end(self, pending: Pending, end: Any) -> None:
-        detail = {"id": end.id, "status": str(end.status), "at": _latest(self._moment())}
+        detail = {"id": end.id, "status": str(end.status), "at": _latest(self._time.shown())}
         self._add(EntryKind.CHILD_END, pending.key, end.output, end.error, detail)
 
     def _open_children(self) -> int:
@@ -428,7 +433,7 @@ class WorkflowTurn:
             )  # fmt: skip
         self._unwritten += new
         must_be_written = any(entry.kind in _MUST_BE_WRITTEN for entry in new)
-        at = (await self._write()).at if must_be_written else self._now()
+        at = (await self._write()).at if must_be_written else self._time.now()
         for entry in new:
             self._replay.deliver(Entry(*self._corrected.pop(entry.seq, entry), at))
 
@@ -438,7 +443,7 @@ class WorkflowTurn:
             self._attempt.is_lost = True
             raise LeaseLost(self._claimed.id, self._claimed.fence)
         self._is_progress = False
-        self._known = standing.at, self._clock.monotonic()
+        self._time.tell(standing.at)
         self._message_count = standing.message_count
         return standing
 
@@ -484,12 +489,16 @@ class WorkflowTurn:
 
     def _take_outbox(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
         values, chunks = self._outbox.take()
-        if self._replay.said_count > self._replay.stored_count:
+        spoken = self._replay.spoken
+        spoken.piece_count += len(chunks)
+        # Pieces of a step that go on for long are told of together: a history must not grow by an entry for each.
+        if spoken.count > spoken.stored or (spoken.piece_count and self._unwritten):
             self._seq += 1
-            after = json.dumps({"after": self._replay.heard})
-            entry = NewEntry(self._seq, str(EntryKind.SAID), str(self._replay.said_count), None, None, after)
+            detail = spoken.detail(self._replay.heard, spoken.piece_count)
+            spoken.piece_count = 0
+            entry = NewEntry(self._seq, str(EntryKind.SAID), str(spoken.count), None, None, detail)
             self._unwritten.append(entry)
-            self._replay.deliver(Entry(*entry, self._now()))
+            self._replay.deliver(Entry(*entry, self._time.now()))
         return values, chunks
 
     def _rest(self) -> Suspension:
@@ -524,13 +533,7 @@ class WorkflowTurn:
         moments = [pending.due_at for pending in self._replay.open if pending.due_at is not None]
         if self._deadline is not None and self._replay.can_time_out:
             moments.append(self._deadline)
-        if not moments:
-            return None
-        at, then = self._known
-        # Counted from the moment that was told, unless that is some time ago: under virtual time, which stands while
-        # anything runs, the workflow would be due a little before its timer, and suspend again.
-        base = at if self._clock.monotonic() - then < _BARELY else self._now()
-        return max(0.0, (min(moments) - base).total_seconds())
+        return self._time.until(min(moments)) if moments else None
 
     # --- waiting --------------------------------------------------------------------------------------------
 
@@ -555,20 +558,6 @@ class WorkflowTurn:
                 future = self._services.watch(child_id)
                 future.add_done_callback(lambda _: self._stirred.set())
                 self._watched[child_id] = future
-
-    def _moment(self) -> datetime:
-        """What the body takes for now when it goes on: what the storage told last, unless that is long ago.
-
-        So under virtual time, which stands while anything runs, a body sees that time and not some milliseconds more.
-        """
-        at, then = self._known
-        passed = self._clock.monotonic() - then
-        return at if passed < _SHORT else at + timedelta(seconds=passed)
-
-    def _now(self) -> datetime:
-        """By the storage's clock: the last moment that it told, and what has passed here since."""
-        at, then = self._known
-        return at + timedelta(seconds=self._clock.monotonic() - then)
 
 
 def _latest(*moments: datetime) -> str:

@@ -173,16 +173,18 @@ class WorkflowHandle(Handle[R]):
         in the history. What came before is not done again: it has its stored results, and its children their ends; a
         child that had not ended is started anew. None: from where it failed, before it began to undo its work; all of
         it for one that has completed, or waits. What was undone stays undone. Signals that it had not met are not
-        copied. Raises ExecutionNotFound, and ConfigurationError for a step that the history does not have.
+        copied. Its stream begins with what had been streamed, its values are published again by its first turn, and an
+        approval that was not decided is asked for anew. Raises ExecutionNotFound, and ConfigurationError for a step
+        that the history does not have.
         """
-        return await self._again(lambda new_id: fork(self.execution_id, from_step, new_id))
+        return await self._again(fork(self.execution_id, from_step, self._codec, self._workflows.new_id))
 
     async def restart(self) -> WorkflowHandle[R]:
         """Run the workflow again from the beginning, with the same input, as an execution of its own."""
-        return await self._again(lambda new_id: restart(self.execution_id, new_id))
+        return await self._again(restart(self.execution_id, self._workflows.new_id()))
 
-    async def _again(self, make: Callable[[str], Script[str]]) -> WorkflowHandle[R]:
-        new_id = await self._play(make(self._workflows.new_id()))
+    async def _again(self, made: Script[str]) -> WorkflowHandle[R]:
+        new_id = await self._play(made)
         return WorkflowHandle(self._workflows, new_id, self.task_name, self._read)
 
 

@@ -375,34 +375,3 @@ where c.execution_id = %(id)s::uuid
     and c.number > %(after)s::integer
 order by c.number
 limit %(limit)s::bigint;
-
--- name: hold_source
--- Keep a workflow from writing its history, and from being deleted, while that is copied. Locks it. Index: the primary key.
-select e.id
-from /*schema*/executions as e
-where e.id = %(id)s::uuid
-    and e.kind = 'workflow'
-for share;
-
--- name: begin_fork
--- Let a workflow that was just made go on from where another is. Locks what it writes. Index: the primary key.
-update /*schema*/executions as e
-set fence = 1,
-    iteration = s.iteration,
-    run_output = s.run_output
-from /*schema*/executions as s
-where e.id = %(id)s::uuid
-    and s.id = %(source)s::uuid
-returning e.id;
-
--- name: copy_history
--- Give a workflow that was just made the history of another, up to a seq, with the messages that it names. Locks nothing.
--- Index: the primary keys.
-insert into /*schema*/history (execution_id, seq, kind, key, output, error, detail, at)
-select %(id)s::uuid, h.seq, h.kind, h.key, coalesce(h.output, m.payload), h.error, h.detail, h.at
-from /*schema*/history as h
-    left join /*schema*/messages as m
-        on m.execution_id = h.execution_id and m.number = (h.detail::json ->> 'number')::integer
-where h.execution_id = %(source)s::uuid
-    and (%(before)s::integer is null or h.seq < %(before)s::integer)
-returning seq;

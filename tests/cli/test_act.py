@@ -52,6 +52,14 @@ class TestCancel:
         assert outcome.out.count("there is no such execution") == 2
         assert stage.record(ready).status is Status.CANCELLED
 
+    def test_cancel_force_ends_a_workflow_without_asking_it(self, stage: Stage) -> None:
+        turn = stage.turn(kind=Kind.WORKFLOW)
+        assert stage.run("cancel", turn.id).code == 0
+        assert stage.record(turn.id).status is Status.RUNNING
+        assert stage.run("cancel", turn.id, "--force").code == 0
+        assert stage.record(turn.id).status is Status.CANCELLED
+        assert stage.run("cancel", turn.id, "--force", "--finish").code == 2
+
 
 class TestFinish:
     def test_cancel_finish_lets_a_running_one_go_on(self, stage: Stage) -> None:

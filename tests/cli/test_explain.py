@@ -144,7 +144,9 @@ class TestWorkflows:
         findings = found(Scene(kept, NOW, [executor()]))
         assert list(findings) == ["mismatch", "not_due"]
         assert "it differs" in findings["mismatch"].text
+        assert "A request to cancel it waits for code that fits" in findings["mismatch"].text
         assert f"durable replay {ID}" in findings["mismatch"].advice
+        assert f"durable cancel {ID} --force" in findings["mismatch"].advice
         assert findings["not_due"].advice == ""
 
     def test_a_turn_whose_job_has_a_state_of_another_version(self) -> None:

@@ -146,7 +146,12 @@ QUERIES: Final[Mapping[str, Callable[[Crowd], Query]]] = {
         "id": crowd.ids("suspended", 1)[0], "after": 0, "limit": COUNT}),
     "hold_source": lambda crowd: Query("hold_source", {"id": crowd.ids("finished", 1)[0]}),
     "copy_history": lambda crowd: Query("copy_history", {
+        "id": MAKE.id(), "source": crowd.ids("finished", 1)[0], "before": 2,
+        "left_out": plain([]), "seq": plain([]), "output": plain([]), "detail": plain([])}),
+    "copy_chunks": lambda crowd: Query("copy_chunks", {
         "id": MAKE.id(), "source": crowd.ids("finished", 1)[0], "before": 2}),
+    "copy_values": lambda crowd: Query("copy_values", {
+        "id": MAKE.id(), "source": crowd.ids("finished", 1)[0]}),
     "retire": lambda _: Query("retire", {
         "older_than": 0.0, "limit": COUNT, "after": "00000000-0000-0000-0000-000000000000"}),
     "get_approval": lambda crowd: Query("get_approval", {"id": None, "token_hash": crowd.ids("suspended", 1)[0]}),

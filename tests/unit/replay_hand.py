@@ -13,8 +13,10 @@ from durable.execution import Claimed, Kind, Phase
 from durable.workflow.compare import digest_detail
 from durable.workflow.entries import EntryKind, Mark, RunStep, Send, Sleep, StartChild, WaitMessage
 from durable.workflow.outbox import Outbox
-from durable.workflow.replay import Pending, Replay
+from durable.workflow.pending import Pending
+from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlans
+from durable.workflow.undoing import Undoing
 from durable.workflow.updates import Updates
 from durable.workflow_rows import Entry, Message, MessageKind
 
@@ -43,7 +45,7 @@ def replay_of(body: Body, code: str = "one") -> Replay:
 
     def make(replay: Replay) -> Coroutine[Any, Any, Any]:
         updates = Updates({}, _app.codec)
-        updates.context = WorkflowContext(replay, claimed(), _some.definition, plans, updates, None)
+        updates.context = WorkflowContext(replay, claimed(), _some.definition, plans, updates, Undoing([]), None)
         return body(updates.context)
 
     def load_error(text: str) -> ErrorInfo:
@@ -82,24 +84,37 @@ class Hand:
         self, pending: Pending, *, error: str | None = None
     ) -> tuple[EntryKind, str, str | None, str | None, dict[str, Any] | None]:
         """The next entry of a command, as an executor would write it; of a signal, whose message must be there."""
+        digest = digest_detail(pending.digest)
         moment = {"at": (BEGAN + timedelta(seconds=len(self.history))).isoformat()}
         match pending.command:
-            case RunStep(function=function, args=args, kwargs=kwargs, dump=dump, digest=digest):
+            case RunStep(function=function, args=args, kwargs=kwargs, dump=dump):
                 output = None if error else dump(function(*args, **kwargs))
-                return EntryKind.STEP, pending.key, output, error, digest_detail(digest)
+                return EntryKind.STEP, pending.key, output, error, digest
             case Sleep() if pending.due_at is None:
-                return EntryKind.SLEEPING, pending.key, None, None, {"until": moment["at"]}
+                return (
+                    EntryKind.SLEEPING,
+                    pending.key,
+                    None,
+                    None,
+                    {"until": moment["at"], **digest},
+                )
             case Sleep():
                 return EntryKind.SLEPT, pending.key, None, None, moment
             case WaitMessage():
                 number = next(number for waits, number in self.replay.messages_met() if waits is pending)
-                return EntryKind.SIGNAL, pending.key, None, None, {"number": number, **moment}
+                return (
+                    EntryKind.SIGNAL,
+                    pending.key,
+                    None,
+                    None,
+                    {"number": number, **moment, **digest},
+                )
             case Mark():
                 return EntryKind.MARK, pending.key, None, None, None
-            case Send(digest=digest):
-                return EntryKind.MARK, pending.key, None, None, digest_detail(digest)
+            case Send():
+                return EntryKind.MARK, pending.key, None, None, digest
             case StartChild(child=child):
-                detail = {"id": "x", "task": child.new.task_name, **digest_detail(child.digest)}
+                detail = {"id": "x", "task": child.new.task_name, **digest}
                 return EntryKind.CHILD, pending.key, None, None, detail
 
     def answer_all(self) -> None:

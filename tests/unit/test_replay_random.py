@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from durable import StepFailed, WorkflowContext
 from durable.workflow.compare import digest_detail
 from durable.workflow.entries import EntryKind, RunStep, WaitMessage
-from durable.workflow.replay import Pending, Replay
+from durable.workflow.pending import Pending
+from durable.workflow.replay import Replay
 from tests.unit.replay_hand import BEGAN, Body, Hand, replay_of
 
 Program = tuple[str, Any]
@@ -173,7 +174,7 @@ class Live:
         is_failing = pending.key.startswith("fails")
         if isinstance(pending.command, RunStep) and is_failing and pending.attempts < 2 and self.chance.random() < 0.5:
             detail = {"attempt": pending.attempts + 1, "delay": 1.0, "first_at": BEGAN.isoformat()}
-            detail |= digest_detail(pending.command.digest)
+            detail |= digest_detail(pending.digest)
             return EntryKind.ATTEMPT, pending.key, None, "no", detail
         return self.hand.answer(pending, error="no" if is_failing else None)
 
@@ -182,7 +183,7 @@ class Live:
         replay = self.hand.replay
         if self.chance.random() < 0.5 and (taken := replay.outbox.take())[1]:
             self.said += taken[1]
-            self.hand.give([(EntryKind.SAID, str(replay.said_count), None, None, None)])
+            self.hand.give([(EntryKind.SAID, str(replay.spoken.count), None, None, None)])
 
     def _note(self) -> None:
         self.stands[len(self.hand.history)] = stand(self.hand.replay, self.trace), len(self.hand.messages)

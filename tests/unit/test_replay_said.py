@@ -32,7 +32,7 @@ def replayed(*entries: Entry, code: str = "x", says: Sequence[str] = ("a", "b", 
     async def body(replay: Replay) -> None:
         for name in ("a", "b", "c"):
             for word in says:
-                if word.startswith(name) and replay.say():
+                if word.startswith(name) and replay.spoken.say():
                     replay.outbox.chunks.append(word)
             await replay.issue(name, Mark())
 

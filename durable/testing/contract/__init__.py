@@ -62,6 +62,7 @@ from durable.testing.contract.wake import WakeContract
 from durable.testing.contract.workflows_cancel import WorkflowCancelContract
 from durable.testing.contract.workflows_checkpoint import WorkflowCheckpointContract
 from durable.testing.contract.workflows_children import WorkflowChildrenContract
+from durable.testing.contract.workflows_forks import WorkflowForksContract
 from durable.testing.contract.workflows_messages import WorkflowMessagesContract
 from durable.testing.contract.workflows_races import WorkflowRacesContract
 from durable.testing.contract.workflows_suspend import WorkflowSuspendContract
@@ -104,6 +105,7 @@ class StorageContract(
     WorkflowCheckpointContract,
     WorkflowSuspendContract,
     WorkflowMessagesContract,
+    WorkflowForksContract,
     WorkflowCancelContract,
     WorkflowChildrenContract,
     ApprovalContract,

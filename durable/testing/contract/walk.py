@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from durable.callbacks import store_callback
 from durable.errors import DurableError
 from durable.execution import Claimed, Execution, Kind, NewExecution, Phase, Retired, Settlement, Status
+from durable.fork_rows import Fork
 from durable.memory import MemoryStorage
 from durable.storage import ExecutionFilter, Operation, Storage
 from durable.testing.clock import VirtualClock
@@ -363,7 +364,7 @@ def _chunks(id_: str, storage: Storage) -> Operation[list[StoredChunk]]:
 
 
 def _fork(source: str, before_seq: int | None, new: NewExecution, storage: Storage) -> Operation[bool]:
-    return storage.fork_workflow(source, before_seq=before_seq, new=new)
+    return storage.fork_workflow(source, fork=Fork(before_seq), new=new)
 
 
 async def outcome(operation: Operation[T], normal: Callable[[T], object]) -> object:

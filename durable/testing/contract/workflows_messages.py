@@ -1,4 +1,4 @@
-"""Contract of messages, histories and forks: numbered per receiver, in order, once each, and never lost."""
+"""Contract of messages and histories: numbered per receiver, in order, once each, and never lost."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import asyncio
 
 import pytest
 
-from durable.errors import IdempotencyConflict
 from durable.execution import Kind, Status
-from durable.testing.contract.scene import CHILD, ERROR
+from durable.testing.contract.scene import ERROR
 from durable.testing.contract.workflows_scene import WORKFLOW, WorkflowCase, WorkflowScene, entries
 from durable.transitions import complete, fail
-from durable.workflow_rows import History, Message, MessageKind, NewEntry, SendOutcome, Sent, Suspension
+from durable.workflow_rows import History, Message, MessageKind, SendOutcome, Sent
 
 __all__ = ["WorkflowMessagesContract"]
 
@@ -180,73 +179,3 @@ class WorkflowMessagesContract(WorkflowCase):
         assert [entry.seq for entry in found[2].entries] == [10, 11, 12]
         assert [entry.seq for entry in found[3].entries] == list(range(1, 13))
         assert await flow.storage.histories([]) == []
-
-    # --- forks -----------------------------------------------------------------------------------------------
-
-    @pytest.mark.parametrize(("before_seq", "copied"), [(None, 3), (3, 2), (1, 0)])
-    async def test_a_fork_begins_with_the_history_of_its_source(
-        self, flow: WorkflowScene, before_seq: int | None, copied: int
-    ) -> None:
-        turn = await flow.begin()
-        await flow.send(turn.id)
-        await flow.storage.settle([complete(turn, "1", Suspension(entries=entries(3)))])
-        source = await flow.history(turn.id)
-        await flow.subject.advance(1.0)
-        new = flow.make.row(task_name=WORKFLOW, kind=Kind.WORKFLOW, input='"again"')
-        assert await flow.storage.fork_workflow(turn.id, before_seq=before_seq, new=new)
-        again = await flow.next_turn()
-        assert (again.id, again.input, again.message_count) == (new.id, '"again"', 0)
-        assert await flow.history(new.id) == History(new.id, source.entries[:copied], [])
-        assert (await flow.history(turn.id)).entries == source.entries
-
-    async def test_a_fork_of_nothing_or_of_no_workflow_stores_nothing(self, flow: WorkflowScene) -> None:
-        task = await flow.enqueue()
-        for source in (flow.make.id(), task):
-            new = flow.make.row(task_name=WORKFLOW, kind=Kind.WORKFLOW)
-            assert not await flow.storage.fork_workflow(source, before_seq=None, new=new)
-            assert await flow.storage.existing([new.id]) == frozenset()
-
-    async def test_a_fork_given_again_is_left_as_it_is(self, flow: WorkflowScene) -> None:
-        turn = await flow.begin()
-        await flow.checkpoint(turn, entries=entries(1))
-        new = flow.make.row(task_name=CHILD, kind=Kind.WORKFLOW)
-        assert await flow.storage.fork_workflow(turn.id, before_seq=None, new=new)
-        await flow.checkpoint(turn, entries=entries(1, first=2))
-        assert await flow.storage.fork_workflow(turn.id, before_seq=None, new=new)
-        assert await flow.keys(new.id) == ["charge#1"]
-
-    async def test_a_fork_whose_key_is_taken_is_a_conflict(self, flow: WorkflowScene) -> None:
-        turn = await flow.begin()
-        await flow.enqueue(idempotency_key="k", task_name=CHILD)
-        new = flow.make.row(task_name=CHILD, kind=Kind.WORKFLOW, idempotency_key="k")
-        with pytest.raises(IdempotencyConflict):
-            await flow.storage.fork_workflow(turn.id, before_seq=None, new=new)
-        assert await flow.storage.existing([new.id]) == frozenset()
-
-    async def test_a_fork_goes_on_in_the_iteration_of_its_source(self, flow: WorkflowScene) -> None:
-        first = await flow.begin(input='"begun"')
-        await flow.suspend(first, continued='"continued"')
-        turn = await flow.next_turn()
-        await flow.storage.settle([complete(turn, "1", Suspension(entries=entries(1)))])
-        new = flow.make.row(task_name=WORKFLOW, kind=Kind.WORKFLOW, input='"begun"')
-        assert await flow.storage.fork_workflow(turn.id, before_seq=None, new=new)
-        again = await flow.next_turn()
-        assert (again.id, again.input, again.run_output) == (new.id, '"begun"', '"continued"')
-        assert (again.iteration, again.fence) == (1, 2)
-
-    async def test_a_fork_has_the_messages_that_its_history_names(self, flow: WorkflowScene) -> None:
-        turn = await flow.begin()
-        for payload in ('"first"', '"second"'):
-            await flow.send(turn.id, payload)
-        met = NewEntry(1, "signal", "signal:approved#1", None, None, '{"number": 2}')
-        other = NewEntry(2, "slept", "sleep#1", None, None, '{"at": "then"}')
-        await flow.checkpoint(turn, entries=(met, other))
-        ids = [turn.id]
-        for _ in range(2):
-            new = flow.make.row(task_name=CHILD, kind=Kind.WORKFLOW)
-            assert await flow.storage.fork_workflow(ids[-1], before_seq=None, new=new)
-            ids.append(new.id)
-        for id_ in ids[1:]:
-            history = await flow.history(id_)
-            assert [entry.output for entry in history.entries] == ['"second"', None]
-            assert history.messages == []

@@ -1,0 +1,25 @@
+"""What single entries of a history tell."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Final
+
+from durable.workflow.entries import EntryKind
+from durable.workflow_rows import Entry
+
+__all__ = ["UNDOING", "is_end_of_work", "moment_of"]
+
+UNDOING: Final = "rollback:"
+"""Begins the keys of steps that undo something."""
+
+
+def moment_of(entry: Entry) -> datetime:
+    """When it happened, as the turn that wrote it knew; not when it was written. Steps and their attempts have none."""
+    return datetime.fromisoformat(json.loads(entry.detail or "{}")["at"])
+
+
+def is_end_of_work(entry: Entry) -> bool:
+    """The body was told to stop, or what it had done was being undone."""
+    return entry.kind == EntryKind.CANCEL or entry.key.startswith(UNDOING)
