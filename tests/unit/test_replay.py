@@ -380,6 +380,21 @@ def test_the_tasks_of_a_group_are_cancelled_in_the_order_of_their_making() -> No
     assert hand.replay.ended == replays.Ended(list(range(100)))
 
 
+def test_tasks_have_the_same_names_in_a_replay() -> None:
+    """asyncio would name them by a count of the process."""
+
+    async def body(ctx: WorkflowContext) -> list[str]:
+        async def name() -> str:
+            task = asyncio.current_task()
+            assert task is not None
+            return task.get_name()
+
+        return [await asyncio.create_task(name()), await asyncio.create_task(name(), name="mine")]
+
+    first, second = Hand(body).replay.ended, Hand(body).replay.ended
+    assert first == second == replays.Ended(["Task-2", "mine"])
+
+
 def test_a_body_that_raises_system_exit_ends_alone() -> None:
     async def body(ctx: WorkflowContext) -> None:
         raise SystemExit(3)
