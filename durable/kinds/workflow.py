@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from datetime import datetime, timedelta
+from threading import get_ident
 from typing import Any
 
 from durable.definition import WorkflowSpec
@@ -113,10 +114,15 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         ids=turn.services.ids,
         claimed_at=_claimed_at(claimed),
     )
-    loop = asyncio.get_running_loop()
+    loop, thread = asyncio.get_running_loop(), get_ident()
 
     def emit(chunk: Any) -> None:
-        loop.call_soon_threadsafe(workflow.stream, dump_value(codec, chunk, "chunk"))
+        text = dump_value(codec, chunk, "chunk")
+        if get_ident() == thread:
+            # At once: its step may end before the loop comes to anything else, and be stored without this piece.
+            workflow.stream(text)
+        else:
+            loop.call_soon_threadsafe(workflow.stream, text)
 
     turn.attempt.emit = emit
     try:
