@@ -19,7 +19,7 @@ from durable.workflow.traps import traps_in
 
 HEAD = """
 from __future__ import annotations
-import asyncio, datetime as dt, functools, glob, io, multiprocessing, os, pathlib, random, secrets, shutil, socket
+import asyncio, asyncio as aio, datetime as dt, functools, glob, io, multiprocessing, os, pathlib, random, secrets, shutil, socket
 import sqlite3, subprocess, tempfile, threading, time, urllib.request, uuid
 from asyncio import sleep as nap, to_thread
 from collections import defaultdict
@@ -61,7 +61,7 @@ TRAPS = [
     ("from time import monotonic as m\nm()", "time.monotonic", "ctx.now()"),
     ("asyncio.get_running_loop().time()", "asyncio.loop.time", "ctx.now()"),
     ("pause(1)", "time.sleep", "ctx.sleep"),
-    ("await asyncio.sleep(1)", "asyncio.sleep", "ctx.sleep"),
+    ("await aio.sleep(1)", "asyncio.sleep", "ctx.sleep"),
     ("await nap(0.5)", "asyncio.tasks.sleep", "ctx.sleep"),
     ("loop = asyncio.get_running_loop()\nloop.call_later(1, print)", "asyncio.loop.call_later", "ctx.sleep"),
     ("await asyncio.wait_for(ctx.sleep(1), 5)", "asyncio.wait_for", "ctx.timeout"),
@@ -147,7 +147,7 @@ NO_TRAPS = [
     "source = random.Random(ctx.now().isoformat())\nsource.random()",
     "secrets.compare_digest('a', 'b')",
     "uuid.uuid5(uuid.NAMESPACE_DNS, 'x')",
-    "await asyncio.sleep(0)",
+    "await aio.sleep(0)",
     "await asyncio.wait_for(ctx.sleep(1), None)",
     "async with asyncio.timeout(None):\n    pass",
     "await asyncio.wait([asyncio.create_task(ctx.sleep(1))], return_when=asyncio.FIRST_COMPLETED)",
