@@ -145,7 +145,7 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
         return Suspended(rest._replace(continued=ended.error.stored_input, kept_messages=replay.unmet_messages))
     turn.attempt.close = lambda settlement: settlement._replace(workflow=None if is_bare else rest)
     if ended.error is None:
-        return Completed(turn.definition.dump_result(ended.value))
+        return Completed(ended.value)
     if isinstance(ended.error, asyncio.CancelledError) and replay.stop_kind is not None:
         return Stopped(replay.stop_kind == "timed_out", replay.stop_reason)
     raise EndedBy(turn.definition.codec.error_info(ended.error, is_retryable=False)) from ended.error

@@ -37,7 +37,7 @@ def begin(
     def body(replay: Replay) -> Coroutine[Any, Any, Any]:
         context = WorkflowContext(replay, claimed, definition, plans, updates, desk)
         updates.context = context
-        return run_body(definition.function, spec.finalize, context, args, kwargs)
+        return run_body(definition.function, spec.finalize, context, args, kwargs, definition.dump_result)
 
     return Replay(
         body,

@@ -19,7 +19,8 @@ from durable.workflow.traps import traps_in
 
 HEAD = """
 from __future__ import annotations
-import asyncio, asyncio as aio, datetime as dt, functools, glob, io, multiprocessing, os, pathlib, random, secrets, shutil, socket
+import asyncio, asyncio as aio, datetime as dt, functools, glob, io, multiprocessing, os, pathlib, random, secrets
+import shutil, socket
 import sqlite3, subprocess, tempfile, threading, time, urllib.request, uuid
 from asyncio import sleep as nap, to_thread
 from collections import defaultdict

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
-from durable import Durable, Status, WorkflowContext
+from durable import Durable, ExecutionFailed, Status, WorkflowContext
 from durable.testing import VirtualStorage, app_under_test
 from durable.workflow import steps
 from tests.flow.place import PATIENCE
@@ -190,3 +191,30 @@ async def test_a_deaf_step_does_not_keep_its_executor_from_stopping(app: Durable
         assert await flow.handle(handle.execution_id).status() is Status.CANCELLED
         assert log == ["refunded"]
         thread.open()
+
+
+@pytest.mark.parametrize("result", [object(), "x" * 100_000_000], ids=["no JSON", "too large"])
+async def test_a_result_that_cannot_be_stored_is_a_failure_that_is_undone(
+    app: Durable, storage: VirtualStorage, result: object
+) -> None:
+    log: list[str] = []
+
+    async def undo(what: str) -> None:
+        log.append(what)
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> Any:
+        ctx.on_rollback(undo, "undone")
+        return result
+
+    @flow.finalize
+    async def last(ctx: WorkflowContext) -> None:
+        await ctx.step(undo, "finalized")
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue()
+        await kit.drain()
+        record = await handle.execution()
+        assert (record.status, log) == (Status.FAILED, ["undone", "finalized"])
+        with pytest.raises(ExecutionFailed, match="result"):
+            await handle.result(timeout=0)
