@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor as Threads
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -124,10 +125,12 @@ class Turn:
         )
 
     def step_context(self) -> TaskContext:
-        """The same for all steps of a workflow's turn: there is one signal to stop."""
+        """For one call of a step of a workflow, with a signal of its own: one may be stopped without the others."""
         if self._step_context is None:
             self._step_context = self.context()
-        return self._step_context
+        context = copy(self._step_context)
+        context.cancel_signal = Signal()
+        return context
 
     def place_children(self, children: Sequence[Child[Any]], *, first_index: int = 0) -> tuple[NewExecution, ...]:
         """The records of children below this execution; raises ConfigurationError beyond the limits."""

@@ -156,13 +156,26 @@ def _call(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Awaitable[Any
     if turn.services.clock.monotonic() >= turn.attempt.deadline:
         turn.stop(turn.attempt, "lost")
         raise asyncio.CancelledError
-    args = (*first, *command.args)
     if command.wants_context:
-        args = (turn.step_context(), *args)
+        return _call_with_context(turn, command, first)
+    return _called(turn, command, *first, *command.args)
+
+
+def _called(turn: Turn, command: RunStep, *args: Any) -> Awaitable[Any]:
     if command.is_async:
         awaitable: Awaitable[Any] = command.function(*args, **command.kwargs)
         return awaitable
     return turn.in_thread(command.function, *args, **command.kwargs)
+
+
+async def _call_with_context(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Any:
+    context = turn.step_context()
+    try:
+        return await _called(turn, command, context, *first, *command.args)
+    except asyncio.CancelledError:
+        # Timed out, let go of by the body, cancelled with its workflow, or stopped with the turn: all that a thread has.
+        context.cancel_signal.set()
+        raise
 
 
 def _claimed_at(claimed: Claimed) -> datetime:

@@ -330,7 +330,10 @@ class WorkflowContext:
         return await self._inside.issue(f"signal:{checked}", command)  # type: ignore[no-any-return]
 
     async def signals(self, name: str, shape: type[T]) -> AsyncIterator[T]:
-        """All signals of that name, one after another, for ever; leave the loop with break."""
+        """All signals of that name, one after another, for ever; leave the loop with break.
+
+        One that does not fit raises SerializationError and ends it; `wait_signal` can be called again after that.
+        """
         while True:
             yield await self.wait_signal(name, shape)
 
