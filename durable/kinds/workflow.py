@@ -173,7 +173,7 @@ async def _call_with_context(turn: Turn, command: RunStep, first: tuple[Any, ...
     try:
         return await _called(turn, command, context, *first, *command.args)
     except asyncio.CancelledError:
-        # Timed out, let go of by the body, cancelled with its workflow, or stopped with the turn: all that a thread has.
+        # Timed out, let go of, cancelled with its workflow, or stopped with its turn: all that a thread hears of it.
         context.cancel_signal.set()
         raise
 
