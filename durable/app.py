@@ -290,10 +290,16 @@ class Durable(Registry):
         return await self.live.cancel_all(where, reason=reason, may_finish=may_finish(running))
 
     async def cancel(
-        self, execution_id: str, *, reason: str = "cancelled by a client", running: WhenRunning = "stop"
+        self,
+        execution_id: str,
+        *,
+        reason: str = "cancelled by a client",
+        running: WhenRunning = "stop",
+        force: bool = False,
     ) -> CancelResult:
         """See Handle.cancel; raises ExecutionNotFound."""
-        (result,) = await self.live.cancel([parse_id(execution_id)], reason=reason, may_finish=may_finish(running))
+        finish = may_finish(running)
+        (result,) = await self.live.cancel([parse_id(execution_id)], reason=reason, may_finish=finish, force=force)
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)
         return await self.live.play(cancel_again(result, reason))

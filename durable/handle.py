@@ -24,7 +24,9 @@ class HandleClient(Protocol):
 
     async def end(self, execution_id: str, timeout: float | None) -> FinishedExecution: ...
 
-    async def cancel(self, execution_id: str, *, reason: str, running: WhenRunning) -> CancelResult: ...
+    async def cancel(
+        self, execution_id: str, *, reason: str, running: WhenRunning, force: bool = False
+    ) -> CancelResult: ...
 
     async def children(self, execution_id: str) -> list[ChildResult[Any]]: ...
 
@@ -36,7 +38,7 @@ class BlockingClient(Protocol):
 
     def end(self, execution_id: str, timeout: float | None) -> FinishedExecution: ...
 
-    def cancel(self, execution_id: str, *, reason: str, running: WhenRunning) -> CancelResult: ...
+    def cancel(self, execution_id: str, *, reason: str, running: WhenRunning, force: bool = False) -> CancelResult: ...
 
     def children(self, execution_id: str) -> list[ChildResult[Any]]: ...
 
@@ -78,15 +80,20 @@ class Handle(Generic[R]):
         """The children in order, finished or not; the finalize execution is not among them."""
         return await self._client.children(self.execution_id)
 
-    async def cancel(self, *, reason: str = "cancelled by a client", running: WhenRunning = "stop") -> CancelResult:
+    async def cancel(
+        self, *, reason: str = "cancelled by a client", running: WhenRunning = "stop", force: bool = False
+    ) -> CancelResult:
         """End the execution and what runs below it, unless it has finished; `outcome` of the result says which it was.
 
         A queued one, also between two attempts, is cancelled at once. With `running="stop"` the coroutine of a running
         one is cancelled and its thread told; what it still returns is refused. With `running="finish"` its attempt
         goes on, and counts if it ends the execution; if it would be run again, it is cancelled instead. A workflow that
         has begun is asked by a CancelledError in its body, once more with each call after it has heard of the last.
+
+        With `force` a workflow is ended at once as well, whatever its code is or does: its body hears of nothing, and
+        nothing of it is undone or finalized.
         """
-        return await self._client.cancel(self.execution_id, reason=reason, running=running)
+        return await self._client.cancel(self.execution_id, reason=reason, running=running, force=force)
 
 
 class SyncHandle(Generic[R]):
@@ -118,9 +125,11 @@ class SyncHandle(Generic[R]):
     def children(self) -> list[ChildResult[Any]]:
         return self._client.children(self.execution_id)
 
-    def cancel(self, *, reason: str = "cancelled by a client", running: WhenRunning = "stop") -> CancelResult:
+    def cancel(
+        self, *, reason: str = "cancelled by a client", running: WhenRunning = "stop", force: bool = False
+    ) -> CancelResult:
         """See Handle.cancel."""
-        return self._client.cancel(self.execution_id, reason=reason, running=running)
+        return self._client.cancel(self.execution_id, reason=reason, running=running, force=force)
 
 
 def may_finish(running: str) -> bool:

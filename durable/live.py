@@ -100,11 +100,14 @@ class Live:
         settled_ids(rows, done)
         return done
 
-    async def cancel(self, ids: Sequence[str], *, reason: str, may_finish: bool = False) -> list[CancelResult]:
+    async def cancel(
+        self, ids: Sequence[str], *, reason: str, may_finish: bool = False, force: bool = False
+    ) -> list[CancelResult]:
         """Cancel, and close the trees below, a transaction for each level; what is left any executor closes."""
         self.check()
         results = await self._patiently(
-            self.storage.cancel(ids, reason=reason, may_finish=may_finish, note=self.emitter.note), "cancelling"
+            self.storage.cancel(ids, reason=reason, may_finish=may_finish, force=force, note=self.emitter.note),
+            "cancelling",
         )
         await self._after_cancel(results)
         return results

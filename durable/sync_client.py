@@ -203,16 +203,22 @@ class Client:
             self._hint(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""))
 
     def cancel(
-        self, execution_id: str, *, reason: str = "cancelled by a client", running: WhenRunning = "stop"
+        self,
+        execution_id: str,
+        *,
+        reason: str = "cancelled by a client",
+        running: WhenRunning = "stop",
+        force: bool = False,
     ) -> CancelResult:
         """See Handle.cancel. The levels below are closed by the executors."""
         finish, note = may_finish(running), self._emitter.note
+        ids = [parse_id(execution_id)]
         (result,) = self._run(
-            lambda: self._storage.cancel([parse_id(execution_id)], reason=reason, may_finish=finish, note=note)
+            lambda: self._storage.cancel(ids, reason=reason, may_finish=finish, force=force, note=note)
         )
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)
-        if result.is_cancelled:
+        if result.is_cancelled or result.is_requested:
             self._hint(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""), *self._emitter.hints)
         return self.play(cancel_again(result, reason))
 

@@ -30,7 +30,9 @@ def _previous_attempt(scene: Scene) -> list[Finding]:
     if error is None:
         return []
     if error.type == "StepMismatch" and execution.kind is Kind.WORKFLOW:
-        return [Finding("mismatch", f"The code no longer fits it, so it is kept: {error}.", look_inside(execution))]
+        end = f"end it without undoing anything: durable cancel --force {execution.id}"
+        advice = f"{look_inside(execution)}; {end}"
+        return [Finding("mismatch", f"The code no longer fits it, so it is kept: {error}.", advice)]
     if error.type == "lease_expired":
         return [
             Finding(

@@ -140,6 +140,7 @@ class TestWorkflows:
         assert list(findings) == ["mismatch", "not_due"]
         assert "it differs" in findings["mismatch"].text
         assert f"durable replay {ID}" in findings["mismatch"].advice
+        assert f"durable cancel --force {ID}" in findings["mismatch"].advice
         assert findings["not_due"].advice == ""
 
 
