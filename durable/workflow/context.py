@@ -423,7 +423,7 @@ class WorkflowContext:
         workflow at the latest, unless it has `on_parent_close="abandon"`. Raises ChildFailed if it does not complete,
         and ChildLimitExceeded beyond 10,000 open children and 100 levels.
         """
-        call = _child_of(task, args, kwargs, "ctx.child")
+        call = cast("Child[Any]", task if isinstance(task, Child) else _known(task, "ctx.child").child(*args, **kwargs))
         return ChildCall(lambda group: self._inside.issue(call.new.task_name, self._start_child(call, group)))
 
     @overload
@@ -436,7 +436,7 @@ class WorkflowContext:
         `ctx.start(mail, order)`, or `ctx.start(mail.child(order, delay="1h"))` with options. It is nobody's child: it
         is neither cancelled with this workflow nor counted, and `handle(id)` of its task gives a handle of it.
         """
-        call = _child_of(task, args, kwargs, "ctx.start")
+        call = cast("Child[Any]", task if isinstance(task, Child) else _known(task, "ctx.start").child(*args, **kwargs))
         new = call.new._replace(outlives_parent=False)
         return await self._inside.issue(f"start:{new.task_name}", Start(new, call.digest))  # type: ignore[no-any-return]
 
@@ -552,13 +552,10 @@ class WorkflowContext:
         raise ContinueAsNew(self._definition.dump_input(args, kwargs))
 
 
-def _child_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], asked: str) -> Child[Any]:
-    if not isinstance(task, Child | Task):
-        raise ConfigurationError(
-            f"{asked} takes a task or a workflow, not a {type(task).__name__}: a function is a step"
-        )
-    made: Any = task if isinstance(task, Child) else task.child(*args, **kwargs)
-    return cast("Child[Any]", made)
+def _known(task: Any, asked: str) -> Any:
+    if isinstance(task, Task):
+        return cast("Any", task)
+    raise ConfigurationError(f"{asked} takes a task or a workflow, not a {type(task).__name__}: a function is a step")
 
 
 def _started(awaitable: Awaitable[T]) -> asyncio.Task[T]:
