@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from durable.attempts import Attempt, Signal
 from durable.errors import ConfigurationError, ErrorInfo, LeaseLost
 
-__all__ = ["Beats", "TaskContext"]
+__all__ = ["Beats", "TaskContext", "wants_context"]
 
 
 class Beats(Protocol):
@@ -120,3 +122,17 @@ class TaskContext:
         """
         self.check()
         self._beats.beat(self._attempt, details)
+
+
+def wants_context(function: Callable[..., Any]) -> bool:
+    """True when the first parameter is annotated with TaskContext: as the class, by any name of it, or as text."""
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters:
+        return False
+    annotation: Any = parameters[0].annotation
+    if isinstance(annotation, str):
+        # By the name that it has there; one that only type checkers import is known by its own.
+        annotation = getattr(inspect.unwrap(function), "__globals__", {}).get(annotation, annotation)
+    if isinstance(annotation, str):
+        return annotation.strip("\"' ").rsplit(".", 1)[-1] == TaskContext.__name__
+    return annotation is TaskContext

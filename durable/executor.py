@@ -372,6 +372,8 @@ class Executor:
                 self._checkpoint.cache.confirm(item.id, item.fence)
             if item.workflow.says_something:
                 hints.append(said_by(item.id))
+            if item.workflow.cancels:
+                hints.append(Hint("cancelled", ""))
         if self._live.waiters.is_waited_for:
             self._live.waiters.resolve(
                 FinishedExecution(item.id, item.status, item.output, item.error)

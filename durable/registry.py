@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from durable.checks import integer
 from durable.codec import Codec
-from durable.context import TaskContext
+from durable.context import TaskContext, wants_context
 from durable.decorators import Anything, FinalizedDecorator, LoopDecorator, ParentDecorator, TaskDecorator
 from durable.definition import Definition, LoopSpec, ParentSpec, SequenceSpec, WorkflowSpec
 from durable.durations import Duration, seconds
@@ -368,7 +368,7 @@ class Registry(JobDeclarations):
             codec=lambda: self.codec,
             options=_options(options),
             spec=spec,
-            wants_context=kind is Kind.WORKFLOW or (function is not None and _wants_context(function)),
+            wants_context=kind is Kind.WORKFLOW or (function is not None and wants_context(function)),
             output=output,
         )
         self._add(definition)
@@ -441,17 +441,6 @@ def _name_of(function: Callable[..., Any], name: str | None) -> str:
     if parameters[:1] == ["self"]:
         raise ConfigurationError(f"{own or name} is a method; a task is a plain function")
     return own if name is None else name
-
-
-def _wants_context(function: Callable[..., Any]) -> bool:
-    """True when the first parameter is annotated with TaskContext, as the class or as text."""
-    parameters = list(inspect.signature(function).parameters.values())
-    if not parameters:
-        return False
-    annotation = parameters[0].annotation
-    if isinstance(annotation, str):
-        return annotation.strip("\"' ").rsplit(".", 1)[-1] == TaskContext.__name__
-    return annotation is TaskContext
 
 
 def _takes_workflow_context(function: Callable[..., Any]) -> bool:

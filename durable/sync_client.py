@@ -215,7 +215,7 @@ class Client:
         )
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)
-        if result.is_cancelled:
+        if result.is_cancelled or result.is_requested:
             self._hint(Hint("cancelled", ""), Hint("finished", ""), Hint("ready", ""), *self._emitter.hints)
         return self.play(cancel_again(result, reason))
 

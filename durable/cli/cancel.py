@@ -30,11 +30,11 @@ def run(args: argparse.Namespace) -> int:
     done = {result.id: result for result in asyncio.run(_cancel(app_of(args), known, args))}
     results = [done.get(id_ or "") or CancelResult(text, None, False) for text, id_ in zip(args.ids, ids, strict=True)]
     if args.json:
-        print_json([{**result._asdict(), "text": _text(result)} for result in results])
+        print_json([{**result._asdict(), "text": _text(result, args.finish)} for result in results])
     else:
         rows = table("id", "result")
         for result in results:
-            rows.add_row(clean(result.id, 80), _text(result))
+            rows.add_row(clean(result.id, 80), _text(result, args.finish))
         out_console().print(rows)
     return Exit.OK if all(_is_over(result) for result in results) else Exit.FAILED
 
@@ -43,7 +43,7 @@ async def _cancel(app: Durable, ids: list[str], args: argparse.Namespace) -> lis
     """Cancel, close the trees below, and tell the executors that run any of it."""
     async with app:
         results = await app.live.cancel(ids, reason=args.reason, may_finish=args.finish, force=args.force)
-        if any(result.is_cancelled for result in results):
+        if any(result.is_cancelled or result.is_requested for result in results):
             # The bus drops what it has not sent when it is closed, and this process ends at once.
             await app.storage.hint([Hint("cancelled", ""), Hint("finished", "")])
         return results
@@ -57,11 +57,11 @@ def _is_over(result: CancelResult) -> bool:
     )
 
 
-def _text(result: CancelResult) -> str:
+def _text(result: CancelResult, may_finish: bool) -> str:
     if result.status_before is None:
         return "there is no such execution"
     if result.outcome in ("requested", "already_requested"):
-        return "it runs, and will not be run again"
+        return "it runs, and will not be run again" if may_finish else "a workflow: it was asked to end"
     if result.outcome == "turn_of_job":
         return "nothing was done: it is a turn of a job, and ends with that"
     if not result.is_cancelled:

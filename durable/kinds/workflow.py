@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from datetime import datetime, timedelta
+from threading import get_ident
 from typing import Any, Final
 
 from durable.definition import WorkflowSpec
@@ -137,10 +138,15 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         ids=turn.services.ids,
         claimed_at=_claimed_at(claimed),
     )
-    loop = asyncio.get_running_loop()
+    loop, thread = asyncio.get_running_loop(), get_ident()
 
     def emit(chunk: Any) -> None:
-        loop.call_soon_threadsafe(workflow.stream, dump_value(codec, chunk, "chunk"))
+        text = dump_value(codec, chunk, "chunk")
+        if get_ident() == thread:
+            # At once: its step may end before the loop comes to anything else, and be stored without this piece.
+            workflow.stream(text)
+        else:
+            loop.call_soon_threadsafe(workflow.stream, text)
 
     turn.attempt.emit = emit
     try:
@@ -167,7 +173,7 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
         )
     turn.attempt.close = lambda settlement: settlement._replace(workflow=None if is_bare else rest)
     if ended.error is None:
-        return Completed(turn.definition.dump_result(ended.value))
+        return Completed(ended.value)
     if isinstance(ended.error, asyncio.CancelledError) and replay.stop_kind is not None:
         return Stopped(replay.stop_kind == "timed_out", replay.stop_reason)
     raise EndedBy(turn.definition.codec.error_info(ended.error, is_retryable=False)) from ended.error
@@ -178,23 +184,25 @@ def _call(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Awaitable[Any
     if turn.services.clock.monotonic() >= turn.attempt.deadline:
         turn.stop(turn.attempt, "lost")
         raise asyncio.CancelledError
-    args = (*first, *command.args)
     if command.wants_context:
-        return _call_with_context(turn, command, args)
+        return _call_with_context(turn, command, first)
+    return _called(turn, command, *first, *command.args)
+
+
+def _called(turn: Turn, command: RunStep, *args: Any) -> Awaitable[Any]:
     if command.is_async:
         awaitable: Awaitable[Any] = command.function(*args, **command.kwargs)
         return awaitable
     return turn.in_thread(command.function, *args, **command.kwargs)
 
 
-async def _call_with_context(turn: Turn, command: RunStep, args: tuple[Any, ...]) -> Any:
-    """Each attempt of a step has a signal of its own: the body may give up one step and go on with others."""
+async def _call_with_context(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Any:
+    # Each attempt of a step has a signal of its own: the body may give up one step and go on with others.
     context = turn.context()
     try:
-        if command.is_async:
-            return await command.function(context, *args, **command.kwargs)
-        return await turn.in_thread(command.function, context, *args, **command.kwargs)
+        return await _called(turn, command, context, *first, *command.args)
     except asyncio.CancelledError:
+        # Timed out, let go of, cancelled with its workflow, or stopped with its turn: all that a thread hears of it.
         context.cancel_signal.set()
         raise
 

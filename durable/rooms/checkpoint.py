@@ -118,5 +118,7 @@ class CheckpointRoom:
 
 
 def _hints(written: Checkpointed, checkpoints: Sequence[Checkpoint]) -> list[Hint]:
-    ready = [Hint("ready", queue) for queue in written.ready_queues]
-    return [*ready, *(said_by(checkpoint.id) for checkpoint in checkpoints if checkpoint.says_something)]
+    told = [Hint("ready", queue) for queue in written.ready_queues]
+    if any(checkpoint.cancels for checkpoint in checkpoints):
+        told.append(Hint("cancelled", ""))  # their handlers may run anywhere, here too
+    return [*told, *(said_by(checkpoint.id) for checkpoint in checkpoints if checkpoint.says_something)]

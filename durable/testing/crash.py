@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
@@ -21,6 +20,7 @@ from durable.storage import Storage
 from durable.testing.drive import Driver
 from durable.testing.kit import queues_of
 from durable.testing.mortal import DeathFilter, Life, MortalStorage
+from durable.testing.run_end import RunEnd, run_end, without_ids
 from durable.testing.virtual import VirtualStorage, virtual_storage
 from durable.transitions import release
 from durable.workflow.requests import TypedUpdate
@@ -33,7 +33,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 _log = logging.getLogger("durable")
 _PATIENCE: Final = 10.0
-_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MOST_MOMENTS: Final = 10_000
 """At which something was due, after which a workflow is taken for one that does not end."""
 
@@ -56,6 +55,10 @@ class CrashReport(Generic[R]):
     not the same each time: what ends at one moment is written together or one by one, as the machine has it."""
     answers: tuple[Any, ...] = ()
     """What updates sent by `CrashScene.update` were answered, in their order; of one that failed the error's text."""
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What it had published at its end, by key, as JSON has it."""
+    chunks: tuple[Any, ...] = ()
+    """What it streamed in the run without a crash, as JSON has it."""
 
 
 class CrashScene(Generic[R]):
@@ -105,7 +108,7 @@ class CrashScene(Generic[R]):
         try:
             answer: T = await self._through(ask)
         except (UpdateRefused, UpdateFailed) as error:
-            self.answers.append(_ID.sub("…", str(error)))
+            self.answers.append(without_ids(str(error)))
             raise
         self.answers.append(answer)
         return answer
@@ -183,8 +186,10 @@ async def crash_everywhere(
     Each run begins on a fresh storage, goes through the script, and then through all that is due until the workflow
     has ended. After a crash another executor goes on, with nothing in memory. Raises AssertionError where a run ends
     otherwise than the one without a crash: with another result, error or answer, other steps or compensations
-    committed, with a step committed twice, with a mismatch of history and code, or with unsound records. What a step
-    does outside may happen twice; a workflow whose result depends on it is not crash-safe. The app must not be open.
+    committed, other values published at its end, with a step committed twice, with a mismatch of history and code, or
+    with unsound records. What it streams is the same, piece by piece; where steps stream, pieces may come again, but
+    none is missing and none is new. What a step does outside may happen twice; a workflow whose result depends on it
+    is not crash-safe. The app must not be open.
     """
     app = workflow.app
     if not isinstance(app, Durable):
@@ -195,8 +200,8 @@ async def crash_everywhere(
         last_write = crash_count + 1
         try:
             found = await _run(app, workflow, args, kwargs, script, storage, last_write)
-            if found.seen != expected.seen:
-                raise AssertionError(found.difference(expected))
+            if difference := found.difference(expected):
+                raise AssertionError(difference)
         except AssertionError as error:
             place = f"workflow {workflow.name!r}, killed after durable write {last_write}"
             raise AssertionError(f"{place}: {error}") from error
@@ -205,37 +210,8 @@ async def crash_everywhere(
         crash_count += 1
     return CrashReport(
         expected.status, cast("R | None", expected.result), expected.error, expected.steps, expected.undone,
-        crash_count, expected.answers,
+        crash_count, expected.answers, expected.values, expected.chunks,
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """How one run has ended."""
-
-    status: Status
-    result: Any
-    error: str | None
-    steps: tuple[str, ...]
-    undone: tuple[str, ...]
-    answers: tuple[Any, ...]
-    killed_after: str | None
-    """The write; None: it was not killed."""
-
-    @property
-    def seen(self) -> dict[str, Any]:
-        return {
-            "status": str(self.status), "result": self.result, "error": self.error, "steps": self.steps,
-            "compensations": self.undone, "answers": self.answers,
-        }  # fmt: skip
-
-    def difference(self, expected: _Found) -> str:
-        there = expected.seen
-        return "; ".join(
-            f"{name} {value!r}, without a crash {there[name]!r}"
-            for name, value in self.seen.items()
-            if value != there[name]
-        )
 
 
 async def _run(
@@ -246,7 +222,7 @@ async def _run(
     script: Callable[[CrashScene[R]], Awaitable[None]] | None,
     storage: Callable[[], AbstractContextManager[VirtualStorage]],
     last_write: int | None,
-) -> _Found:
+) -> RunEnd:
     life = Life(last_write)
     with storage() as virtual, _without_deaths(life):
         mortal = cast("Storage", MortalStorage(virtual.storage, life))
@@ -260,7 +236,9 @@ async def _run(
                 try:
                     if script is not None:
                         await script(scene)
-                    return await _found(app, scene, await scene.finish(), virtual.storage, life)
+                    record = await scene.finish()
+                    value = await handle.result(timeout=0) if record.status is Status.COMPLETED else None
+                    return await run_end(app.codec, record, value, virtual.storage, life, tuple(scene.answers))
                 finally:
                     await scene.end()
 
@@ -273,25 +251,3 @@ def _without_deaths(life: Life) -> Generator[None]:
         yield
     finally:
         _log.removeFilter(deaths)
-
-
-async def _found(app: Durable, scene: CrashScene[Any], record: Execution, storage: Storage, life: Life) -> _Found:
-    (history,) = await storage.histories([(record.id, 0, 0)])
-    committed = [(entry.key, "failed" if entry.error else "done") for entry in history.entries if entry.kind == "step"]
-    keys = [key for key, _ in committed]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise AssertionError(f"steps were committed twice: {', '.join(twice)}")
-    defects = await storage.defects(limit=10)
-    if defects:
-        raise AssertionError(f"records are unsound: {defects}")
-    error = None if record.error is None else app.codec.load_error(record.error)
-    return _Found(
-        record.status,
-        await scene.handle.result(timeout=0) if record.status is Status.COMPLETED else None,
-        None if error is None else _ID.sub("…", f"{error.type}: {error.message}"),
-        tuple(sorted(f"{key} ({how})" for key, how in committed)),
-        tuple(f"{key} ({how})" for key, how in committed if key.startswith("rollback:")),
-        tuple(scene.answers),
-        life.killed_after,
-    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from durable.execution import Claimed
 from durable.storage import Storage
+from durable.workflow_rows import Checkpoint
 
 __all__ = ["DeathFilter", "ExecutorKilled", "Life", "MortalStorage"]
 
@@ -42,6 +43,8 @@ class Life:
         self.died = asyncio.Event()
         self.killed_after: str | None = None
         """The write after which it died."""
+        self.streaming: set[str] = set()
+        """Workflows whose steps have streamed something."""
         self._last_write = last_write
 
     def check(self) -> None:
@@ -90,9 +93,17 @@ class MortalStorage:
         verb: Callable[..., Any] = found
 
         def make(*args: Any, **kwargs: Any) -> _MortalOperation:
+            if name == "checkpoint":
+                self._note_streams(*args)
             return _MortalOperation(verb(*args, **kwargs), name, self._life)
 
         return make
+
+    def _note_streams(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """What a body says is counted by an entry of the same checkpoint; what steps stream goes out without one."""
+        self._life.streaming |= {
+            each.id for each in checkpoints if each.chunks and all(entry.kind != "said" for entry in each.entries)
+        }
 
     @asynccontextmanager
     async def transaction(self, connection: Any = None) -> AsyncGenerator[Any]:

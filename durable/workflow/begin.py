@@ -47,7 +47,7 @@ def begin(
     def body(replay: Replay) -> Coroutine[Any, Any, Any]:
         context = WorkflowContext(replay, claimed, definition, plans, updates, undoing, desk)
         updates.context = context
-        return run_body(definition.function, spec.finalize, context, args, kwargs)
+        return run_body(definition.function, spec.finalize, context, args, kwargs, definition.dump_result)
 
     replay = Replay(
         body,

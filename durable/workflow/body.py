@@ -29,15 +29,17 @@ async def run_body(
     context: WorkflowContext,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> Any:
+    dump: Callable[[Any], str],
+) -> str:
     """What the body returns. `finalize` runs in any case but one: a workflow that continues as new has not ended.
 
-    Updates that were accepted are done before a body's return counts; where it fails or is stopped, so are they.
+    Gives the result as `dump` stores it; one that cannot be stored is a failure of the body. Updates that were accepted
+    are done before a body's return counts; where it fails or is stopped, so are they.
     """
     updates = context.updates
     try:
         try:
-            result = await function(context, *args, **kwargs)
+            result = dump(await function(context, *args, **kwargs))
         except (ContinueAsNew, BaseExceptionGroup) as error:
             continued = _continued(error)
             if continued is None:

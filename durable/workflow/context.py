@@ -335,7 +335,10 @@ class WorkflowContext:
         return await self._inside.issue(f"signal:{checked}", command)  # type: ignore[no-any-return]
 
     async def signals(self, name: str, shape: type[T]) -> AsyncIterator[T]:
-        """All signals of that name, one after another, for ever; leave the loop with break."""
+        """All signals of that name, one after another, for ever; leave the loop with break.
+
+        One that does not fit raises SerializationError and ends it; `wait_signal` can be called again after that.
+        """
         while True:
             yield await self.wait_signal(name, shape)
 
@@ -426,7 +429,7 @@ class WorkflowContext:
         workflow at the latest, unless it has `on_parent_close="abandon"`. Raises ChildFailed if it does not complete,
         and ChildLimitExceeded beyond 10,000 open children and 100 levels.
         """
-        call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
+        call = cast("Child[Any]", task if isinstance(task, Child) else _known(task, "ctx.child").child(*args, **kwargs))
         digest = call.digest()  # now: what it was made from may change until it is awaited
         return ChildCall(lambda group: self._inside.issue(call.new.task_name, self._start_child(call, digest, group)))
 
@@ -440,7 +443,7 @@ class WorkflowContext:
         `ctx.start(mail, order)`, or `ctx.start(mail.child(order, delay="1h"))` with options. It is nobody's child: it
         is neither cancelled with this workflow nor counted, and `handle(id)` of its task gives a handle of it.
         """
-        call = cast("Child[Any]", task if isinstance(task, Child) else task.child(*args, **kwargs))
+        call = cast("Child[Any]", task if isinstance(task, Child) else _known(task, "ctx.start").child(*args, **kwargs))
         new = call.new._replace(outlives_parent=False)
         return await self._inside.issue(f"start:{new.task_name}", Start(new, call.digest()))  # type: ignore[no-any-return]
 
@@ -557,6 +560,12 @@ class WorkflowContext:
             raise ConfigurationError("the body has ended: what undoes and finalizes it cannot continue as new")
         self.undoing.carry()  # refused here, where the body can be seen; handlers of updates may still register more
         raise ContinueAsNew(self._definition.dump_input(args, kwargs))
+
+
+def _known(task: Any, asked: str) -> Any:
+    if isinstance(task, Task):
+        return cast("Any", task)
+    raise ConfigurationError(f"{asked} takes a task or a workflow, not a {type(task).__name__}: a function is a step")
 
 
 def _started(awaitable: Awaitable[T]) -> asyncio.Task[T]:

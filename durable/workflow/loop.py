@@ -152,7 +152,9 @@ class WorkflowLoop:
     def create_task(
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[T]:
-        task = _Task(coro, next(self._numbers), loop=self._loop, name=name, context=context)
+        number = next(self._numbers)
+        # asyncio names tasks by a count of the process, which is another one in a replay.
+        task = _Task(coro, number, loop=self._loop, name=f"Task-{number}" if name is None else name, context=context)
         # asyncio keeps all tasks of a process in one set, where those of one number would meet in one place.
         _unregister(task)
         self.tasks.add(task)

@@ -38,6 +38,9 @@ class PublishedValues(Mapping[str, Any]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
 
+    def __repr__(self) -> str:
+        return f"PublishedValues({dict(self)!r})"
+
     def __len__(self) -> int:
         return len(self._found)
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from durable.codec import Codec
 from durable.codec.shape import Shape
-from durable.context import TaskContext
+from durable.context import wants_context
 from durable.definition import Definition, annotated_return
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError
@@ -130,13 +130,13 @@ class StepPlans:
             retry, timeout, function = function.retry or NO_RETRY, function.timeout, function.__wrapped__
         if not callable(function):
             raise ConfigurationError(f"a step is a function, not {type(function).__name__}")
+        if not hasattr(function, "__name__"):  # made by functools.partial, or an object with __call__
+            kind = type(function).__name__
+            raise ConfigurationError(
+                f"a step is a function with a name and annotations, not a {kind}: call it in a def"
+            )
         if name == "<lambda>":
             name = ""  # `with_options` may give one
         shape = self._codec().value(annotated_return(function), f"result of step {name!r}")
         is_async = inspect.iscoroutinefunction(function)
-        return StepPlan(name, function, shape, retry, timeout, _wants_context(function), is_async)
-
-
-def _wants_context(function: Callable[..., Any]) -> bool:
-    parameters = list(inspect.signature(function).parameters.values())
-    return bool(parameters) and parameters[0].annotation in (TaskContext, "TaskContext")
+        return StepPlan(name, function, shape, retry, timeout, wants_context(function), is_async)

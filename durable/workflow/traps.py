@@ -3,70 +3,41 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import inspect
 import textwrap
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from durable.errors import WorkflowTrapWarning
+from durable.workflow.trap_list import ENVIRONMENT, RUNS_ITS_ARGUMENT, UNORDERED_START, Unless, entry_of
+from durable.workflow.trap_scopes import ENVIRON, Function, Names, Scope, outer_names, own_nodes
+from durable.workflow.trap_sets import set_traps
 
 __all__ = ["Trap", "traps_in", "warn_of_traps"]
 
 ALLOWED: Final = "durable: ok"
-"""A comment with this, on the line of a call, says that it is meant."""
-
-_TIME: Final = "use ctx.now()"
-_WAIT: Final = "use await ctx.sleep(…)"
-_NUMBERS: Final = "use ctx.random"
-_STEP: Final = "call it in a step: await ctx.step(…)"
-_WORK: Final = "start work with ctx.step, ctx.child or asyncio.create_task"
-_CALLS: Final[Mapping[str, str]] = {
-    "asyncio.run": _WORK,
-    "asyncio.to_thread": _STEP,
-    "datetime.date.today": _TIME,
-    "datetime.datetime.now": _TIME,
-    "datetime.datetime.today": _TIME,
-    "datetime.datetime.utcnow": _TIME,
-    "io.open": _STEP,
-    "_io.open": _STEP,
-    "builtins.input": _STEP,
-    "os.getenv": _STEP,
-    "os.system": _STEP,
-    "os.urandom": _NUMBERS,
-    "time.monotonic": _TIME,
-    "time.perf_counter": _TIME,
-    "time.sleep": _WAIT,
-    "time.time": _TIME,
-    "time.time_ns": _TIME,
-    "uuid.uuid1": "use ctx.uuid()",
-    "uuid.uuid4": "use ctx.uuid()",
-}
-_MODULES: Final[Mapping[str, str]] = {
-    "aiohttp": _STEP,
-    "httpx": _STEP,
-    "multiprocessing": _WORK,
-    "random": _NUMBERS,
-    "requests": _STEP,
-    "secrets": _NUMBERS,
-    "socket": _STEP,
-    "subprocess": _STEP,
-    "threading": _WORK,
-    "urllib.request": _STEP,
-}
-"""Whatever is called in one of these."""
-_HARMLESS: Final = frozenset({"random.Random"})
-"""It draws the same numbers every time if it is given a seed."""
+"""A comment with this, on a line of a call, says that it is meant."""
+_CALLING_METHODS: Final = frozenset({"add_done_callback", "sort"})
+"""Of whatever they are methods: they call the function that they are given, in the body."""
+_TASK_MAKERS: Final = frozenset({"create_task", "ensure_future"})
 
 
 class Trap(NamedTuple):
-    """A call that may give something else in a replay, or keeps the body from being replayed at all."""
+    """Something that may come to something else in a replay, or keeps the body from being replayed at all."""
 
     line: int
     """In its file."""
-    call: str
+    what: str
+    """Such as `time.time`."""
+    advice: str
+    """What is wrong with it, and what to use instead."""
+
+
+class _Found(NamedTuple):
+    node: ast.expr
+    what: str
     advice: str
 
 
@@ -75,7 +46,7 @@ def warn_of_traps(function: Callable[..., Any]) -> None:
     target: Any = inspect.unwrap(function)
     for trap in traps_in(target):
         warnings.warn_explicit(
-            f"the workflow's body {target.__qualname__!r} calls {trap.call}, which a replay does again: {trap.advice};"
+            f"the workflow's body {target.__qualname__!r} {trap.advice};"
             f" or say that it is meant with the comment '# {ALLOWED}'",
             WorkflowTrapWarning,
             target.__code__.co_filename,
@@ -85,7 +56,10 @@ def warn_of_traps(function: Callable[..., Any]) -> None:
 
 
 def traps_in(function: Callable[..., Any]) -> list[Trap]:
-    """In the order of lines. What the body defines inside itself is left out: it may be a step."""
+    """In the order of lines, those of the body and of the functions inside it that it calls itself.
+
+    A function that it only hands on, as to `ctx.step`, may do what it likes.
+    """
     if not isinstance(function, types.FunctionType):
         return []
     try:
@@ -96,75 +70,92 @@ def traps_in(function: Callable[..., Any]) -> list[Trap]:
     body = next((node for node in tree.body if isinstance(node, ast.AsyncFunctionDef)), None)
     if body is None:
         return []
-    names = _Names(function, body)
-    found = [
-        Trap(first + call.lineno - 1, name, advice)
-        for call in _calls(body.body)
-        if (name := names.of(call.func)) is not None and (advice := _advice(name)) is not None
-        if ALLOWED not in lines[call.lineno - 1]
-    ]
+    names = Names(outer_names(function))
+    context = body.args.args[0].arg if body.args.args else ""
+    found = {
+        Trap(first + node.lineno - 1, what, advice)
+        for scope in _running(Scope(body), names)
+        for node, what, advice in _traps_of(scope, names, context)
+        if not any(ALLOWED in line for line in lines[node.lineno - 1 : node.end_lineno])
+    }
     return sorted(found)
 
 
-def _advice(name: str) -> str | None:
-    if name in _HARMLESS:
-        return None
-    module = next((module for module in _MODULES if name.startswith(f"{module}.")), None)
-    return _CALLS.get(name) if module is None else _MODULES[module]
-
-
-def _calls(nodes: list[ast.stmt]) -> Iterator[ast.Call]:
-    left: list[ast.AST] = [*nodes]
-    while left:
-        node = left.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
-            continue
+def _traps_of(scope: Scope, names: Names, context: str) -> Iterator[_Found]:
+    for node in own_nodes(scope.function):
         if isinstance(node, ast.Call):
-            yield node
-        left += ast.iter_child_nodes(node)
+            yield from _call_traps(node, scope, names)
+        elif isinstance(node, ast.Name | ast.Attribute) and names.of(node, scope) == ENVIRON:
+            yield _Found(node, ENVIRON, f"reads {ENVIRON}, {ENVIRONMENT}")
+        for iterated in set_traps(node, scope, names, context):
+            yield _Found(iterated.node, "a set", iterated.advice)
 
 
-class _Names:
-    """What the names in a body stand for: by their imports, whatever they are called here."""
-
-    def __init__(self, function: types.FunctionType, body: ast.AsyncFunctionDef) -> None:
-        code = function.__code__
-        self._imported = dict(_imports(body))
-        self._local = {*code.co_varnames, *code.co_cellvars}
-        cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
-        self._known = {**vars(builtins), **function.__globals__}
-        for name, cell in cells.items():
-            try:
-                self._known[name] = cell.cell_contents
-            except ValueError:  # empty as yet: the name of the workflow itself, for one that starts itself
-                self._local.add(name)
-
-    def of(self, node: ast.expr) -> str | None:
-        """The dotted name of what is called, as its module has it; None where only running it would tell."""
-        attributes: list[str] = []
-        while isinstance(node, ast.Attribute):
-            attributes.append(node.attr)
-            node = node.value
-        root = self._root(node.id) if isinstance(node, ast.Name) else None
-        return None if root is None else ".".join([root, *reversed(attributes)])
-
-    def _root(self, name: str) -> str | None:
-        if name in self._imported:
-            return self._imported[name]
-        if name in self._local or name not in self._known:
-            return None
-        value = self._known[name]
-        if isinstance(value, types.ModuleType):
-            return value.__name__
-        module, qualname = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-        return f"{module}.{qualname}" if isinstance(module, str) and isinstance(qualname, str) else None
+def _call_traps(call: ast.Call, scope: Scope, names: Names) -> Iterator[_Found]:
+    name = names.of(call.func, scope)
+    if name is None:
+        return
+    if name.startswith("asyncio.") and name.endswith(".as_completed") and _starts_in_no_order(call, scope):
+        yield _Found(call, name, f"calls {name}, {UNORDERED_START}")
+    entry = entry_of(name)
+    if isinstance(entry, Unless):
+        entry = None if _is_harmless(call, entry) else entry.advice
+    if entry is not None:
+        # The event loop of a body has neither a clock nor threads.
+        why = "which raises in a body" if name.startswith("asyncio.") else "which a replay does again"
+        yield _Found(call, name, f"calls {name}, {why}: {entry}")
 
 
-def _imports(body: ast.AsyncFunctionDef) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(body):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.asname or alias.name.split(".")[0], alias.name if alias.asname else alias.name.split(".")[0]
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+def _is_harmless(call: ast.Call, form: Unless) -> bool:
+    if any(isinstance(each, ast.Starred) for each in call.args) or any(each.arg is None for each in call.keywords):
+        return True  # nobody can tell what it is given
+    by_name = next((each.value for each in call.keywords if each.arg == form.keyword), None)
+    given = call.args[form.position] if len(call.args) > form.position else by_name
+    if given is None:
+        return form.is_default
+    return form.value is None or ast.unparse(given) == form.value
+
+
+def _starts_in_no_order(call: ast.Call, scope: Scope) -> bool:
+    """It puts into a set what it is given: coroutines by their addresses, tasks by their numbers."""
+    given = call.args[0] if call.args else None
+    if isinstance(given, ast.Name):
+        home = scope.home(given.id)
+        given = None if home is None else home.value(given.id)
+    match given:
+        case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
+            made = elements
+        case ast.ListComp(elt=element) | ast.GeneratorExp(elt=element) | ast.SetComp(elt=element):
+            made = [element]
+        case _:
+            return False
+    calls = [each.func for each in made if isinstance(each, ast.Call)]
+    makers = [func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "") for func in calls]
+    return any(maker not in _TASK_MAKERS for maker in makers)
+
+
+def _running(body: Scope, names: Names) -> list[Scope]:
+    """The body, and what is defined in it and certainly runs as a part of it."""
+    scopes = [body]
+    met: set[int] = set()
+    for scope in scopes:  # grows meanwhile
+        for node in own_nodes(scope.function):
+            if not isinstance(node, ast.Call):
+                continue
+            for function, home in _called(node, scope, names):
+                if id(function) not in met:
+                    met.add(id(function))
+                    scopes.append(Scope(function, home))
+    return scopes
+
+
+def _called(call: ast.Call, scope: Scope, names: Names) -> Iterator[tuple[Function, Scope]]:
+    called: list[ast.expr] = [call.func]
+    is_method = isinstance(call.func, ast.Attribute) and call.func.attr in _CALLING_METHODS
+    if is_method or names.of(call.func, scope) in RUNS_ITS_ARGUMENT:
+        called += [*call.args, *(keyword.value for keyword in call.keywords)]
+    for node in called:
+        if isinstance(node, ast.Lambda):
+            yield node, scope
+        elif isinstance(node, ast.Name) and (home := scope.home(node.id)) is not None:
+            yield from ((function, home) for function in home.functions.get(node.id, ()))

@@ -539,7 +539,8 @@ class WorkflowTurn:
 
     async def _wait(self) -> None:
         """Until a step ends, a timer fires, or there is news for this workflow."""
-        if self._outbox or any(entry.kind in _SHOULD_BE_WRITTEN for entry in self._unwritten):
+        # Children that were let go of would else run on for as long as what it waits for takes.
+        if self._outbox or self._cancels or any(entry.kind in _SHOULD_BE_WRITTEN for entry in self._unwritten):
             await self._write()
         if self._active_children:
             self._watch_children()

@@ -61,6 +61,18 @@ class TestCancel:
         assert stage.run("cancel", turn.id, "--force", "--finish").code == 2
 
 
+class TestForce:
+    def test_a_workflow_is_asked_to_end_and_with_force_ended(self, stage: Stage) -> None:
+        flow = stage.make.row(task_name="flow", kind=Kind.WORKFLOW)
+        stage.storage.enqueue([flow]).run()
+        stage.claim("flow")
+        outcome = stage.run("cancel", flow.id)
+        assert (outcome.code, "a workflow: it was asked to end" in outcome.out) == (0, True)
+        assert stage.record(flow.id).status is Status.RUNNING
+        assert stage.run("cancel", flow.id, "--force").code == 0
+        assert stage.record(flow.id).status is Status.CANCELLED
+
+
 class TestFinish:
     def test_cancel_finish_lets_a_running_one_go_on(self, stage: Stage) -> None:
         turn, queued = stage.turn(), stage.enqueue(task_name="other")

@@ -108,7 +108,7 @@ def test_a_mismatch_is_raised_past_the_body_and_undoes_nothing() -> None:
             await ctx.step(echo, 1)
             await ctx.with_options(name="x").sleep("1s")
 
-        await run_body(late, None, ctx, (), {})
+        await run_body(late, None, ctx, (), {}, str)
 
     hand = Hand(before)
     hand.give([hand.answer(pending) for pending in hand.replay.open])
@@ -259,7 +259,7 @@ def test_a_history_that_is_too_long_is_refused_but_the_undoing_is_not(monkeypatc
             await ctx.step(echo, 1)
 
     async def body(ctx: WorkflowContext) -> None:
-        await run_body(endless, None, ctx, (), {})
+        await run_body(endless, None, ctx, (), {}, str)
 
     hand = Hand(body)
     hand.answer_all()
@@ -380,6 +380,21 @@ def test_the_tasks_of_a_group_are_cancelled_in_the_order_of_their_making() -> No
     assert hand.replay.ended == replays.Ended(list(range(100)))
 
 
+def test_tasks_have_the_same_names_in_a_replay() -> None:
+    """asyncio would name them by a count of the process."""
+
+    async def body(ctx: WorkflowContext) -> list[str]:
+        async def name() -> str:
+            task = asyncio.current_task()
+            assert task is not None
+            return task.get_name()
+
+        return [await asyncio.create_task(name()), await asyncio.create_task(name(), name="mine")]
+
+    first, second = Hand(body).replay.ended, Hand(body).replay.ended
+    assert first == second == replays.Ended(["Task-2", "mine"])
+
+
 def test_a_body_that_raises_system_exit_ends_alone() -> None:
     async def body(ctx: WorkflowContext) -> None:
         raise SystemExit(3)
@@ -413,7 +428,7 @@ def test_a_stop_reaches_a_body_once_and_not_while_it_undoes() -> None:
             await ctx.step(echo, 1)
 
     async def body(ctx: WorkflowContext) -> None:
-        await run_body(work, None, ctx, (), {})
+        await run_body(work, None, ctx, (), {}, str)
 
     hand = Hand(body)
     stop = (EntryKind.CANCEL, "cancelled", None, None, {"reason": "why", "at": BEGAN.isoformat()})

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from durable import Durable, Status, WorkflowContext
+import pytest
+
+from durable import Durable, ExecutionCancelled, Status, WorkflowContext
 from durable.testing import VirtualStorage, app_under_test
+from tests.flow.place import Place, running, soon
 from tests.jobs.crew import client_only, crew
 
 
@@ -105,3 +108,58 @@ async def test_what_undoes_is_not_stopped_by_a_second_request(app: Durable, stor
         await kit.clock.advance("1h")
         assert await handle.status() is Status.CANCELLED
     assert undone == ["tidied"]
+
+
+@pytest.mark.parametrize("client", ["async", "sync"])
+async def test_with_force_one_that_its_code_no_longer_fits_ends_at_once(
+    app: Durable, storage: VirtualStorage, client: str
+) -> None:
+    undone: list[str] = []
+    names = iter(("old", "new", "newer", "newest"))
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        ctx.on_rollback(undone.append, "undone")
+        await ctx.with_options(name=next(names)).step(len, "")
+        await ctx.wait_signal("never", int)
+
+    async with crew(storage, app) as (kit,):
+        handle = await flow.enqueue()
+        await kit.drain()
+    async with crew(storage, app) as (kit,):
+        handle = flow.handle(handle.execution_id)
+        assert (await handle.cancel()).outcome == "requested"
+        await kit.drain()
+        assert (await handle.execution()).reason == "step_mismatch"
+        if client == "async":
+            result = await handle.cancel(running="force", reason="nobody wants it")
+        else:
+            with app.client() as blocking:
+                result = blocking.handle(flow, handle.execution_id).cancel(running="force", reason="nobody wants it")
+        assert result.outcome == "cancelled"
+        record = await handle.execution()
+        assert (record.status, record.reason, undone) == (Status.CANCELLED, "nobody wants it", [])
+
+
+async def test_with_force_a_workflow_stops_where_it_runs(place: Place) -> None:
+    app = place.app()
+    began, stopped = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        await ctx.step(hang)
+
+    async with running(app):
+        handle = await flow.enqueue()
+        await soon(began.wait())
+        assert (await handle.cancel(running="force")).outcome == "cancelled"
+        await soon(stopped.wait())
+        with pytest.raises(ExecutionCancelled):
+            await soon(handle.result())

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from durable import Durable, NonRetryable, Status, UpdateFailed, WorkflowContext
+from durable import Durable, NonRetryable, Status, TaskContext, UpdateFailed, WorkflowContext
 from durable.testing import CrashScene, crash_everywhere, virtual_storage
 
 _seen: list[str] = []
@@ -193,3 +193,81 @@ async def test_planned_deaths_are_not_logged_and_other_failures_are(
     said = [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
     assert said
     assert all("failed with StepFailed" in each for each in said)
+
+
+async def test_what_it_publishes_and_streams_is_the_same_wherever_it_is_killed(app: Durable) -> None:
+    async def speak(context: TaskContext) -> None:
+        for piece in ("well", "well", "then"):
+            context.emit(piece)
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        ctx.emit("begin")
+        approval = await ctx.approval("go", expires="1h")
+        ctx.publish("link", {"open": [f"https://shop.example/{approval.token}"]})
+        await ctx.step(speak)
+        await approval.decision()
+        ctx.publish("state", "over")
+        ctx.emit("end")
+
+    report = await crash_everywhere(flow)
+    # A token is another one in each run.
+    assert report.values == {"link": {"open": ["https://shop.example/…"]}, "state": "over"}
+    assert report.chunks == ("begin", "well", "well", "then", "end")
+
+
+async def test_it_finds_a_body_that_publishes_what_it_remembers(app: Durable) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        _seen.append("was here")
+        ctx.publish("count", 0)
+        await ctx.step(add, 1, 1)
+        ctx.publish("count", len(_seen))
+
+    _seen.clear()
+    with pytest.raises(AssertionError, match=r"published values \{'count': \d+\}, without a crash \{'count': 1\}"):
+        await crash_everywhere(flow)
+
+
+async def test_it_finds_a_body_that_streams_what_it_remembers(app: Durable) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        _seen.append("was here")
+        await ctx.step(add, 1, 1)
+        ctx.emit(len(_seen))
+
+    _seen.clear()
+    with pytest.raises(AssertionError, match=r"streamed \(\d+,\), without a crash \(1,\)"):
+        await crash_everywhere(flow)
+
+
+async def test_it_finds_a_body_that_streams_a_piece_for_each_time_it_runs(app: Durable) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        _seen.append("was here")
+        await ctx.step(add, 1, 1)
+        for _ in _seen:
+            ctx.emit("again")
+
+    _seen.clear()
+    with pytest.raises(AssertionError, match=r"streamed \('again', 'again'.*\), without a crash \('again',\)"):
+        await crash_everywhere(flow)
+
+
+async def test_steps_may_stream_a_piece_again_but_leave_out_and_invent_none(app: Durable) -> None:
+    pieces = [["a"], ["b"]]
+
+    async def speak(context: TaskContext) -> None:
+        for piece in pieces[min(len(_seen), 1)]:
+            context.emit(piece)
+        _seen.append("was here")
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        await ctx.step(speak)
+
+    _seen.clear()
+    with pytest.raises(
+        AssertionError, match="streamed 'b', which it does not without a crash; did not stream 'a' as often as without"
+    ):
+        await crash_everywhere(flow)

@@ -10,6 +10,7 @@ import pytest
 from durable import ChildFailed, Durable, MapFailed, NonRetryable, Status, WorkflowContext
 from durable.testing import VirtualStorage, app_under_test
 from durable.workflow.context import ChildCall
+from tests.flow.place import Place, running, soon
 from tests.jobs.crew import client_only, crew
 
 WAYS = ["ctx.gather", "asyncio.gather", "TaskGroup", "nested"]
@@ -130,3 +131,33 @@ async def test_those_that_complete_wake_their_parent_once(app: Durable, storage:
         await kit.clock.advance("5m")
         assert await handle.result(timeout=0) == 15
         assert (await handle.execution()).fence - fence == 2
+
+
+@pytest.mark.parametrize("then", ["a step", "a wait"])
+async def test_a_child_that_is_let_go_of_is_stopped_at_once_where_it_runs(place: Place, then: str) -> None:
+    """And not at the next poll, which never comes here."""
+    app = place.app()
+    began, stopped = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def hang() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async def see() -> None:
+        await began.wait()
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        await ctx.wait_first(ctx.child(hang), ctx.step(see))
+        await (ctx.step(stopped.wait) if then == "a step" else ctx.wait_signal("go", bool))
+
+    async with running(app, poll_interval="10m", upkeep_interval="10m"):
+        handle = await flow.enqueue()
+        await soon(stopped.wait())
+        if then == "a wait":
+            await handle.signal("go", True)
+        await soon(handle.result(timeout=None))

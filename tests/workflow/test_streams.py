@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from asyncio import sleep as let_others_run
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from durable import (
     constant,
 )
 from durable.testing import VirtualStorage, app_under_test
+from durable.workflow_rows import Checkpoint
 from tests.flow.place import Place, running, soon
 from tests.jobs.crew import Door, client_only, crew, reached
 
@@ -206,3 +208,37 @@ class DuringCheckpoint:
             await self._act()
             await self._executor._cancel.step()  # as its loop does upon the hint
         return written
+
+
+async def test_a_step_is_not_stored_before_its_last_piece(app: Durable, storage: VirtualStorage) -> None:
+    """Else a crash between the two would lose the piece: the step does not run again."""
+
+    async def speak(ctx: TaskContext, yields: int) -> None:
+        ctx.emit(f"first {yields}")  # is being written while the step goes on
+        for _ in range(yields):
+            await let_others_run(0)
+        ctx.emit(f"last {yields}")
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        for yields in range(8):
+            await ctx.step(speak, yields)
+
+    async with app_under_test(app, storage=storage) as kit:
+        written: list[Checkpoint] = []
+        checkpoint = kit.app.storage.checkpoint
+
+        def note(rows: Sequence[Checkpoint], **options: Any) -> Any:
+            written.extend(rows)
+            return checkpoint(rows, **options)
+
+        kit.app.storage.checkpoint = note  # type: ignore[method-assign]
+        await flow.enqueue()
+        await kit.drain()
+        said = 0
+        for each in written:
+            said += len(each.chunks)
+            ended = [entry.key for entry in each.entries if entry.kind == "step"]
+            assert ended in ([], [f"speak#{said // 2}"])
+            assert said % 2 == 0 or not ended
+        assert said == 16

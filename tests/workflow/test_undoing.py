@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
-from durable import Durable, Status, WorkflowContext
+from durable import Durable, ExecutionFailed, Status, StepFailed, TaskContext, WorkflowContext
 from durable.testing import VirtualStorage, app_under_test
 from durable.workflow import steps
 from tests.flow.place import PATIENCE
@@ -190,3 +191,81 @@ async def test_a_deaf_step_does_not_keep_its_executor_from_stopping(app: Durable
         assert await flow.handle(handle.execution_id).status() is Status.CANCELLED
         assert log == ["refunded"]
         thread.open()
+
+
+@pytest.mark.parametrize("result", [object(), "x" * 100_000_000], ids=["no JSON", "too large"])
+async def test_a_result_that_cannot_be_stored_is_a_failure_that_is_undone(
+    app: Durable, storage: VirtualStorage, result: object
+) -> None:
+    log: list[str] = []
+
+    async def undo(what: str) -> None:
+        log.append(what)
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> Any:
+        ctx.on_rollback(undo, "undone")
+        return result
+
+    @flow.finalize
+    async def last(ctx: WorkflowContext) -> None:
+        await ctx.step(undo, "finalized")
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue()
+        await kit.drain()
+        record = await handle.execution()
+        assert (record.status, log) == (Status.FAILED, ["undone", "finalized"])
+        with pytest.raises(ExecutionFailed, match="result"):
+            await handle.result(timeout=0)
+
+
+@pytest.mark.parametrize("how", ["timed out", "let go of", "cancelled"])
+async def test_the_thread_of_a_step_that_is_stopped_is_told_and_no_other(
+    app: Durable, storage: VirtualStorage, how: str
+) -> None:
+    log: list[str] = []
+    began, release = threading.Event(), threading.Event()
+
+    def work(context: TaskContext) -> None:
+        began.set()
+        log.append("stopped" if context.cancel_signal.wait(PATIENCE) else "deaf")
+
+    def neighbour(context: TaskContext) -> None:
+        assert release.wait(PATIENCE)
+        log.append("stopped as well" if context.cancel_signal.is_set() else "left alone")
+
+    async def wait_for_it() -> None:
+        while not began.is_set():
+            await turned()
+
+    async def refund() -> None:
+        log.append("refunded")
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        ctx.on_rollback(refund)
+        if how == "cancelled":
+            await ctx.step(work)
+        beside = asyncio.create_task(ctx.step(neighbour))
+        if how == "timed out":
+            with pytest.raises(StepFailed, match="timed_out"):
+                await ctx.with_options(timeout="50ms").step(work)
+        else:
+            await ctx.wait_first(ctx.step(work), ctx.step(wait_for_it))
+        await ctx.step(release.set)
+        await beside
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue()
+        if how == "cancelled":
+            kit.executor.wake()
+            await wait_for_it()
+            await handle.cancel()
+        await kit.drain()
+        ended = (await handle.status(), sorted(log))
+    if how == "cancelled":
+        assert ended == (Status.CANCELLED, ["refunded", "stopped"])
+        assert log == ["stopped", "refunded"]
+    else:
+        assert ended == (Status.COMPLETED, ["left alone", "stopped"])

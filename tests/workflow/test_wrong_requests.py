@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from durable import ConfigurationError, Durable, WorkflowContext
+import durable
+from durable import ConfigurationError, Durable, StepFailed, WorkflowContext
+from durable import TaskContext as Given
 from durable.testing import VirtualStorage, app_under_test
 from durable.workflow.said import PublishedValues
 
@@ -58,3 +61,64 @@ def test_a_body_without_annotations_is_taken(app: Durable) -> None:
 
     body.__annotations__.clear()
     assert app.workflow(body).name == "body"
+
+
+def plain(n: int) -> int:
+    return n
+
+
+class Called:
+    def __call__(self, n: int) -> int:
+        return n
+
+
+WRONG: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda ctx: ctx.child(plain, 1), r"ctx\.child takes a task or a workflow, not a function"),
+    (lambda ctx: ctx.start(plain, 1), r"ctx\.start takes a task or a workflow, not a function"),
+    (lambda ctx: ctx.step(partial(plain, 1)), "not a partial: call it in a def"),
+    (lambda ctx: ctx.step(Called(), 1), "not a Called: call it in a def"),
+    (lambda ctx: ctx.step(_in_a_step, ctx), "a workflow's context is for its body"),
+]
+
+
+async def _in_a_step(ctx: Any) -> None:
+    """A replay would not run it again, and so forget what is to be undone."""
+    ctx.on_rollback(plain, 1)
+
+
+@pytest.mark.parametrize(("ask", "expected"), WRONG)
+async def test_what_cannot_be_meant_is_said_in_words(
+    app: Durable, storage: VirtualStorage, ask: Callable[[Any], Any], expected: str
+) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> str:
+        with pytest.raises((ConfigurationError, StepFailed), match=expected) as caught:
+            await ask(ctx)
+        return str(caught.value)
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue()
+        await kit.drain()
+        assert await handle.result(timeout=0)
+
+
+def _by_alias(context: Given) -> str:
+    return context.task_name
+
+
+def _by_module(context: durable.TaskContext) -> str:
+    return context.task_name
+
+
+async def test_a_context_is_known_by_any_name(app: Durable, storage: VirtualStorage) -> None:
+    tasks = [app.task(_by_alias), app.task(_by_module)]
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> list[str]:
+        return [await ctx.step(_by_alias), await ctx.step(_by_module)]
+
+    async with app_under_test(app, storage=storage) as kit:
+        handles = [await flow.enqueue(), *[await task.enqueue() for task in tasks]]
+        await kit.drain()
+        ends = [await handle.result(timeout=0) for handle in handles]
+        assert ends == [["flow", "flow"], "_by_alias", "_by_module"]
