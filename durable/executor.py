@@ -167,6 +167,7 @@ class Executor:
             log=self._log,
             retention=settings.retention,
             clock=self._clock,
+            interval=settings.upkeep_interval,
         )
         self._cancel = CancelRoom(
             executor_id=self.id,
@@ -213,14 +214,14 @@ class Executor:
         self._spawn(
             repeat(
                 self._upkeep_step, storage=storage, waker=self._upkeep_waker,
-                interval=settings.upkeep_interval, what="upkeep", is_over=self._shutdown_signal.is_set,
+                interval=self._upkeep.pause, what="upkeep", is_over=self._shutdown_signal.is_set,
             ),
             "upkeep",
         )  # fmt: skip
         self._spawn(
             repeat(
                 self._cancel.step, storage=storage, waker=self._cancel_waker,
-                interval=settings.poll_interval, what="looking for cancellations",
+                interval=lambda: settings.poll_interval, what="looking for cancellations",
                 is_over=self._shutdown_signal.is_set,
             ),
             "cancel",
@@ -229,7 +230,7 @@ class Executor:
             self._spawn(
                 repeat(
                     partial(self._deliver.step, subscriber, waker), storage=storage, waker=waker,
-                    interval=settings.poll_interval, what=f"delivering events to {subscriber.name!r}",
+                    interval=lambda: settings.poll_interval, what=f"delivering events to {subscriber.name!r}",
                     is_over=self._deliver.is_stopping,
                 ),
                 "deliver",

@@ -110,7 +110,7 @@ async def repeat(
     *,
     storage: Storage,
     waker: Waker,
-    interval: float,
+    interval: Callable[[], float],
     what: str,
     is_over: Callable[[], bool],
 ) -> None:
@@ -125,4 +125,4 @@ async def repeat(
             _log.exception("%s failed; it goes on after a pause", what)
         if is_over():
             return
-        await waker.sleep(interval)
+        await waker.sleep(interval())

@@ -52,6 +52,7 @@ class UpkeepRoom:
         log: ExecutionLog,
         retention: float | None,
         clock: Clock,
+        interval: float,
     ) -> None:
         self._storage = storage
         self._emitter = emitter
@@ -62,16 +63,18 @@ class UpkeepRoom:
         self._retention = retention
         self._clock = clock
         self._retire_at = float("-inf")
-        self._look_at = float("-inf")
+        self._interval = interval
+        self._took = 0.0
         self._retired_up_to: str | None = None
 
+    def pause(self) -> float:
+        """Seconds until the next step: more where it is slow to look for what is due, as behind a held snapshot."""
+        return max(self._interval, self._took * _SHARE)
+
     async def step(self) -> None:
-        """Do what is due. Looking for it is slow while somebody holds a snapshot; then it is done less often."""
         began_at = self._clock.monotonic()
-        if began_at < self._look_at:
-            return
         duties = await self._storage.duties()
-        self._look_at = began_at + (self._clock.monotonic() - began_at) * _SHARE
+        self._took = self._clock.monotonic() - began_at
         if duties.recover:
             await self._recover()
         if duties.expire_waits:

@@ -45,6 +45,8 @@ class Life:
         """The write after which it died."""
         self.streaming: set[str] = set()
         """Workflows whose steps have streamed something."""
+        self.said: dict[str, int] = {}
+        """How often the body of each has said something, as far as that is stored."""
         self._last_write = last_write
 
     def check(self) -> None:
@@ -100,10 +102,13 @@ class MortalStorage:
         return make
 
     def _note_streams(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """What a body says is counted by an entry of the same checkpoint; what steps stream goes out without one."""
-        self._life.streaming |= {
-            each.id for each in checkpoints if each.chunks and all(entry.kind != "said" for entry in each.entries)
-        }
+        """An entry of the same checkpoint counts what the body has said by then: what goes beyond that, steps stream."""
+        for each in checkpoints:
+            before = self._life.said.get(each.id, 0)
+            now = max((int(entry.key) for entry in each.entries if entry.kind == "said"), default=before)
+            self._life.said[each.id] = now
+            if len(each.chunks) > now - before:
+                self._life.streaming.add(each.id)
 
     @asynccontextmanager
     async def transaction(self, connection: Any = None) -> AsyncGenerator[Any]:

@@ -40,7 +40,8 @@ returning id;
 
 -- name: enqueue_alike
 -- As `enqueue`, of roots that differ in their input alone, as those of one `enqueue_many` do: two arrays to read and not 25
--- take a quarter of the time. Gives how many were stored, and their ids unless that is all. Index: the unique ones.
+-- take a quarter of the time. Gives how many were stored, and their ids unless that is all. Locks nothing, but may wait as
+-- `enqueue` does. Index: the unique ones.
 with at as materialized (select /*schema*/clock_now() as now),
 inserted as (
     insert into /*schema*/executions (

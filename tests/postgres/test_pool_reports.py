@@ -24,8 +24,8 @@ OTHERS: Final = 15_000
 WAITING: Final = 4_000
 RUNNING: Final = 100
 _POOLS: Final = """
-insert into /*schema*/pools
-select name, 50, 1, true, null, null, false, 0, now(), now() from unnest(array['emails', 'other']) as name
+insert into /*schema*/pools (name, max_parallelism, max_per_key, keep_order, is_paused, updated_at)
+select name, 50, 1, true, false, now() from unnest(array['emails', 'other']) as name
 """
 _ROWS: Final = f"""
 insert into /*schema*/executions (

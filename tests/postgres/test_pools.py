@@ -19,7 +19,10 @@ from tests.support.plans import explain
 from tests.support.subject import PostgresSubject, open_storage
 
 CLAIMERS = 16
-_POOL = "insert into /*schema*/pools values ('emails', 50, 1, true, null, null, false, now())"
+_POOL = """
+insert into /*schema*/pools (name, max_parallelism, max_per_key, keep_order, is_paused, updated_at)
+values ('emails', 50, 1, true, false, now())
+"""
 _ROWS = """
 insert into /*schema*/executions (
     id, root_id, kind, task_name, queue, input, max_attempts, max_deliveries, status, created_at, due_at, updated_at,
