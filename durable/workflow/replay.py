@@ -215,6 +215,12 @@ class Replay:
             found = "the end of the workflow"
         raise StepMismatch(f"{unmet.kind} {unmet.key!r}", found)
 
+    def deliver_all(self, entries: Iterable[Entry]) -> None:
+        """As `deliver`, one after the other; the body's loop is entered once for all of them."""
+        with self._loop.entered():
+            for entry in entries:
+                self.deliver(entry)
+
     def deliver(self, entry: Entry) -> None:
         """Give the body the next entry of its history, and let it run as far as it can."""
         self.seq = max(self.seq, entry.seq)

@@ -434,8 +434,7 @@ class WorkflowTurn:
         self._unwritten += new
         must_be_written = any(entry.kind in _MUST_BE_WRITTEN for entry in new)
         at = (await self._write()).at if must_be_written else self._time.now()
-        for entry in new:
-            self._replay.deliver(Entry(*self._corrected.pop(entry.seq, entry), at))
+        self._replay.deliver_all(Entry(*self._corrected.pop(entry.seq, entry), at) for entry in new)
 
     async def _write(self) -> Standing:
         standing = await self._written(self._checkpoint())
