@@ -97,8 +97,8 @@ class SuspectRoom:
 
     def _is_taken(self) -> bool:
         only = self._only
-        if only is None or only not in self._holdings:
-            return False
+        if only is None or only.is_lost or only not in self._holdings:
+            return False  # a lost one is another's by now, perhaps the one that asks
         return only.task is None or self._clock.monotonic() - only.started_at < _LONGEST_ALONE
 
     async def _begin(self, batch: list[Attempt]) -> None:

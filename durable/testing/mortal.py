@@ -102,7 +102,7 @@ class MortalStorage:
         return make
 
     def _note_streams(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """An entry of the same checkpoint counts what the body has said by then: what goes beyond that, steps stream."""
+        """An entry of the same checkpoint counts what the body has said by then. Steps stream the rest."""
         for each in checkpoints:
             before = self._life.said.get(each.id, 0)
             now = max((int(entry.key) for entry in each.entries if entry.kind == "said"), default=before)
