@@ -22,12 +22,15 @@ class _Case(NamedTuple):
     """Serial keys, as a part of 1,000 of the executions; 0 for none."""
 
 
+_WIDE: Final = 50
+"""More than one executor ever holds, claimed ahead or not yet written: what the limit costs, and not what it forbids.
+At 20 times the concurrency it held executions back whose predecessors had ended but were not written as ended."""
 _CASES: Final = {
     "queue": _Case(None),
     "tight_pool": _Case(1),
-    "pool": _Case(20),
-    "keyed_pool": _Case(20, keys=1000),
-    "few_keys_pool": _Case(20, keys=50),
+    "pool": _Case(_WIDE),
+    "keyed_pool": _Case(_WIDE, keys=1000),
+    "few_keys_pool": _Case(_WIDE, keys=50),
 }
 """In their order, with the queue before and after them, and the pool whose cost is asked for in the middle."""
 

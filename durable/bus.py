@@ -20,6 +20,8 @@ Listener = Callable[[Hint], None]
 _LEAST_GAP = 0.01
 _MOST_GAP = 0.05
 """Seconds between statements with hints that may wait: each is a commit, and NOTIFY makes commits wait in line."""
+_AT_ONCE = 4
+"""Hints of a first gap that do not wait: who enqueues the next when the last has started elsewhere is no stream."""
 _MANY = 2
 """So many hints in one gap are a stream, for which the next gap is twice as long."""
 
@@ -35,6 +37,8 @@ class Bus:
         self._held: set[Hint] = set()
         """Hints that wait for the end of the gap."""
         self._held_count = 0
+        self._at_once = 0
+        """Hints that need not wait any more, until a gap brings none."""
         self._pacer: asyncio.Task[None] | None = None
         self._sender: asyncio.Task[None] | None = None
         self._hearer: asyncio.Task[None] | None = None
@@ -73,8 +77,11 @@ class Bus:
         if not hints or not self._storage.is_shared:
             return
         if self._pacer is None or self._pacer.done():
-            self.tell_others(*hints)
+            self._at_once = _AT_ONCE
             self._pacer = asyncio.create_task(self._pace(), name="durable-hints-paced")
+        if self._at_once:
+            self._at_once -= 1
+            self.tell_others(*hints)
         else:
             self._held.update(hints)
             self._held_count += 1

@@ -161,12 +161,14 @@ class ClaimRoom:
             return await patiently(self._storage, lambda: self._claim_pooled(limit), "claiming")
         count = 0
         for ask in (self._claim, self._claim_pooled) if self._rounds % 2 else (self._claim_pooled, self._claim):
-            if count < limit and not self._is_stopping:
-                left = limit - count
-                count += await patiently(self._storage, lambda ask=ask, left=left: ask(left), "claiming")  # type: ignore[misc]
-        if count < limit:
-            # What rings for pools brings nothing into the queues: they are asked again when something else rings.
-            self._heard_rings, self._emptied_at = other_rings, began_at
+            if count >= limit or self._is_stopping:
+                break
+            left = limit - count
+            found = await patiently(self._storage, lambda ask=ask, left=left: ask(left), "claiming")  # type: ignore[misc]
+            count += found
+            if ask == self._claim and found < left:
+                # What rings for pools brings nothing into the queues: they are asked again when something else rings.
+                self._heard_rings, self._emptied_at = other_rings, began_at
         return count
 
     async def _claim_pooled(self, limit: int) -> int:

@@ -63,8 +63,18 @@ async def test_a_lone_hint_goes_out_at_once(sent: Sent) -> None:
     assert sent.statements == [{READY}, {READY}]
 
 
-async def test_a_stream_goes_out_in_bursts_further_and_further_apart(sent: Sent) -> None:
+async def test_some_that_come_one_by_one_go_out_at_once(sent: Sent) -> None:
+    for count in range(1, 5):
+        await sent.tell(1)
+        assert len(sent.statements) == count
     await sent.tell(1)
+    assert len(sent.statements) == 4
+    await sent.end_gap()
+    assert len(sent.statements) == 5
+
+
+async def test_a_stream_goes_out_in_bursts_further_and_further_apart(sent: Sent) -> None:
+    await sent.tell(4)
     for count in range(1, 6):
         await sent.tell(100)
         assert len(sent.statements) == count
@@ -74,7 +84,7 @@ async def test_a_stream_goes_out_in_bursts_further_and_further_apart(sent: Sent)
 
 
 async def test_a_stream_that_thins_out_is_told_sooner_again(sent: Sent) -> None:
-    await sent.tell(4)
+    await sent.tell(4 + 3)
     await sent.end_gap()
     await sent.tell(1)
     await sent.end_gap()
@@ -82,7 +92,7 @@ async def test_a_stream_that_thins_out_is_told_sooner_again(sent: Sent) -> None:
 
 
 async def test_who_waits_here_hurries_what_is_held_back(sent: Sent) -> None:
-    await sent.tell(2)
+    await sent.tell(5)
     assert sent.statements == [{READY}]
     sent.bus.hurry()
     await sent.settle()
@@ -92,7 +102,7 @@ async def test_who_waits_here_hurries_what_is_held_back(sent: Sent) -> None:
 
 
 async def test_what_is_held_back_goes_out_before_the_end(sent: Sent) -> None:
-    await sent.tell(2)
+    await sent.tell(5)
     await sent.bus.close()
     assert sent.statements == [{READY}, {READY}]
 
