@@ -23,8 +23,8 @@ def close(dead: subprocess.Popen[bytes]) -> None:
 def process(place: PostgresPlace) -> Iterator[Callable[[], int]]:
     """A process with an executor, started again whenever it is asked and found dead; gives how often it died."""
     command = [sys.executable, "-m", "tests.flow.poison_worker", place.dsn, place.schema]
-    living = subprocess.Popen(command, stdin=subprocess.PIPE)
     deaths = 0
+    living = subprocess.Popen([*command, str(deaths)], stdin=subprocess.PIPE)
 
     def keep() -> int:
         nonlocal living, deaths
@@ -32,7 +32,7 @@ def process(place: PostgresPlace) -> Iterator[Callable[[], int]]:
             assert living.returncode == -9, "it was to die by SIGKILL only"
             deaths += 1
             close(living)
-            living = subprocess.Popen(command, stdin=subprocess.PIPE)
+            living = subprocess.Popen([*command, str(deaths)], stdin=subprocess.PIPE)
         return deaths
 
     try:
