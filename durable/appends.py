@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
 
 from durable.group_commit import GroupCommit
 from durable.job import Appended, JobKey, NewEvent
-from durable.storage import Operation, Storage
+from durable.patience import Patience
+from durable.storage import Storage
 
 __all__ = ["Appends"]
 
-T = TypeVar("T")
 _WHAT = "appending an event"
-
-
-class Patience(Protocol):
-    """Runs an operation until the storage serves."""
-
-    def __call__(self, operation: Operation[T], what: str, /) -> Awaitable[T]: ...
 
 
 class _Lane:

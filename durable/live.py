@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 from durable.appends import Appends
 from durable.bus import Bus
 from durable.callbacks import wants_transaction
+from durable.enqueues import Enqueues, has_keys
 from durable.errors import ConfigurationError, IdempotencyConflict, NotOpen, SleepingIdConflict, StorageUnavailable
 from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, NewExecution, WakeResult
-from durable.group_commit import GroupCommit
 from durable.handle import first_end
 from durable.news import News
 from durable.pool_rows import PoolConfig, PoolTally
@@ -62,7 +62,7 @@ class Live:
         self.bus = Bus(storage)
         self.waiters = Waiters(storage, self.bus, poll_interval=poll_interval, random=random)
         self.news = News(self.bus, self.waiters, poll_interval=poll_interval)
-        self._enqueues = GroupCommit(self._write_enqueues)
+        self._enqueues = Enqueues(storage, self._in_turn, self._patiently, emitter, self._tell_ready)
         self._stored_pools: set[str] = set()
         self._appends = Appends(storage, self._in_turn, self._patiently)
         limit = storage.client_limit
@@ -84,7 +84,7 @@ class Live:
         if connection is not None:
             (done,) = await self._enqueue_on(connection, [new])
         else:
-            done = await self._enqueues.submit(new)
+            done = await self._enqueues.enqueue(new)
         settled_ids([new], [done])
         return done
 
@@ -95,9 +95,7 @@ class Live:
         if connection is not None:
             done = await self._enqueue_on(connection, rows)
         else:
-            # Only a key that somebody is storing just now can be waited for.
-            has_keys = any(row.idempotency_key is not None or row.sleeping_id is not None for row in rows)
-            run = self._in_turn if has_keys else self._patiently
+            run = self._in_turn if has_keys(rows) else self._patiently
             done = await run(self.storage.enqueue(rows, all_or_nothing=True, note=self.emitter.note), "enqueueing")
             self._tell_ready(rows)
         settled_ids(rows, done)
@@ -214,11 +212,6 @@ class Live:
         await self._appends.close()
         await self.waiters.close()
         await self.bus.close()
-
-    async def _write_enqueues(self, rows: Sequence[NewExecution]) -> list[Enqueued]:
-        done = await self._patiently(self.storage.enqueue(rows, note=self.emitter.note), "enqueueing")
-        self._tell_ready(rows)
-        return done
 
     async def _enqueue_on(self, connection: Any, rows: Sequence[NewExecution]) -> list[Enqueued]:
         done = await self.storage.enqueue(rows, all_or_nothing=True, note=self.emitter.note).await_on(connection)

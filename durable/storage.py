@@ -141,13 +141,17 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
     # --- enqueue ---------------------------------------------------------------------------------------------
 
     def enqueue(
-        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None
-    ) -> Operation[list[Enqueued]]:
+        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None,
+        lock_timeout: float | None = None,
+    ) -> Operation[list[Enqueued]]:  # fmt: skip
         """Store new executions, due `delay` seconds from now or at `run_at`; results stand in the order of rows.
 
         A row whose id is already there counts as stored by an earlier try. A row whose idempotency key is there
         gives the execution of that key: a conflict when the hash differs. A row whose sleeping id is taken is a
         conflict. One row never fails its neighbours, unless all_or_nothing: then one conflict stores nothing.
+
+        A row with a key waits for a transaction that is storing the same key: at most `lock_timeout` seconds, then
+        nothing is stored and the error `is_transient`. None means the storage's own patience.
 
         Here and below, `note` is asked about what the call ends, and its notices are stored in the same transaction;
         None means that nobody wants any. A sleeping task that a kept wake-up ends at once is such an end.

@@ -151,9 +151,10 @@ class PostgresStorage:
     # --- verbs ---------------------------------------------------------------------------------------------
 
     def enqueue(
-        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None
-    ) -> PostgresOperation[list[Enqueued]]:
-        plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing, note=note)
+        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None,
+        lock_timeout: float | None = None,
+    ) -> PostgresOperation[list[Enqueued]]:  # fmt: skip
+        plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing, note=note, lock_timeout=lock_timeout)
         return self._do(plan, transaction=all_or_nothing or (note is not None and _has_sleepers(rows)))
 
     def claim(

@@ -49,15 +49,22 @@ def _pairs(pairs: Sequence[tuple[str, int]]) -> dict[str, object]:
 # --- enqueue -------------------------------------------------------------------------------------------------
 
 
-def enqueue(rows: Sequence[NewExecution], *, all_or_nothing: bool, note: Note | None = None) -> Plan[list[Enqueued]]:
+def enqueue(
+    rows: Sequence[NewExecution], *, all_or_nothing: bool, note: Note | None = None, lock_timeout: float | None = None
+) -> Plan[list[Enqueued]]:
     if not rows:
         return []
     if len(rows) > 1 and (alike := to.alike_columns(rows)) is not None:
         ((count, ids),) = yield Query("enqueue_alike", alike)
         stored: set[str] = set(ids or ())
     else:
-        one = Query("enqueue_one", to.new_row(rows[0])) if len(rows) == 1 else None
-        stored = {row[0] for row in (yield one or Query("enqueue", to.new_columns(sorted(rows, key=_by_key))))}
+        if len(rows) == 1 and lock_timeout is None:
+            query = Query("enqueue_one", to.new_row(rows[0]))
+        else:
+            milliseconds = None if lock_timeout is None else str(round(lock_timeout * 1000))
+            columns = to.new_columns(sorted(rows, key=_by_key))
+            query = Query("enqueue", {**columns, "lock_timeout": milliseconds})
+        stored = {row[0] for row in (yield query)}
         count = len(stored)
     if count < len(rows):
         results = yield from _meet_existing(rows, stored)

@@ -147,8 +147,10 @@ class MemoryStorage:
     # --- verbs -----------------------------------------------------------------------------------------------
 
     def enqueue(
-        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None
-    ) -> MemoryOperation[list[Enqueued]]:
+        self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None,
+        lock_timeout: float | None = None,
+    ) -> MemoryOperation[list[Enqueued]]:  # fmt: skip
+        del lock_timeout  # nothing is ever waited for
         return self._do(partial(enqueue.enqueue, rows=rows, all_or_nothing=all_or_nothing, note=note))
 
     def claim(

@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from durable import Durable, StorageUnavailable, live
 from durable.jobs import ContinuousContext, every
@@ -75,6 +76,28 @@ async def test_a_call_that_has_no_turn_in_time_says_what_it_waits_for(
             with pytest.raises(StorageUnavailable, match="waits behind calls of this process"):
                 await job.trigger("k")
         assert all(done.triggered for done in await soon(asyncio.gather(*triggers)))
+
+
+async def test_a_key_that_somebody_holds_keeps_nobody_else_waiting(postgres: PostgresPlace) -> None:
+    # Connections that wait as long as it takes, so only a group's own limit ends its waiting.
+    patient = make_conninfo(postgres.dsn, options="-c lock_timeout=0")
+    app = Durable(storage=PostgresStorage(patient, schema=postgres.schema), poll_interval="50ms")
+    _, work = declared(app)
+    async with app, await psycopg.AsyncConnection.connect(postgres.dsn) as connection:
+        async with connection.transaction():
+            first = await work.with_options(idempotency_key="held", connection=connection).enqueue(0)
+            held = asyncio.ensure_future(work.with_options(idempotency_key="held").enqueue(0))
+            async with asyncio.timeout(PATIENCE):
+                while blocked(postgres) < 1:
+                    assert await work.enqueue(1)
+                # These go out together with another one of the held key, which must not keep them.
+                again = asyncio.ensure_future(work.with_options(idempotency_key="held").enqueue(0))
+                others = [work.with_options(idempotency_key=f"free {n}").enqueue(n) for n in range(WAITING)]
+                assert len({handle.execution_id for handle in await asyncio.gather(*others)}) == WAITING
+            assert not held.done()
+            assert not again.done()
+        handles = await soon(asyncio.gather(held, again))
+        assert {handle.execution_id for handle in handles} == {first.execution_id}
 
 
 @pytest.mark.parametrize(("size", "limit"), [(1, 1), (2, 1), (4, 1), (5, 2), (8, 5), (20, 17)])

@@ -1,0 +1,88 @@
+"""Store executions of many callers together, without letting one whose key somebody holds keep the others waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from durable.events import Emitter
+from durable.execution import Enqueued, NewExecution
+from durable.group_commit import GroupCommit
+from durable.patience import Patience
+from durable.storage import Storage
+
+__all__ = ["Enqueues", "has_keys"]
+
+_WHAT = "enqueueing"
+_LOCK_TIMEOUT: Final = 0.1
+"""Seconds that a group waits for the transaction of another before its rows go on alone. A group meets such a one only
+where somebody stores the same key at the same moment, mostly in a commit of a few milliseconds."""
+
+
+class Enqueues:
+    """Those that come while one is being stored go out together.
+
+    A row with a key waits for whoever is storing the same key, maybe in a transaction that lasts as long as its owner
+    likes. So these have a group of their own, which waits for a moment only; then each of its rows waits by itself.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        in_turn: Patience,
+        patiently: Patience,
+        emitter: Emitter,
+        tell_ready: Callable[[Sequence[NewExecution]], None],
+    ) -> None:
+        self._storage = storage
+        self._in_turn = in_turn
+        """For what may wait for somebody's transaction."""
+        self._patiently = patiently
+        self._emitter = emitter
+        self._tell_ready = tell_ready
+        """Hears of what was stored, also of that whose caller no longer waits."""
+        self._plain: GroupCommit[NewExecution, Enqueued] = GroupCommit(self._write)
+        self._keyed: GroupCommit[NewExecution, Enqueued | None] = GroupCommit(self._write_free)
+        self._is_one_alone = False
+
+    async def enqueue(self, row: NewExecution) -> Enqueued:
+        """Durable when it returns. Cancelled while waiting, the row may or may not have been stored."""
+        if not has_keys([row]):
+            return await self._plain.submit(row)
+        if self._is_one_alone:
+            return await self._keyed.submit(row) or await self._alone(row)
+        self._is_one_alone = True
+        try:
+            return await self._alone(row)
+        finally:
+            self._is_one_alone = False
+
+    async def close(self) -> None:
+        """Refuse new rows and wait for those accepted."""
+        await asyncio.gather(self._plain.close(), self._keyed.close())
+
+    async def _alone(self, row: NewExecution) -> Enqueued:
+        (done,) = await self._in_turn(self._storage.enqueue([row], note=self._emitter.note), _WHAT)
+        self._tell_ready([row])
+        return done
+
+    async def _write(self, rows: Sequence[NewExecution]) -> list[Enqueued]:
+        done = await self._patiently(self._storage.enqueue(rows, note=self._emitter.note), _WHAT)
+        self._tell_ready(rows)
+        return done
+
+    async def _write_free(self, rows: Sequence[NewExecution]) -> Sequence[Enqueued | None]:
+        try:
+            done = await self._storage.enqueue(rows, note=self._emitter.note, lock_timeout=_LOCK_TIMEOUT)
+        except Exception as error:
+            if self._storage.is_transient(error):
+                return [None] * len(rows)
+            raise
+        self._tell_ready(rows)
+        return done
+
+
+def has_keys(rows: Sequence[NewExecution]) -> bool:
+    """Whether storing them may wait for a transaction of somebody else, who is storing the same key."""
+    return any(row.idempotency_key is not None or row.sleeping_id is not None for row in rows)
