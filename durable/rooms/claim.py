@@ -11,6 +11,7 @@ from datetime import datetime
 from durable.attempts import Attempt, Holdings
 from durable.clock import Clock
 from durable.execution import Claimed, QueueLevel
+from durable.rooms.beside import Beside
 from durable.rooms.loop import Waker, patiently
 from durable.rooms.onward import Onward
 from durable.rooms.rest import Rest
@@ -32,8 +33,6 @@ _LONGEST_AHEAD = 0.5
 _MOST_AHEAD = 2000
 _LEAST_WAIT = 0.01
 """Seconds between claims that wait for a pool's next tokens: a fast rate gives several at once."""
-_LONGEST_UNASKED = 0.1
-"""Seconds after which queues are asked again beside busy pools: how late what comes due in them may be then."""
 _MARGIN = 0.1
 """Part of the lease that this process gives up at its end, for clocks that run at different rates."""
 
@@ -76,11 +75,9 @@ class ClaimRoom:
         self._rounds = 0
         self._pool_rings = 0
         """Rings of the waker that are for pools alone."""
-        self._heard_rings = -1
-        """The other rings, when the queues were last asked and had less than was asked for."""
-        self._emptied_at = float("-inf")
         self._wait: float | None = None
         self._rest = Rest(storage=storage, waker=waker, clock=clock, interval=settings.poll_interval, look=self._look)
+        self._beside = Beside(clock=clock, interval=settings.poll_interval, look=self._look_at_queues)
         self._running = 0
         self.claimed_count = 0
         self._is_stopping = False
@@ -134,7 +131,7 @@ class ClaimRoom:
             if count < limit:
                 await self._rest.until_work(count, began_at, self._wait)
                 if self._waker.rings - rings != self._pool_rings - pool_rings or self._waker.rings == rings:
-                    self._heard_rings = -1  # it was not, or not only, rung for pools
+                    self._beside.forget()  # it was not, or not only, rung for pools
 
     def stop(self) -> None:
         """Start nothing from now on, and let `run` end."""
@@ -157,7 +154,7 @@ class ClaimRoom:
             return await patiently(self._storage, lambda: self._claim(limit), "claiming")
         self._rounds += 1
         other_rings, began_at = self._waker.rings - self._pool_rings, self._clock.monotonic()
-        if other_rings == self._heard_rings and began_at - self._emptied_at < _LONGEST_UNASKED:
+        if self._beside.may_pass(other_rings):
             return await patiently(self._storage, lambda: self._claim_pooled(limit), "claiming")
         count = 0
         for ask in (self._claim, self._claim_pooled) if self._rounds % 2 else (self._claim_pooled, self._claim):
@@ -167,8 +164,7 @@ class ClaimRoom:
             found = await patiently(self._storage, lambda ask=ask, left=left: ask(left), "claiming")  # type: ignore[misc]
             count += found
             if ask == self._claim and found < left:
-                # What rings for pools brings nothing into the queues: they are asked again when something else rings.
-                self._heard_rings, self._emptied_at = other_rings, began_at
+                await patiently(self._storage, lambda: self._beside.had_less(other_rings, began_at), "looking for work")
         return count
 
     async def _claim_pooled(self, limit: int) -> int:
@@ -210,6 +206,16 @@ class ClaimRoom:
         return self._storage.next_start(
             queues=self._settings.queues, pools=self._pools(), task_names=self._task_names, after=after, within=within
         )
+
+    async def _look_at_queues(self) -> float | None:
+        _, wait = await self._storage.next_start(
+            queues=self._settings.queues,
+            pools=(),
+            task_names=self._task_names,
+            after=None,
+            within=self._settings.poll_interval,
+        )
+        return wait
 
     def _take(self, claimed: Sequence[Claimed], sent_at: float) -> int:
         self._took += (self._clock.monotonic() - sent_at - self._took) / 8

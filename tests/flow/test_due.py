@@ -39,6 +39,27 @@ async def test_what_waited_before_the_executor_came_starts_when_it_is_due(place:
             assert await handle.result(PATIENCE) == 42
 
 
+async def test_what_comes_due_in_a_queue_starts_then_while_a_pool_is_busy(place: Place) -> None:
+    app = place.app()
+    pool = app.pool("work", max_parallelism=1)
+    late = app.task(name="answer")(_answer)
+    is_over = asyncio.Event()
+
+    @pool.task
+    async def again() -> None:
+        if not is_over.is_set():
+            await again.enqueue()
+
+    async with app:
+        handle = await late.enqueue(delay="400ms")
+        await again.enqueue()
+        async with app.executor(**FAR):
+            try:
+                assert await handle.result(PATIENCE) == 42
+            finally:
+                is_over.set()
+
+
 async def test_a_child_that_is_spawned_for_later_starts_then(app: Durable) -> None:
     child = app.task(name="child")(_answer)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hand_clock import HandClock
 
 from durable.execution import Claimed, QueueLevel
 from durable.memory.storage import MemoryStorage
@@ -14,19 +15,6 @@ from durable.testing.make import Maker
 
 LIMIT = 2
 LANE = ("default", 0)
-
-
-class HandClock:
-    """A clock that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture
