@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hand_clock import HandClock
 
 from durable.rooms.beside import Beside
+from tests.unit.hand_clock import HandClock
 
 POLL = 2.0
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hand_clock import HandClock
 
 from durable.execution import Claimed, QueueLevel
 from durable.memory.storage import MemoryStorage
 from durable.rooms.onward import Onward
 from durable.testing.make import Maker
+from tests.unit.hand_clock import HandClock
 
 LIMIT = 2
 LANE = ("default", 0)
