@@ -7,15 +7,15 @@ import logging
 import sys
 from asyncio import events, tasks
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from itertools import count
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from durable.errors import ConfigurationError
 
-__all__ = ["WorkflowLoop"]
+__all__ = ["Entered", "WorkflowLoop"]
 
 T = TypeVar("T")
 _log = logging.getLogger("durable")
@@ -74,7 +74,8 @@ class WorkflowLoop:
     def __init__(self) -> None:
         self._ready: deque[_Call] = deque()
         self._numbers = count(1)
-        self._is_entered = False
+        self.is_entered = False
+        """See `Entered`."""
         self.tasks: set[asyncio.Task[Any]] = set()
         self.error: BaseException | None = None
         """The first error of a callback that belongs to no task."""
@@ -84,31 +85,11 @@ class WorkflowLoop:
 
         Raises ConfigurationError for a body that never stops to wait for something.
         """
-        if self._is_entered:
+        if self.is_entered:
             self._run()
             return
-        with self.entered():
+        with Entered(self):
             self._run()
-
-    @contextmanager
-    def entered(self) -> Generator[None]:
-        """Be the running loop of this thread for a while, for one `run_ready` or many."""
-        outer = events._get_running_loop()
-        task = None if outer is None else tasks.current_task(outer)
-        hooks = sys.get_asyncgen_hooks()
-        if outer is not None and task is not None:
-            tasks._leave_task(outer, task)
-        events._set_running_loop(self._loop)
-        sys.set_asyncgen_hooks(None, None)
-        was_entered, self._is_entered = self._is_entered, True
-        try:
-            yield
-        finally:
-            self._is_entered = was_entered
-            sys.set_asyncgen_hooks(*hooks)
-            events._set_running_loop(outer)
-            if outer is not None and task is not None:
-                tasks._enter_task(outer, task)
 
     def _run(self) -> None:
         ready = self._ready
@@ -128,7 +109,7 @@ class WorkflowLoop:
 
     def close(self) -> None:
         """Forget the tasks that have not ended. Their `finally` blocks run as far as they do not await."""
-        with self.entered():
+        with Entered(self):
             while self.tasks:
                 task = self.tasks.pop()
                 if task.done():
@@ -191,3 +172,33 @@ class WorkflowLoop:
     def _loop(self) -> asyncio.AbstractEventLoop:
         # asyncio's tasks and futures ask a loop for the methods above and for nothing else.
         return cast("asyncio.AbstractEventLoop", self)
+
+
+class Entered:
+    """Makes a workflow's loop the running one of this thread for a while, for one `run_ready` or many.
+
+    A class, because entering a generator takes as long again as all of this.
+    """
+
+    __slots__ = ("_hooks", "_loop", "_outer", "_task", "_was_entered")
+
+    def __init__(self, loop: WorkflowLoop) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        outer = self._outer = events._get_running_loop()
+        self._task = None if outer is None else tasks.current_task(outer)
+        if outer is not None and self._task is not None:
+            tasks._leave_task(outer, self._task)
+        self._hooks = sys.get_asyncgen_hooks()
+        loop = self._loop
+        events._set_running_loop(cast("asyncio.AbstractEventLoop", loop))
+        sys.set_asyncgen_hooks(None, None)
+        self._was_entered, loop.is_entered = loop.is_entered, True
+
+    def __exit__(self, *error: object) -> None:
+        self._loop.is_entered = self._was_entered
+        sys.set_asyncgen_hooks(*self._hooks)
+        events._set_running_loop(self._outer)
+        if self._outer is not None and self._task is not None:
+            tasks._enter_task(self._outer, self._task)

@@ -26,7 +26,7 @@ from durable.workflow.compare import answers, arguments_differ, digest_of, has_i
 from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Sleep, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.inbox import Inbox
-from durable.workflow.loop import WorkflowLoop
+from durable.workflow.loop import Entered, WorkflowLoop
 from durable.workflow.outbox import Outbox
 from durable.workflow.pending import Pending
 from durable.workflow.spoken import Spoken
@@ -85,6 +85,8 @@ class Replay:
         """What the body says, and how much of it is stored."""
         self.has_timers = False
         """Some command of the body has had a moment at which it goes on."""
+        self.has_maps = False
+        """The body has had a map."""
         self.outbox = outbox
         self.inbox = Inbox()
         self.updates = updates
@@ -128,6 +130,7 @@ class Replay:
         if self._reached >= MOST_ENTRIES and self.stop_kind is None and not self.is_unwinding:
             raise HistoryTooLong(MOST_ENTRIES)
         self._count_children(_children_of(command))
+        self.has_maps = self.has_maps or isinstance(command, MapChildren)
         digest = digest_of(command, self.spoken)
         pending = Pending(self.key(name), command, self._loop.create_future(), digest)
         self._pending[pending.key] = pending
@@ -217,7 +220,7 @@ class Replay:
 
     def deliver_all(self, entries: Iterable[Entry]) -> None:
         """As `deliver`, one after the other; the body's loop is entered once for all of them."""
-        with self._loop.entered():
+        with Entered(self._loop):
             for entry in entries:
                 self.deliver(entry)
 

@@ -84,6 +84,7 @@ class StepRuns:
         self._call = call
         self._random = random
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._running: dict[str, asyncio.Task[Finished | None]] = {}
         self._ending = Ending(self._stir)
         self._over_at: dict[str, float] = {}
@@ -102,6 +103,11 @@ class StepRuns:
         return not self._running and not self.has_finished
 
     @property
+    def has_opened(self) -> bool:
+        """A transaction was taken, and waits for `write`."""
+        return bool(self._writing)
+
+    @property
     def has_finished(self) -> bool:
         return bool(self._finished or self._open or self._broken)
 
@@ -115,9 +121,9 @@ class StepRuns:
         assert isinstance(command, RunStep)
         in_transaction = command.is_transaction and self._services.has_transactions
         attempt = self._in_transaction if in_transaction else self._attempt
-        task = asyncio.create_task(attempt(pending, command, began), name=f"{_TASK_NAME}{pending.key}")
+        task = self._loop.create_task(attempt(pending, command, began), name=f"{_TASK_NAME}{pending.key}")
         if command.timeout is not None:
-            self._over_at[pending.key] = task.get_loop().time() + command.timeout
+            self._over_at[pending.key] = self._loop.time() + command.timeout
         self._running[pending.key] = task
         if in_transaction:
             task.add_done_callback(lambda done: self._end(pending.key, done))
@@ -141,7 +147,7 @@ class StepRuns:
     def _patience(self, key: str) -> float | None:
         """Until when a stopped step may take to end: until its timeout, or a little longer; None: it has none."""
         over = self._over_at.get(key)
-        return None if over is None else max(over, asyncio.get_running_loop().time() + _DEAF_AFTER)
+        return None if over is None else max(over, self._loop.time() + _DEAF_AFTER)
 
     @property
     def are_ending(self) -> bool:
@@ -216,7 +222,7 @@ class StepRuns:
         first = (None,) if command.is_transaction else ()
         finished = await self._judged(pending, command, began, first)
         # By itself, because a callback of its task would take as long as all of the above.
-        if self._running.get(pending.key) is asyncio.current_task():
+        if self._running.get(pending.key) is asyncio.current_task(self._loop):
             del self._running[pending.key]
             self._finished.append(finished)
             self.on_end()
@@ -273,7 +279,7 @@ class StepRuns:
                 if finished.error is not None or self._running.get(pending.key) is not current:
                     # It failed, or was stopped and did not listen: nobody will write its checkpoint.
                     raise _RolledBack(finished)
-                standing: asyncio.Future[Standing | None] = asyncio.get_running_loop().create_future()
+                standing: asyncio.Future[Standing | None] = self._loop.create_future()
                 failed = partial(self._failed, pending, command, began)
                 self._open.append(_Open(connection, finished, failed, standing, current))
                 self.on_end()

@@ -242,7 +242,7 @@ class WorkflowTurn:
                 self._dropped_maps.append(pending.command)
         abandoned = self._replay.take_abandoned()
         # In a replay they are those of all times, cancelled long ago, unless the turn that let go of one crashed.
-        if self._active_children > self._open_children():
+        if abandoned and self._active_children > self._open_children():
             self._cancels += abandoned
 
     def _id(self, pending: Pending) -> str:
@@ -270,11 +270,13 @@ class WorkflowTurn:
             self._collect_due()
         if self._watched:
             self._collect_watched()
-        self._collect_refused()
+        if self._refused:
+            self._collect_refused()
         if has_failures:
             # They were active when this turn counted, and so need not be awaited once more.
             self._active_children -= await self._look_for_ends()
-        await self._collect_maps(is_news=has_failures)
+        if self._replay.has_maps:
+            await self._collect_maps(is_news=has_failures)
         if not self._new:
             self._collect_update()
 
@@ -449,7 +451,8 @@ class WorkflowTurn:
     async def _written(self, checkpoint: Checkpoint) -> Standing | None:
         """Write it, without what the storage refuses for good, of which the body is to hear."""
         try:
-            return await self._steps.write(checkpoint) or await self._services.write(checkpoint)
+            standing = await self._steps.write(checkpoint) if self._steps.has_opened else None
+            return standing or await self._services.write(checkpoint)
         except NotCommitted as refused:
             finished = refused.finished
             seq = next(each.seq for each in checkpoint.entries if (each.kind, each.key) == ("step", finished.key))
