@@ -35,7 +35,7 @@ class Appends:
         self._in_turn = in_turn
         """For what may wait for somebody's transaction."""
         self._patiently = patiently
-        self._grouped: GroupCommit[NewEvent, Appended | None] = GroupCommit(self._write_free)
+        self._grouped: GroupCommit[NewEvent, Appended | None] = GroupCommit(self._write_free, gathers=True)
         self._lanes: dict[JobKey, _Lane] = {}
         self._is_one_alone = False
 

@@ -43,7 +43,7 @@ class Enqueues:
         self._tell_ready = tell_ready
         """Hears of what was stored, also of that whose caller no longer waits."""
         self._plain: GroupCommit[NewExecution, Enqueued] = GroupCommit(self._write)
-        self._keyed: GroupCommit[NewExecution, Enqueued | None] = GroupCommit(self._write_free)
+        self._keyed: GroupCommit[NewExecution, Enqueued | None] = GroupCommit(self._write_free, gathers=True)
         self._is_one_alone = False
 
     async def enqueue(self, row: NewExecution) -> Enqueued:

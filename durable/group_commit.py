@@ -21,28 +21,54 @@ class GroupCommit(Generic[I, O]):
     one fails alone.
     """
 
-    def __init__(self, write: Callable[[Sequence[I]], Awaitable[Sequence[O]]], *, most: int = 1000) -> None:
+    def __init__(
+        self, write: Callable[[Sequence[I]], Awaitable[Sequence[O]]], *, most: int = 1000, gathers: bool = False
+    ) -> None:
+        """`gathers`: items come many at a time, so the first waits until all that is ready to run has run."""
         self._write = write
         self._most = most
+        self._gathers = gathers
         self._pending: list[tuple[I, asyncio.Future[O]]] = []
+        self._is_writing = False
         self._flusher: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
+        """Set when, after a close, nothing is being written any more."""
         self._is_closed = False
 
     async def submit(self, item: I) -> O:
         """Write the item and give its result. Cancelled while waiting, it may or may not have been written."""
         if self._is_closed:
             raise NotOpen("the client was closed")
+        if not self._is_writing and not self._gathers:
+            return await self._write_alone(item)
         future: asyncio.Future[O] = asyncio.get_running_loop().create_future()
         self._pending.append((item, future))
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush(), name="durable-group-commit")
+        if not self._is_writing:
+            self._go_on()
         return await future
 
     async def close(self) -> None:
         """Refuse new items and wait for those accepted; every one is written or its caller is told."""
         self._is_closed = True
-        if self._flusher is not None:
-            await asyncio.wait({self._flusher})
+        if self._is_writing:
+            await self._idle.wait()
+
+    async def _write_alone(self, item: I) -> O:
+        """By its own caller: a task for it, and the wake-up after, would take as long as a tenth of a commit."""
+        self._is_writing = True
+        try:
+            (result,) = await self._write([item])
+        finally:
+            self._is_writing = False
+            self._go_on()
+        return result
+
+    def _go_on(self) -> None:
+        if self._pending:
+            self._is_writing = True
+            self._flusher = asyncio.create_task(self._flush(), name="durable-group-commit")
+        elif self._is_closed:
+            self._idle.set()
 
     async def _flush(self) -> None:
         try:
@@ -50,7 +76,8 @@ class GroupCommit(Generic[I, O]):
                 batch, self._pending = self._pending[: self._most], self._pending[self._most :]
                 await self._write_batch(batch)
         finally:
-            self._flusher = None
+            self._is_writing, self._flusher = False, None
+            self._go_on()
 
     async def _write_batch(self, batch: list[tuple[I, asyncio.Future[O]]]) -> None:
         try:

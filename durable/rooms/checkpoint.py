@@ -40,8 +40,8 @@ class CheckpointRoom:
         self._watch = watch
         self._note = note
         self._tell = tell
-        self._writes: GroupCommit[Checkpoint, Standing | None] = GroupCommit(self._write)
-        self._reads: GroupCommit[_READS, History] = GroupCommit(self._read)
+        self._writes: GroupCommit[Checkpoint, Standing | None] = GroupCommit(self._write, gathers=True)
+        self._reads: GroupCommit[_READS, History] = GroupCommit(self._read, gathers=True)
         self.cache = ReplayCache(most_kept)
         self.plans = plans
         self.random = random.random

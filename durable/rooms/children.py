@@ -20,7 +20,7 @@ class ChildrenRoom:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._asked: GroupCommit[str, list[ChildOutcome]] = GroupCommit(self._ask, most=_MOST_PARENTS)
+        self._asked: GroupCommit[str, list[ChildOutcome]] = GroupCommit(self._ask, most=_MOST_PARENTS, gathers=True)
 
     async def children_of(self, parent_id: str) -> list[ChildOutcome]:
         """All children of an execution in order, those that finalize included."""

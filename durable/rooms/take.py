@@ -23,7 +23,7 @@ class TakeRoom:
     def __init__(self, *, storage: Storage, clock: Clock) -> None:
         self._storage = storage
         self._clock = clock
-        self._asked: GroupCommit[TurnToTake, TakenTurn | None] = GroupCommit(self._ask)
+        self._asked: GroupCommit[TurnToTake, TakenTurn | None] = GroupCommit(self._ask, gathers=True)
 
     async def take(self, attempt: Attempt, turn: TurnToTake) -> TakenTurn | None:
         """What the turn runs on; None when the attempt has lost its lease meanwhile."""
