@@ -76,6 +76,7 @@ class Enqueues:
         try:
             done = await self._storage.enqueue(rows, note=self._emitter.note, lock_timeout=_LOCK_TIMEOUT)
         except Exception as error:
+            # Rows that are held, or a storage that is away: each of them by itself, as patiently as ever.
             if self._storage.is_transient(error):
                 return [None] * len(rows)
             raise

@@ -36,6 +36,7 @@ DurableError
 ├── DeliveryFailed                a subscriber did not take an event: logged, and tried again
 ├── StorageError
 │   ├── StorageUnavailable        connection, restart, read-only turn: may be tried again
+│   │   └── RowsHeld              another transaction holds a row for longer than was to be waited
 │   ├── SchemaNotInstalled, SchemaTooOld, SchemaTooNew
 │   └── PermissionDenied
 └── EmbeddedError                 the embedded Postgres could not be found, made or started
@@ -84,6 +85,7 @@ __all__ = [
     "PermissionDenied",
     "ResultTimeout",
     "RetryAfter",
+    "RowsHeld",
     "SchemaNotInstalled",
     "SchemaTooNew",
     "SchemaTooOld",
@@ -278,6 +280,10 @@ class StorageError(DurableError):
 
 class StorageUnavailable(StorageError):
     """The storage cannot be reached or cannot write just now; the same call may succeed later."""
+
+
+class RowsHeld(StorageUnavailable):
+    """Another transaction holds a row, or stores the same key, for too long to be waited for; nothing was written."""
 
 
 class SchemaNotInstalled(StorageError):

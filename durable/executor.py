@@ -30,6 +30,7 @@ from durable.rooms.children import ChildrenRoom
 from durable.rooms.claim import ClaimRoom
 from durable.rooms.complete import CompleteRoom
 from durable.rooms.deliver import DeliverRoom
+from durable.rooms.held import HeldRows
 from durable.rooms.loop import Waker, repeat
 from durable.rooms.renew import RenewRoom
 from durable.rooms.run import RunRoom
@@ -90,8 +91,10 @@ class Executor:
 
     def _build(self, ids: IdSource) -> None:
         storage, live = self._live.storage, self._live
+        self._held = HeldRows(storage=storage, clock=self._clock)
         self._settle = SettleRoom(
             storage=storage,
+            held=self._held,
             holdings=self._holdings,
             on_settled=self._on_settled,
             log=self._log,
@@ -105,6 +108,7 @@ class Executor:
         self._beat = BeatRoom(storage=storage, codec=self._registry.codec)
         self._checkpoint = CheckpointRoom(
             storage=storage,
+            held=self._held,
             watch=lambda execution_id: live.waiters.futures([execution_id])[0],
             plans=StepPlans(lambda: self._registry.codec),
             most_kept=_MOST_KEPT,
@@ -258,6 +262,7 @@ class Executor:
         await self._stop_delivering()
         await self._within(self._withdraw(), _WITHDRAW_LIMIT)
         self._end("settle", "beat", "renew")
+        self._held.stop()
         self._checkpoint.cache.clear()
         self._renew.stop()
         for unsubscribe in self._unsubscribe:

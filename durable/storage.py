@@ -151,7 +151,7 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         conflict. One row never fails its neighbours, unless all_or_nothing: then one conflict stores nothing.
 
         A row with a key waits for a transaction that is storing the same key: at most `lock_timeout` seconds, then
-        nothing is stored and the error `is_transient`. None means the storage's own patience.
+        nothing is stored and RowsHeld is raised. None means the storage's own patience.
 
         Here and below, `note` is asked about what the call ends, and its notices are stored in the same transaction;
         None means that nobody wants any. A sleeping task that a kept wake-up ends at once is such an end.
@@ -205,18 +205,35 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> Operation[frozenset[str]]:
         """Extend the leases of (id, fence) pairs to `lease` seconds from now; gives the ids that were extended.
 
-        A missing id was recovered, cancelled or settled. A lease that has run out but was not taken is extended.
+        A missing id was recovered, cancelled or settled, or another transaction holds its row just now: `leased` tells.
+        A lease that has run out but was not taken is extended. Never waits for a row.
         """
         ...
 
+    def leased(self, held: Sequence[tuple[str, int]]) -> Operation[frozenset[str]]:
+        """The ids of the (id, fence) pairs that have that fence and a lease, over or not."""
+        ...
+
+    def held_rows(self, ids: Sequence[str]) -> Operation[frozenset[str]]:
+        """Those of the executions whose rows another transaction holds just now: a write of them would wait."""
+        ...
+
     def heartbeat(self, beats: Sequence[tuple[str, int, str]]) -> Operation[frozenset[str]]:
-        """Store progress details for (id, fence, details); gives the ids whose fence still held."""
+        """Store progress details for (id, fence, details); gives the ids whose fence still held.
+
+        What another transaction holds just now is left as it is, and missing as well.
+        """
         ...
 
     # --- settle ----------------------------------------------------------------------------------------------
 
-    def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> Operation[Settled]:
+    def settle(
+        self, settlements: Sequence[Settlement], *, note: Note | None = None, lock_timeout: float | None = None
+    ) -> Operation[Settled]:
         """Write how turns ended, each under its fence, in one transaction; a fence that is gone changes nothing.
+
+        Where another transaction holds a row to be written, such as that of a parent, it is waited for: at most
+        `lock_timeout` seconds, then nothing is written and RowsHeld is raised. None means the storage's own patience.
 
         The end of a workflow's turn has a `workflow`: first the turn's last writes are made, as by checkpoint. If the
         turn is suspended, it is ready at once where a later message than the last it has seen is there, or few enough

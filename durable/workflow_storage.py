@@ -27,14 +27,16 @@ class WorkflowStorage(Protocol):
     """In the order in which a workflow meets the verbs; its turns end by settle, with Settlement.workflow."""
 
     def checkpoint(
-        self, rows: Sequence[Checkpoint], *, note: Callable[[Sequence[Execution]], Sequence[NewNotice]] | None = None
-    ) -> Operation[Checkpointed]:
+        self, rows: Sequence[Checkpoint], *, note: Callable[[Sequence[Execution]], Sequence[NewNotice]] | None = None,
+        lock_timeout: float | None = None,
+    ) -> Operation[Checkpointed]:  # fmt: skip
         """Write what running workflows have done, each under its fence, in one transaction; the turns go on.
 
         A fence that is gone changes nothing and fails none of its neighbours. A checkpoint given again, because the
         outcome of the first try is unknown, is accepted and changes nothing: its first entry tells. Of one without
         entries nothing tells, and what it sends or emits is there twice. `note` is asked about children that it
         cancelled. A child whose sleeping id or idempotency key is taken raises as in settle, and nothing is written.
+        It waits for rows that others hold for `lock_timeout` seconds, as settle does.
         """
         ...
 

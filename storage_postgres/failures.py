@@ -16,6 +16,7 @@ from durable.errors import (
     IdempotencyConflict,
     NotOpen,
     PermissionDenied,
+    RowsHeld,
     SchemaNotInstalled,
     SleepingIdConflict,
     StorageError,
@@ -73,6 +74,8 @@ def translated() -> Generator[None]:
 
 
 def _translate(error: Exception) -> DurableError:
+    if isinstance(error, errors.LockNotAvailable):
+        return RowsHeld(f"another transaction holds what is to be written: {_first_line(error)}")
     if is_transient(error):
         return StorageUnavailable(f"the database cannot serve just now: {_first_line(error)}")
     if isinstance(error, errors.UniqueViolation) and error.diag.constraint_name == "executions_sleeping":

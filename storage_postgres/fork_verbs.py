@@ -17,7 +17,7 @@ __all__ = ["fork_workflow"]
 def fork_workflow(source_id: str, *, fork: Fork, new: NewExecution) -> Plan[bool]:
     if not (yield Query("hold_source", {"id": source_id})):
         return False
-    if (yield Query("enqueue", {**executions.new_columns([new]), "lock_timeout": None})):
+    if (yield Query("enqueue", executions.new_columns([new]))):
         yield from _copied({"id": new.id, "source": source_id, "before": fork.before_seq}, fork)
         return True
     ((_, id_, _),) = yield Query("existing_rows", to.existing_params(new))

@@ -29,4 +29,5 @@ def append_messages(rows: Sequence[NewMessage]) -> Plan[list[Sent]]:
 
 def hold(ids: Sequence[str], *, ending: Sequence[str] = ()) -> Plan[None]:
     """Lock executions, and the parents of those that may end, for the statements that follow in the transaction."""
-    yield Query("hold_executions", {"ids": plain(sorted({*ids, *ending})), "children": plain(sorted(ending))})
+    rows = {"ids": plain(sorted({*ids, *ending})), "children": plain(sorted(ending)), "lock_timeout": None}
+    yield Query("hold_executions", rows)

@@ -16,7 +16,7 @@ from storage_postgres.failures import translated
 from storage_postgres.loaders import register_loaders
 from storage_postgres.statements import Statements
 
-__all__ = ["Plan", "Query", "Rows", "Undo", "drive", "drive_async", "drive_on", "drive_on_async"]
+__all__ = ["Plan", "Query", "Rows", "Undo", "drive", "drive_async", "drive_on", "drive_on_async", "waiting"]
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -37,6 +37,20 @@ class Undo(Exception):
 
     def __init__(self, result: Any) -> None:
         self.result = result
+
+
+def waiting(plan: Plan[T], lock_timeout: float | None) -> Plan[T]:
+    """The plan with a bound, in seconds, for how long its statements wait for rows; None: that of the connection.
+
+    Those that may wait for somebody's transaction have it as a parameter, which `may_wait` in SQL puts into effect.
+    """
+    given = {"lock_timeout": None if lock_timeout is None else str(round(lock_timeout * 1000))}
+    try:
+        query = next(plan)
+        while True:
+            query = plan.send((yield Query(query.name, {**query.params, **given})))
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
 
 
 def drive(make_plan: Callable[[], Plan[T]], connection: psycopg.Connection[Any], statements: Statements,

@@ -91,6 +91,7 @@ def new_columns(rows: Iterable[NewExecution], prefix: str = "") -> dict[str, obj
     }
     params[prefix + "run_at"] = texts(None if at is None else at.isoformat() for at in named["run_at"])
     params["record_version"] = RECORD_VERSION
+    params["lock_timeout"] = None
     return params
 
 
@@ -139,13 +140,14 @@ def settlement_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
         "error": texts(errors),
         "reason": texts(reasons),
         "children": plain([len(inserted) for inserted in children]),
+        "lock_timeout": None,
     }
 
 
 def bare_columns(settlements: Sequence[Settlement]) -> dict[str, object]:
     """The columns of ends that are nothing but results, by parameter name, in id order as those of a settle."""
     ids, fences, outputs = zip(*sorted([(item.id, item.fence, item.output) for item in settlements]), strict=True)
-    return {"id": plain(ids), "fence": plain(fences), "output": texts(outputs)}
+    return {"id": plain(ids), "fence": plain(fences), "output": texts(outputs), "lock_timeout": None}
 
 
 def notice_columns(notices: Iterable[NewNotice], prefix: str = "") -> dict[str, object]:

@@ -76,6 +76,8 @@ def load() -> Mapping[str, str]:
         for section in _sections(path.read_text(encoding="utf-8"))
     ]
     fragments = {name: body for kind, name, body in sections if kind == "fragment"}
-    return {
-        name: _INCLUDE.sub(lambda match: fragments[match[1]], body) for kind, name, body in sections if kind == "name"
-    }
+
+    def filled_in(body: str) -> str:
+        return _INCLUDE.sub(lambda match: filled_in(fragments[match[1]]), body)
+
+    return {name: filled_in(body) for kind, name, body in sections if kind == "name"}

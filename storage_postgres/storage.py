@@ -83,7 +83,7 @@ from storage_postgres.failures import is_transient
 from storage_postgres.listen import channel_of, hints_of, payloads_of
 from storage_postgres.migrate import check, migrate
 from storage_postgres.operation import PostgresOperation
-from storage_postgres.plan import Plan
+from storage_postgres.plan import Plan, waiting
 from storage_postgres.source import DsnSource, Source
 from storage_postgres.statements import Statements
 
@@ -154,8 +154,10 @@ class PostgresStorage:
         self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None,
         lock_timeout: float | None = None,
     ) -> PostgresOperation[list[Enqueued]]:  # fmt: skip
-        plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing, note=note, lock_timeout=lock_timeout)
-        return self._do(plan, transaction=all_or_nothing or (note is not None and _has_sleepers(rows)))
+        is_bounded = lock_timeout is not None
+        plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing, note=note, is_bounded=is_bounded)
+        transaction = all_or_nothing or (note is not None and _has_sleepers(rows))
+        return self._do(lambda: waiting(plan(), lock_timeout), transaction=transaction)
 
     def claim(
         self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float,
@@ -191,18 +193,28 @@ class PostgresStorage:
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.renew, held, lease=lease))
 
+    def leased(self, held: Sequence[tuple[str, int]]) -> PostgresOperation[frozenset[str]]:
+        return self._do(partial(verbs.leased, held))
+
+    def held_rows(self, ids: Sequence[str]) -> PostgresOperation[frozenset[str]]:
+        return self._do(partial(verbs.held_rows, ids))
+
     def heartbeat(self, beats: Sequence[tuple[str, int, str]]) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.heartbeat, beats))
 
-    def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> PostgresOperation[Settled]:
+    def settle(
+        self, settlements: Sequence[Settlement], *, note: Note | None = None, lock_timeout: float | None = None
+    ) -> PostgresOperation[Settled]:
         if verbs.is_bare(settlements):
-            return self._do(partial(verbs.settle, settlements))
+            return self._do(lambda: waiting(verbs.settle(settlements), lock_timeout))
         # One statement commits by itself; jobs and workflows need more, and so do ends noted after their write.
         is_noted = note is not None and any(
             item.status not in FINISHED or _has_sleepers(item.children) for item in settlements
         )
         has_more = any(item.job is not None or item.workflow is not None for item in settlements)
-        return self._do(partial(verbs.settle, settlements, note=note), transaction=is_noted or has_more)
+        return self._do(
+            lambda: waiting(verbs.settle(settlements, note=note), lock_timeout), transaction=is_noted or has_more
+        )
 
     def settled(self, pairs: Sequence[tuple[str, int]]) -> PostgresOperation[frozenset[str]]:
         return self._do(partial(verbs.settled, pairs))
@@ -359,9 +371,13 @@ class PostgresStorage:
     ) -> PostgresOperation[list[StoredTimer]]:
         return self._do(partial(timer_verbs.list_timers, where, limit=limit, after=after))
 
-    def checkpoint(self, rows: Sequence[Checkpoint], *, note: Note | None = None) -> PostgresOperation[Checkpointed]:
-        plan = partial(workflow_verbs.checkpoint, rows, note=note)
-        return self._do(plan, transaction=any(map(workflow_verbs.is_rich, rows)))
+    def checkpoint(
+        self, rows: Sequence[Checkpoint], *, note: Note | None = None, lock_timeout: float | None = None
+    ) -> PostgresOperation[Checkpointed]:
+        return self._do(
+            lambda: waiting(workflow_verbs.checkpoint(rows, note=note), lock_timeout),
+            transaction=any(map(workflow_verbs.is_rich, rows)),
+        )
 
     def histories(self, wanted: Sequence[tuple[str, int, int]]) -> PostgresOperation[list[History]]:
         return self._do(partial(workflow_verbs.histories, wanted))

@@ -50,21 +50,17 @@ def _pairs(pairs: Sequence[tuple[str, int]]) -> dict[str, object]:
 
 
 def enqueue(
-    rows: Sequence[NewExecution], *, all_or_nothing: bool, note: Note | None = None, lock_timeout: float | None = None
+    rows: Sequence[NewExecution], *, all_or_nothing: bool, note: Note | None = None, is_bounded: bool = False
 ) -> Plan[list[Enqueued]]:
+    """`is_bounded`: the plan is driven with a bound for how long it waits, which the statement for one row lacks."""
     if not rows:
         return []
     if len(rows) > 1 and (alike := to.alike_columns(rows)) is not None:
         ((count, ids),) = yield Query("enqueue_alike", alike)
         stored: set[str] = set(ids or ())
     else:
-        if len(rows) == 1 and lock_timeout is None:
-            query = Query("enqueue_one", to.new_row(rows[0]))
-        else:
-            milliseconds = None if lock_timeout is None else str(round(lock_timeout * 1000))
-            columns = to.new_columns(sorted(rows, key=_by_key))
-            query = Query("enqueue", {**columns, "lock_timeout": milliseconds})
-        stored = {row[0] for row in (yield query)}
+        one = Query("enqueue_one", to.new_row(rows[0])) if len(rows) == 1 and not is_bounded else None
+        stored = {row[0] for row in (yield one or Query("enqueue", to.new_columns(sorted(rows, key=_by_key))))}
         count = len(stored)
     if count < len(rows):
         results = yield from _meet_existing(rows, stored)
@@ -174,6 +170,14 @@ def renew(held: Sequence[tuple[str, int]], *, lease: float) -> Plan[frozenset[st
         return frozenset()
     found = yield Query("renew", {**_pairs(held), "lease": lease})
     return frozenset(id_ for (id_,) in found)
+
+
+def leased(held: Sequence[tuple[str, int]]) -> Plan[frozenset[str]]:
+    return frozenset(id_ for (id_,) in (yield Query("leased", _pairs(held))))
+
+
+def held_rows(ids: Sequence[str]) -> Plan[frozenset[str]]:
+    return frozenset(id_ for (id_,) in (yield Query("held_rows", {"ids": plain(sorted(ids))})))
 
 
 def heartbeat(beats: Sequence[tuple[str, int, str]]) -> Plan[frozenset[str]]:

@@ -63,6 +63,7 @@ def checkpoint_columns(turns: Iterable[tuple[str, int]], parts: Sequence[Part]) 
         "entry_fence": plain(fences),
         "seq": plain(seqs),
         **{name: texts(column) for name, column in zip(NewEntry._fields[1:], words, strict=True)},
+        "lock_timeout": None,
     }
 
 

@@ -151,7 +151,7 @@ def _start(parts: Sequence[Part]) -> Plan[set[str]]:
     rows = [row for _, _, part in parts for row in part.starts]
     if not rows:
         return set()
-    yield Query("enqueue", {**executions.new_columns(rows), "lock_timeout": None})
+    yield Query("enqueue", executions.new_columns(rows))
     return {queue for (queue,) in (yield Query("due_queues", {"ids": plain(row.id for row in rows)}))}
 
 

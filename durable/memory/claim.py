@@ -11,7 +11,17 @@ from durable.memory.records import moved
 from durable.memory.store import Transaction
 from durable.transitions import Event
 
-__all__ = ["claim", "claim_callback", "count_starts", "due_records", "heartbeat", "held_record", "renew", "take"]
+__all__ = [
+    "claim",
+    "claim_callback",
+    "count_starts",
+    "due_records",
+    "heartbeat",
+    "held_record",
+    "leased",
+    "renew",
+    "take",
+]
 
 
 def claim(
@@ -88,6 +98,10 @@ def renew(tx: Transaction, held: Sequence[tuple[str, int]], *, lease: float) -> 
     return frozenset(
         tx.put(record._replace(lease_expires_at=lease_expires_at)).id for record in records if record is not None
     )
+
+
+def leased(tx: Transaction, held: Sequence[tuple[str, int]]) -> frozenset[str]:
+    return frozenset(id_ for id_, fence in held if held_record(tx, id_, fence) is not None)
 
 
 def heartbeat(tx: Transaction, beats: Sequence[tuple[str, int, str]]) -> frozenset[str]:

@@ -181,10 +181,20 @@ class MemoryStorage:
     def renew(self, held: Sequence[tuple[str, int]], *, lease: float) -> MemoryOperation[frozenset[str]]:
         return self._do(partial(claim.renew, held=held, lease=lease))
 
+    def leased(self, held: Sequence[tuple[str, int]]) -> MemoryOperation[frozenset[str]]:
+        return self._do(partial(claim.leased, held=held))
+
+    def held_rows(self, ids: Sequence[str]) -> MemoryOperation[frozenset[str]]:
+        del ids
+        return self._do(lambda _: frozenset())  # no transaction outlasts the call that it belongs to
+
     def heartbeat(self, beats: Sequence[tuple[str, int, str]]) -> MemoryOperation[frozenset[str]]:
         return self._do(partial(claim.heartbeat, beats=beats))
 
-    def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> MemoryOperation[Settled]:
+    def settle(
+        self, settlements: Sequence[Settlement], *, note: Note | None = None, lock_timeout: float | None = None
+    ) -> MemoryOperation[Settled]:
+        del lock_timeout  # nothing is ever waited for
         return self._do(partial(settle.settle, settlements=settlements, note=note))
 
     def settled(self, pairs: Sequence[tuple[str, int]]) -> MemoryOperation[frozenset[str]]:
@@ -328,7 +338,10 @@ class MemoryStorage:
     ) -> MemoryOperation[list[StoredTimer]]:
         return self._do(partial(timers.list_timers, where=where, limit=limit, after=after))
 
-    def checkpoint(self, rows: Sequence[Checkpoint], *, note: Note | None = None) -> MemoryOperation[Checkpointed]:
+    def checkpoint(
+        self, rows: Sequence[Checkpoint], *, note: Note | None = None, lock_timeout: float | None = None
+    ) -> MemoryOperation[Checkpointed]:
+        del lock_timeout  # nothing is ever waited for
         return self._do(partial(workflow_turns.checkpoint, rows=rows, note=note))
 
     def histories(self, wanted: Sequence[tuple[str, int, int]]) -> MemoryOperation[list[History]]:

@@ -9,8 +9,10 @@ from random import Random
 from typing import Any
 
 from durable.approval_rows import NewApproval, StoredApproval
+from durable.errors import RowsHeld
 from durable.execution import ChildOutcome, FinishedExecution
 from durable.group_commit import GroupCommit
+from durable.rooms.held import LOCK_TIMEOUT, HeldRows
 from durable.rooms.loop import patiently
 from durable.storage import Hint, Note, Storage, said_by
 from durable.workflow.cache import ReplayCache
@@ -22,6 +24,10 @@ __all__ = ["CheckpointRoom"]
 _READS = tuple[str, int, int]
 
 
+class _Held:
+    """Instead of a standing: somebody holds the rows, and nothing was written."""
+
+
 class CheckpointRoom:
     """See durable.workflow.services.WorkflowServices."""
 
@@ -29,6 +35,7 @@ class CheckpointRoom:
         self,
         *,
         storage: Storage,
+        held: HeldRows,
         watch: Callable[[str], asyncio.Future[FinishedExecution]],
         plans: StepPlans,
         most_kept: int,
@@ -37,10 +44,11 @@ class CheckpointRoom:
         tell: Callable[..., None],
     ) -> None:
         self._storage = storage
+        self._held = held
         self._watch = watch
         self._note = note
         self._tell = tell
-        self._writes: GroupCommit[Checkpoint, Standing | None] = GroupCommit(self._write, gathers=True)
+        self._writes: GroupCommit[Checkpoint, Standing | _Held | None] = GroupCommit(self._write, gathers=True)
         self._reads: GroupCommit[_READS, History] = GroupCommit(self._read, gathers=True)
         self.cache = ReplayCache(most_kept)
         self.plans = plans
@@ -48,7 +56,13 @@ class CheckpointRoom:
         self.has_transactions = storage.has_transactions
 
     async def write(self, checkpoint: Checkpoint) -> Standing | None:
-        return await self._writes.submit(checkpoint)
+        while True:
+            held = self._held.among(_rows_of(checkpoint))
+            if held:
+                await self._held.free(held)
+            standing = await self._writes.submit(checkpoint)
+            if not isinstance(standing, _Held):
+                return standing
 
     async def write_on(self, checkpoint: Checkpoint, connection: Any) -> Standing | None:
         # Alone in a transaction of its own: not even one whose children conflict hinders others.
@@ -100,15 +114,35 @@ class CheckpointRoom:
     def transaction(self, connection: Any = None) -> AbstractAsyncContextManager[Any]:
         return self._storage.transaction(connection)
 
-    async def _write(self, checkpoints: Sequence[Checkpoint]) -> list[Standing | None]:
-        async def write() -> Checkpointed:
-            return await self._storage.checkpoint(checkpoints, note=self._note)
-
-        written = await patiently(self._storage, write, "writing checkpoints")
-        hints = _hints(written, checkpoints)
+    async def _write(self, checkpoints: Sequence[Checkpoint]) -> list[Standing | _Held | None]:
+        """In the order given; those whose rows somebody's open transaction holds are left out, and come again."""
+        left = list(checkpoints)
+        written = await self._written(left, LOCK_TIMEOUT)
+        while written is None:
+            is_explained = await self._held.look(row for checkpoint in left for row in _rows_of(checkpoint))
+            left = [checkpoint for checkpoint in left if not self._held.among(_rows_of(checkpoint))]
+            # What is held may be none of these rows, such as a key that a child has: then they wait.
+            written = await self._written(left, LOCK_TIMEOUT if is_explained else None)
+        hints = _hints(written, left)
         if hints:
             self._tell(*hints)
-        return [written.accepted.get(checkpoint.id) for checkpoint in checkpoints]
+        if len(left) == len(checkpoints):
+            return [written.accepted.get(checkpoint.id) for checkpoint in checkpoints]
+        ids = {checkpoint.id for checkpoint in left}
+        return [written.accepted.get(each.id) if each.id in ids else _Held() for each in checkpoints]
+
+    async def _written(self, checkpoints: Sequence[Checkpoint], lock_timeout: float | None) -> Checkpointed | None:
+        """None where rows are held for longer than the timeout, and nothing was written."""
+
+        async def write() -> Checkpointed | None:
+            try:
+                return await self._storage.checkpoint(checkpoints, note=self._note, lock_timeout=lock_timeout)
+            except RowsHeld:
+                if lock_timeout is None:
+                    raise
+                return None
+
+        return await patiently(self._storage, write, "writing checkpoints")
 
     async def _read(self, wanted: Sequence[_READS]) -> list[History]:
         async def read() -> list[History]:
@@ -122,3 +156,8 @@ def _hints(written: Checkpointed, checkpoints: Sequence[Checkpoint]) -> list[Hin
     if any(checkpoint.cancels for checkpoint in checkpoints):
         told.append(Hint("cancelled", ""))  # their handlers may run anywhere, here too
     return [*told, *(said_by(checkpoint.id) for checkpoint in checkpoints if checkpoint.says_something)]
+
+
+def _rows_of(checkpoint: Checkpoint) -> list[str]:
+    """The executions that it writes: its own, and what it sends to or cancels."""
+    return [checkpoint.id, *(message.execution_id for message in checkpoint.messages), *checkpoint.cancels]

@@ -80,10 +80,13 @@ class RenewRoom:
             try:
                 sent_at = self._clock.monotonic()
                 renewed = lane.run(self._storage.renew([attempt.key for attempt in held], lease=self._lease))
+                missing = [attempt.key for attempt in held if attempt.claimed.id not in renewed]
+                # Not lost, but held by somebody's transaction: tried again, until the lease is over.
+                busy = lane.run(self._storage.leased(missing)) if missing else frozenset[str]()
             except Exception as error:
                 _log.warning("leases were not renewed, tried again: %s", error)
                 continue
-            self._note(held, renewed, sent_at)
+            self._note([attempt for attempt in held if attempt.claimed.id not in busy], renewed, sent_at)
         lane.close()
 
     def _due(self) -> list[Attempt]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from durable.attempts import Attempt, Holdings
 from durable.callbacks import queue_of
-from durable.errors import ErrorInfo, SleepingIdConflict
+from durable.errors import ErrorInfo, RowsHeld, SleepingIdConflict
 from durable.execution import FINISHED, Settled, Settlement
 from durable.execution_log import ExecutionLog
+from durable.rooms.held import LOCK_TIMEOUT, HeldRows
 from durable.rooms.loop import patiently
 from durable.storage import Note, Storage
 from durable.stored_errors import store_error
@@ -22,6 +24,9 @@ _log = logging.getLogger("durable")
 _MOST = 1000
 _BUSY_PAUSE = 0.02
 """Seconds until an end is tried again whose job somebody holds: as long as a send takes on a busy server."""
+
+_MOST_LOOKS = 3
+"""Tries of a batch in a row that met held rows; others may be held by then."""
 
 Ending = tuple[Attempt, Settlement]
 
@@ -36,18 +41,22 @@ class SettleRoom:
         holdings: Holdings,
         on_settled: Callable[[list[Settlement], Settled, int], None],
         log: ExecutionLog,
+        held: HeldRows,
         noted: Callable[[Attempt, Settlement], Settlement] = lambda _, settlement: settlement,
         note: Note | None = None,
         on_freed: Callable[[set[str]], None],
     ) -> None:
         self._storage = storage
         self._log = log
+        self._held = held
         self._noted = noted
         self._note = note
         self._holdings = holdings
         self._on_settled = on_settled
         self._on_freed = on_freed
         self._pending: list[Ending] = []
+        self._apart = 0
+        """Ends that wait for rows which somebody's open transaction holds."""
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -77,7 +86,7 @@ class SettleRoom:
             try:
                 await self._settle(batch)
             finally:
-                if not self._pending:
+                if not self._pending and not self._apart:
                     self._idle.set()
 
     def _take(self) -> list[Ending]:
@@ -99,8 +108,36 @@ class SettleRoom:
         return list(batch.values())
 
     async def _settle(self, batch: list[Ending]) -> None:
+        for _ in range(_MOST_LOOKS):
+            batch = self._put_apart(batch)
+            if not batch or await self._could_write(batch, LOCK_TIMEOUT):
+                return
+            await self._held.look(row for ending in batch for row in _rows_of(ending))
+        for single in self._put_apart(batch):
+            # What is held is none of the rows that are known to be written: a key of a child, for one.
+            await self._could_write([single], None)
+
+    def _put_apart(self, batch: list[Ending]) -> list[Ending]:
+        """Those of the batch that wait for nobody; the others come back when their rows are free."""
+        left: list[Ending] = []
+        for ending in batch:
+            held = self._held.among(_rows_of(ending))
+            if not held:
+                left.append(ending)
+                continue
+            self._apart += 1
+            self._held.free(held).add_done_callback(partial(self._come_back, ending))
+        return left
+
+    def _come_back(self, ending: Ending, freed: asyncio.Future[None]) -> None:
+        self._apart -= 1
+        if not freed.cancelled():
+            self.put(*ending)
+
+    async def _could_write(self, batch: list[Ending], lock_timeout: float | None) -> bool:
+        """False where rows are held, and nothing was written."""
         try:
-            await self._write(batch)
+            return await self._write(batch, lock_timeout)
         except Exception as error:
             if len(batch) > 1:
                 _log.warning("a batch of %d ends was refused as a whole, each is written alone: %s", len(batch), error)
@@ -108,6 +145,7 @@ class SettleRoom:
                     await self._settle([single])
             else:
                 await self._settle_unwritable(*batch[0], error)
+            return True
 
     async def _settle_unwritable(self, attempt: Attempt, settlement: Settlement, error: Exception) -> None:
         """One end that the storage will not take: the execution fails with that as its error."""
@@ -118,32 +156,41 @@ class SettleRoom:
         failed = fail(attempt.claimed, stored, retry_delay=None)
         closed = failed if attempt.close is None else attempt.close(failed)
         try:
-            await self._write([(attempt, self._noted(attempt, closed))])
+            await self._write([(attempt, self._noted(attempt, closed))], None)
         except Exception:
             _log.exception("execution %s is left to its lease", settlement.id)
             self._holdings.remove(attempt)
 
-    async def _write(self, batch: list[Ending]) -> None:
+    async def _write(self, batch: list[Ending], lock_timeout: float | None) -> bool:
+        """False where rows are held for longer than the timeout, and nothing was written. None: it waits."""
         settlements = [settlement for _, settlement in batch]
         is_first_try = True
         accepted_before: frozenset[str] = frozenset()
 
-        async def write() -> Settled:
+        async def write() -> Settled | None:
             nonlocal is_first_try, accepted_before
             if not is_first_try:
                 # The try before may have been committed; only the storage knows.
                 accepted_before |= await self._storage.settled([(item.id, item.fence) for item in settlements])
             is_first_try = False
             left = [item for item in settlements if item.id not in accepted_before]
-            return await self._storage.settle(left, note=self._note)
+            try:
+                return await self._storage.settle(left, note=self._note, lock_timeout=lock_timeout)
+            except RowsHeld:
+                if lock_timeout is None:
+                    raise
+                return None
 
         settled = await patiently(self._storage, write, "settling")
+        if settled is None:
+            return False
         if accepted_before:
             settled = settled._replace(accepted=settled.accepted | accepted_before)
         if settled.busy:
             self._put_back([ending for ending in batch if ending[1].id in settled.busy])
             batch = [ending for ending in batch if ending[1].id not in settled.busy]
         self._finish(batch, settled)
+        return True
 
     def _put_back(self, endings: list[Ending]) -> None:
         """Try again in a moment: somebody holds the rows of their jobs. Meanwhile others are written."""
@@ -175,3 +222,15 @@ class SettleRoom:
         self._on_settled(accepted, settled, len(batch) - len(accepted))
         # After the write only: until then the places in a pool's limit were taken.
         self._on_freed({attempt.claimed.queue for attempt, _ in batch})
+
+
+def _rows_of(ending: Ending) -> list[str]:
+    """The executions that the end writes: its own, its parent's, and what a workflow sends to or cancels."""
+    attempt, settlement = ending
+    rows = [settlement.id]
+    if attempt.claimed.parent_id is not None:
+        rows.append(attempt.claimed.parent_id)
+    if settlement.workflow is not None:
+        rows += [message.execution_id for message in settlement.workflow.messages]
+        rows += settlement.workflow.cancels
+    return rows

@@ -100,36 +100,34 @@ where e.id = any(array[i.id])
 returning e.id;
 
 -- name: renew
--- Extend the leases that are still held under the fence given. Locks what it writes, in the order of locks.
--- Index: the primary key, see `tell_parents`.
+-- Extend the leases that are still held under the fence given. Locks what it writes, skips what is locked: one that
+-- somebody's transaction holds must not cost all others their leases. Index: the primary key, see `tell_parents`.
 with turns as materialized (
-    select i.id, i.fence
+    select e.id
     from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
-        join /*schema*/executions as e on e.id = any(array[i.id])
-    order by e.depth desc, e.id
+        join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
+    where e.lease_expires_at is not null
+    for no key update of e skip locked
 )
 update /*schema*/executions as e
 set lease_expires_at = /*schema*/clock_now() + %(lease)s::double precision * interval '1 second'
 from turns as i
 where e.id = any(array[i.id])
-    and e.fence = any(array[i.fence])
-    and e.lease_expires_at is not null
 returning e.id;
 
 -- name: heartbeat
--- Store the details of attempts that still hold their fence. Locks what it writes, in the order of locks.
+-- Store the details of attempts that still hold their fence. Locks what it writes, skips what is locked, as `renew` does.
 -- Index: the primary key, see `tell_parents`.
 with turns as materialized (
-    select i.id, i.fence, i.progress
+    select e.id, i.progress
     from unnest(%(id)s::uuid[], %(fence)s::bigint[], %(progress)s::text[]) as i (id, fence, progress)
-        join /*schema*/executions as e on e.id = any(array[i.id])
-    order by e.depth desc, e.id
+        join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
+    where e.lease_expires_at is not null
+    for no key update of e skip locked
 )
 update /*schema*/executions as e
 set progress = i.progress,
     updated_at = /*schema*/clock_now()
 from turns as i
 where e.id = any(array[i.id])
-    and e.fence = any(array[i.fence])
-    and e.lease_expires_at is not null
 returning e.id;

@@ -1,12 +1,8 @@
 -- name: enqueue
 -- Insert new executions, in the order of the arrays. A row whose id, idempotency key or sleeping id is there is left out of
 -- the answer; `existing_rows` then tells what is there. Locks nothing, but waits for a transaction that is inserting the
--- same key, `lock_timeout` milliseconds or, where that is null, as long as the connection says. Index: the unique ones,
--- which find what is there.
-with at as materialized (
-    select /*schema*/clock_now() as now,
-        set_config('lock_timeout', coalesce(%(lock_timeout)s::text, current_setting('lock_timeout')), true)
-),
+-- same key, as long as `may_wait` says. Index: the unique ones, which find what is there.
+with at as materialized (select /*schema*/clock_now() as now, /*include may_wait*/),
 input as (
     select *
     from unnest(

@@ -15,10 +15,9 @@
 -- index for each row, in the order of the rows, whatever the planner believes. As `= x` it may become a hash join that
 -- reads the table, and locks in the order in which it finds the rows.
 counted as materialized (
-    select ended.parent_id, count(*)::int as children,
-        sum(ended.failed) as failed
+    select parent_id, count(*)::int as children, sum(failed) as failed
     from ended
-    group by ended.parent_id
+    group by parent_id
 ),
 resumed as (
     update /*schema*/executions as p

@@ -2,10 +2,10 @@
 -- Write how turns ended, each under its fence alone: a status test here would invite the lease index and its dead
 -- entries. Locks by writing, where no parent is to be told: the turns stand in the order of locks. Otherwise locks turns
 -- and parents first. Index: the primary key, see `tell_parents`.
-at as materialized (select /*schema*/clock_now() as now),
+at as materialized (select /*schema*/clock_now() as now, /*include may_wait*/),
 turns as materialized (
     select i.*, f.is_end, case when f.is_end then e.parent_id end as parent_id
-    from unnest(
+    from at, unnest(
         %(id)s::uuid[], %(fence)s::int8[], %(status)s::text[], %(phase)s::text[], %(attempts)s::int[],
         %(deliveries)s::int[], %(iteration)s::int[], %(delay)s::float8[], %(output)s::text[],
         %(run_output)s::text[], %(error)s::text[], %(reason)s::text[], %(children)s::int[]
@@ -13,7 +13,7 @@ turns as materialized (
         id, fence, status, phase, attempts, deliveries, iteration, delay, output, run_output, error, reason, children
     )
         cross join lateral (
-            select i.status in ('completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled') as is_end
+            select i.status !~ '^(ready|waiting)' as is_end
         ) as f
         join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
     order by e.depth desc, e.id
@@ -22,9 +22,9 @@ held as materialized (
     select e.id
     from /*schema*/executions as e
     where e.id = any(array(
-        select t.id from turns as t where (select count(turns.parent_id) from turns) > 0
+        select id from turns where (select count(parent_id) from turns) > 0
         union
-        select t.parent_id from turns as t where t.parent_id is not null))
+        select parent_id from turns where parent_id is not null))
     order by e.depth desc, e.id
     for update
 ),
@@ -62,7 +62,7 @@ settled as (
     where e.id = any(array[i.id])
         and e.fence = any(array[i.fence])
         and (select count(*) from held) >= 0
-    returning e.id, e.parent_id, e.queue, e.status, i.is_end, e.due_at <= at.now as is_due, e.cancel_requested
+    returning e.id, e.root_id, e.parent_id, e.queue, e.status, i.is_end, e.due_at <= at.now as is_due, e.cancel_requested
 )
 
 -- name: settle
@@ -85,7 +85,7 @@ woken as (
 -- alone, and locked in the order of locks, because roots stand at one depth and the ids in order. Those in pools are counted
 -- here, in a row for each pool and task, which costs a tenth of the trigger `count_pooled`, which counts all other ends one
 -- by one and leaves these out by their mark. Index: the primary key.
-with at as materialized (select /*schema*/clock_now() as now),
+with at as materialized (select /*schema*/clock_now() as now, /*include may_wait*/),
 settled as (
     update /*schema*/executions as e
     set status = 'completed',
@@ -170,7 +170,7 @@ inserted as (
         record_version, status, created_at, due_at, wait_expires_at, started_at, updated_at, is_pooled, serial_key,
         on_complete, outlives_parent
     )
-    select c.id, c.root_id, c.parent_id, c.child_index, c.is_finalize, c.depth, c.kind, c.task_name,
+    select c.id, s.root_id, c.parent_id, c.child_index, c.is_finalize, c.depth, c.kind, c.task_name,
         c.task_version, c.queue, c.priority, c.input, c.idempotency_key, c.idempotency_hash, c.sleeping_id, c.retry,
         c.max_attempts, c.max_deliveries, c.timeout, c.delay, %(record_version)s::smallint,
         case when c.kind = 'sleeping' then 'waiting' else 'ready' end,
@@ -180,7 +180,7 @@ inserted as (
         case when c.kind = 'sleeping' then at.now end,
         at.now, c.is_pooled, c.serial_key, c.on_complete, c.outlives_parent
     from unnest(
-        %(child_id)s::uuid[], %(child_root_id)s::uuid[], %(child_parent_id)s::uuid[], %(child_child_index)s::integer[],
+        %(child_id)s::uuid[], %(child_parent_id)s::uuid[], %(child_child_index)s::integer[],
         %(child_is_finalize)s::boolean[], %(child_depth)s::integer[], %(child_kind)s::text[],
         %(child_task_name)s::text[], %(child_task_version)s::integer[], %(child_queue)s::text[],
         %(child_priority)s::smallint[], %(child_input)s::text[], %(child_idempotency_key)s::text[],
@@ -190,7 +190,7 @@ inserted as (
         %(child_is_pooled)s::boolean[], %(child_serial_key)s::text[], %(child_on_complete)s::text[],
         %(child_outlives_parent)s::boolean[]
     ) as c (
-        id, root_id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
+        id, parent_id, child_index, is_finalize, depth, kind, task_name, task_version, queue, priority,
         input, idempotency_key, idempotency_hash, sleeping_id, retry, max_attempts, max_deliveries, timeout, delay,
         run_at, is_pooled, serial_key, on_complete, outlives_parent
     )

@@ -2,16 +2,18 @@
 -- Hold executions, and the parents of some, for a transaction whose later statements write them: these see all that was
 -- committed before, and nothing else changes meanwhile. Locks them in one go, in the order of `tell_parents`.
 -- Index: the primary key.
+with patience as materialized (select /*include may_wait*/)
 select e.id
 from /*schema*/executions as e
 where e.id = any(array(
-    select i.id from unnest(%(ids)s::uuid[]) as i (id)
-    union
-    select p.parent_id
-    from /*schema*/executions as p
-    where p.id = any(%(children)s::uuid[]) and p.parent_id is not null))
+        select i.id from unnest(%(ids)s::uuid[]) as i (id)
+        union
+        select p.parent_id
+        from /*schema*/executions as p
+        where p.id = any(%(children)s::uuid[]) and p.parent_id is not null))
+    and (select count(*) from patience) > 0
 order by e.depth desc, e.id
-for no key update;
+for no key update of e;
 
 -- name: open_turns
 -- Which turns still have their fence, by place, and whether the entry that each of them begins with is there already.
@@ -25,11 +27,12 @@ from unnest(%(id)s::uuid[], %(fence)s::bigint[], %(seq)s::integer[]) with ordina
 -- Append to the histories of running workflows, each under its fence alone, which proves that it runs; gives how those
 -- stand that still have theirs. An entry that is there was written by an earlier try. Locks the executions, in the order
 -- of `tell_parents`, so that no late writer gets in beside what takes its fence away. Index: the primary keys.
-with at as materialized (select /*schema*/clock_now() as now),
+with at as materialized (select /*schema*/clock_now() as now, /*include may_wait*/),
 held as materialized (
     select e.id, e.fence, e.message_count, e.active_children_count
     from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
         join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
+        cross join at
     order by e.depth desc, e.id
     for no key update of e
 ),
@@ -70,7 +73,7 @@ settled as (
     from unnest(%(id)s::uuid[], %(children)s::integer[]) as i (id, children)
         cross join at
     where e.id = any(array[i.id])
-    returning e.id
+    returning e.id, e.root_id
 ),
 /*include spawn_children*/
 select distinct c.queue from inserted as c where c.status = 'ready' and c.due_at <= (select now from at);

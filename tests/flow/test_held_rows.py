@@ -7,11 +7,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from durable import Durable, StorageUnavailable, live
+from durable import Durable, StorageUnavailable, WorkflowContext, live
+from durable.execution import Status
 from durable.jobs import ContinuousContext, every
 from storage_postgres import PostgresStorage
 
-from .place import PATIENCE, PostgresPlace, running, soon
+from .place import PATIENCE, PostgresPlace, running, soon, until
 
 WAITING = 20
 
@@ -32,6 +33,14 @@ def declared(app: Durable) -> tuple[Any, Any]:
         return n
 
     return job, work
+
+
+async def one() -> int:
+    return 1
+
+
+async def said_to_wait(app: Durable, execution_id: str) -> None:
+    await until(app, execution_id, lambda record: record.status is Status.WAITING)
 
 
 def blocked(postgres: PostgresPlace) -> int:
@@ -98,6 +107,65 @@ async def test_a_key_that_somebody_holds_keeps_nobody_else_waiting(postgres: Pos
             assert not again.done()
         handles = await soon(asyncio.gather(held, again))
         assert {handle.execution_id for handle in handles} == {first.execution_id}
+
+
+async def test_a_running_workflow_that_somebody_holds_keeps_no_other_from_its_checkpoints(
+    app: Durable, postgres: PostgresPlace
+) -> None:
+    has_begun, door = asyncio.Event(), asyncio.Event()
+    _, work = declared(app)
+
+    async def guarded() -> int:
+        has_begun.set()
+        await door.wait()
+        return 1
+
+    @app.workflow
+    async def held(ctx: WorkflowContext) -> int:
+        return await ctx.step(guarded) + await ctx.wait_signal("go", int)
+
+    @app.workflow
+    async def steps(ctx: WorkflowContext, count: int) -> int:
+        return sum([await ctx.step(one) for _ in range(count)])
+
+    async with running(app), await psycopg.AsyncConnection.connect(postgres.dsn) as connection:
+        handle = await held.enqueue()
+        await soon(has_begun.wait())
+        async with connection.transaction():
+            await handle.signal("go", 1, connection=connection)
+            door.set()
+            for _ in range(3):
+                many = await steps.enqueue(5), await work.enqueue(3)
+                assert [await each.result(PATIENCE) for each in many] == [5, 3]
+            assert await handle.status() == "running"
+        assert await handle.result(PATIENCE) == 2
+
+
+async def test_a_parent_that_somebody_holds_keeps_only_the_ends_of_its_children_waiting(
+    app: Durable, postgres: PostgresPlace
+) -> None:
+    door = asyncio.Event()
+    _, work = declared(app)
+
+    @app.task
+    async def guarded(number: int) -> int:
+        await door.wait()
+        return number
+
+    @app.workflow
+    async def parent(ctx: WorkflowContext) -> int:
+        return sum(await ctx.gather(*(ctx.child(guarded, number) for number in range(3))))
+
+    async with running(app), await psycopg.AsyncConnection.connect(postgres.dsn) as connection:
+        handle = await parent.enqueue()
+        await said_to_wait(app, handle.execution_id)
+        async with connection.transaction():
+            await handle.signal("unheard", 1, connection=connection)
+            door.set()
+            for number in range(WAITING):
+                assert await (await work.enqueue(number)).result(PATIENCE) == number
+            assert await handle.status() == "waiting"
+        assert await handle.result(PATIENCE) == 3
 
 
 @pytest.mark.parametrize(("size", "limit"), [(1, 1), (2, 1), (4, 1), (5, 2), (8, 5), (20, 17)])

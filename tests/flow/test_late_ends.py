@@ -6,8 +6,10 @@ import pytest
 
 from durable import Durable, TaskContext
 from durable.attempts import Attempt, Holdings
+from durable.clock import SystemClock
 from durable.execution import Claimed, Settled, Settlement
 from durable.execution_log import ExecutionLog
+from durable.rooms.held import HeldRows
 from durable.rooms.settle import SettleRoom
 from durable.transitions import complete
 
@@ -46,6 +48,7 @@ async def test_they_are_told_apart(app: Durable, order: tuple[int, int]) -> None
         ends = [complete(turns[0], '"late"'), complete(turns[1], '"of the holder"')]
         room = SettleRoom(
             storage=app.storage,
+            held=HeldRows(storage=app.storage, clock=SystemClock()),
             holdings=Holdings(),
             on_settled=on_settled,
             log=ExecutionLog(app.log_level_of),

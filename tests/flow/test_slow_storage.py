@@ -10,7 +10,6 @@ from durable.execution import Settled, Settlement
 from durable.memory import MemoryStorage
 from durable.memory.operation import MemoryOperation
 from durable.memory.store import Store
-from durable.storage import Note
 
 from .place import PATIENCE, running, until
 
@@ -36,8 +35,8 @@ class _Gated(MemoryOperation[Settled]):
 class _SlowStorage(MemoryStorage):
     gate: asyncio.Event
 
-    def settle(self, settlements: Sequence[Settlement], *, note: Note | None = None) -> MemoryOperation[Settled]:
-        return _Gated(super().settle(settlements, note=note), self.gate)
+    def settle(self, settlements: Sequence[Settlement], **options: Any) -> MemoryOperation[Settled]:
+        return _Gated(super().settle(settlements, **options), self.gate)
 
 
 async def test_claims_stop_while_ends_pile_up_and_go_on_when_they_are_written() -> None:

@@ -124,7 +124,8 @@ def approvals(status: str | None, *, kept_as: str | None = None, before: str | N
 
 QUERIES: Final[Mapping[str, Callable[[Crowd], Query]]] = {
     "hold_executions": lambda crowd: Query("hold_executions", {
-        "ids": plain(crowd.ids("suspended", COUNT // 2)), "children": plain(crowd.ids("children", COUNT // 2))}),
+        "ids": plain(crowd.ids("suspended", COUNT // 2)), "children": plain(crowd.ids("children", COUNT // 2)),
+        "lock_timeout": None}),
     "open_turns": lambda crowd: Query("open_turns", to.turn_columns(parts(crowd))),
     "checkpoint": lambda crowd: Query("checkpoint", to.checkpoint_columns(turns(crowd), parts(crowd))),
     "forgive_deliveries": lambda crowd: Query("forgive_deliveries", {

@@ -109,7 +109,7 @@ _HAND_MADE: Final = (
          "goes_on(p.status, p.wake_at_children, 0, told.failed)", "children or tree"),
     _one("spawned children are not counted", SPAWNERS, " + i.children, updated_at", ", updated_at", "spawn"),
     _one("a refused spawn inserts its children", SPAWNERS, "join settled as s on s.id = c.parent_id",
-         "cross join (select true) as s", "spawn or settle"),
+         "join /*schema*/executions as s on s.id = c.parent_id", "spawn or settle"),
     # Closing.
     _one("an emptied parent is not closed", TELLERS, "when n.closes then 'closed'", "when n.closes then 'closing'",
          "close"),

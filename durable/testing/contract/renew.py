@@ -8,6 +8,7 @@ import pytest
 
 from durable.execution import Status
 from durable.testing.contract.scene import LEASE, Case, Scene
+from durable.transitions import complete
 
 __all__ = ["RenewContract"]
 
@@ -29,6 +30,18 @@ class RenewContract(Case):
         assert after._replace(lease_expires_at=None, updated_at=before.updated_at) == before._replace(
             lease_expires_at=None
         )
+
+    async def test_leased_tells_who_still_has_the_fence(self, scene: Scene) -> None:
+        kept, lost, gone = [await scene.turn() for _ in range(3)]
+        await scene.storage.settle([complete(gone, "1")])
+        pairs = [(kept.id, kept.fence), (lost.id, lost.fence - 1), (gone.id, gone.fence)]
+        assert await scene.storage.leased(pairs) == {kept.id}
+        await scene.subject.advance(LEASE + 1)
+        assert await scene.storage.leased(pairs) == {kept.id}
+
+    async def test_nothing_is_held_while_nobody_holds_it(self, scene: Scene) -> None:
+        turn = await scene.turn()
+        assert await scene.storage.held_rows([turn.id, scene.make.row().id]) == frozenset()
 
     @pytest.mark.parametrize("lost_by", [-1, 1, 100])
     async def test_renew_refuses_another_fence(self, scene: Scene, lost_by: int) -> None:

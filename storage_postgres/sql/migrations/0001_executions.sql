@@ -6,6 +6,11 @@ language sql volatile
 as 'select pg_catalog.clock_timestamp()';
 -- The only clock that decides anything. Tests replace it.
 
+create function /*schema*/wait_at_most(milliseconds text) returns text
+language sql volatile
+as $$ select set_config('lock_timeout', coalesce(milliseconds, current_setting('lock_timeout')), true) $$;
+-- For the rest of the transaction; null leaves it as it is.
+
 -- The words of a column are a domain and not a CHECK of the table: a session reads it once, and not with each statement.
 create domain /*schema*/execution_status as text constraint executions_status check (value in (
     'ready', 'running', 'waiting', 'waiting_for_children', 'waiting_for_finalize',
