@@ -1,4 +1,4 @@
-"""What OnComplete refuses: what is no task of one Completion, where it is declared; what cannot be stored, at the call."""
+"""What OnComplete refuses: at its declaration what is no task of one Completion, at the call what cannot be stored."""
 
 from dataclasses import dataclass
 from typing import Any
