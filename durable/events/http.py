@@ -86,13 +86,12 @@ def _checked_endpoint(endpoint: object) -> str:
     return endpoint
 
 
-def _checked_headers(headers: object) -> dict[str, str]:
-    if not isinstance(headers, Mapping):
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(headers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"headers is a {type(headers).__name__}; give a mapping of names to texts")
-    given: Mapping[Any, Any] = headers
-    for name, value in given.items():
-        if not isinstance(name, str) or not isinstance(value, str):
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"header {shown(name)} is a {type(value).__name__}; give texts")
         if not (name.isascii() and name.isprintable() and value.isascii() and value.isprintable()):
             raise ConfigurationError(f"header {name[:60]!r} holds what no header can hold")
-    return dict(given)
+    return dict(headers)
