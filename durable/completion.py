@@ -30,6 +30,8 @@ class Callback(Protocol[F_co]):
     @property
     def shape(self) -> F_co: ...
 
+    def check_callback(self) -> None: ...
+
     def callback_text(self, context: Any, *, when: Iterable[Status] | None, is_within: bool) -> str: ...
 
 
@@ -68,12 +70,13 @@ class OnComplete:
     def __init__(
         self, callback: Any, *, context: Any = None, when: Iterable[str] | None = None, mode: str = "execution"
     ) -> None:
-        """Raise ConfigurationError for what is no task, no end or no mode."""
+        """Raise ConfigurationError for what is no task of one Completion, no end or no mode."""
         if not hasattr(callback, "callback_text"):
             raise ConfigurationError(f"OnComplete takes a task, not {type(callback).__name__}")
         if mode not in _MODES:
             raise ConfigurationError(f"mode {mode!r} must be one of {', '.join(_MODES)}")
         self._callback: Callback[Any] = callback
+        self._callback.check_callback()
         self._context = context
         self._is_within = mode == "transaction"
         self._when = None if when is None else _statuses(when)

@@ -7,11 +7,12 @@ import typing
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from durable.callbacks import CallbackInput
 from durable.codec import Codec, Shape, Signature
-from durable.errors import ConfigurationError, ErrorInfo
+from durable.errors import ConfigurationError, ErrorInfo, InvalidInput, SerializationError
 from durable.execution import FinishedExecution, Kind, NewExecution, Status
 from durable.options import Overrides, TaskOptions, checked_text
 from durable.returns import Again, Completion, Done, LoopResult, ParentResult, Spawn, end_error
@@ -139,6 +140,17 @@ class Definition:
             return checked_text(args[0] if len(args) == 1 and not kwargs else None, "sleeping_id")
         return self.signature.bind_and_dump(args, kwargs)
 
+    def dump_inputs(self, values: Iterable[Any]) -> list[str]:
+        """The stored forms of calls with one argument each; raises as `dump_input`, and names the index."""
+        stored: list[str] = []
+        dump = self.dump_input
+        for index, value in enumerate(values):
+            try:
+                stored.append(dump((value,), {}))
+            except (InvalidInput, SerializationError) as error:
+                raise error.within(f"inputs[{index}]") from error.__cause__
+        return stored
+
     def dump_result(self, value: Any) -> str:
         return self.result.dump(value, "result")
 
@@ -156,13 +168,15 @@ class Definition:
         """The shapes of the output and of the context that a callback's function takes; Any where it does not say."""
         annotation = _first_annotation(self.function, skip=1 if self.wants_context else 0)
         given = get_args(annotation) if get_origin(annotation) is Completion else (Any, Any)
+        if not _takes_completion(annotation):
+            raise ConfigurationError(self._not_called_back)
         output, context = (self.codec.value(each, f"Completion of task {self.name!r}") for each in given)
         return output, context
 
     def dump_context(self, context: Any, *, is_within: bool) -> str | None:
         """The stored context of a callback by this function; raises ConfigurationError if it cannot be one."""
-        if self.kind != Kind.TASK or len(self.parameter_names) != 1 + self.wants_context:
-            raise ConfigurationError(f"{self.name!r} cannot be called back: it must be a task of one Completion")
+        self.check_callback()
+        shape = self._completion[1]
         if is_within and not (self.is_async and self.wants_context):
             raise ConfigurationError(
                 f"{self.name!r} cannot run in a transaction: it must be async and take a TaskContext for its connection"
@@ -171,7 +185,25 @@ class Definition:
             raise ConfigurationError(f"{self.name!r} has a delay, so it cannot run in the transaction of an end")
         if is_within and self.options.is_pooled:
             raise ConfigurationError(f"{self.name!r} runs in a pool, so it cannot run in the transaction of an end")
-        return None if context is None else self._completion[1].dump(context, "context")
+        return None if context is None else shape.dump(context, "context")
+
+    def check_callback(self) -> None:
+        """Raise ConfigurationError for what is not a task of one Completion.
+
+        An annotation that cannot be resolved yet, while modules are imported, is judged when it is stored.
+        """
+        if self.kind != Kind.TASK or len(self.parameter_names) != 1 + self.wants_context:
+            raise ConfigurationError(self._not_called_back)
+        try:
+            annotation = _first_annotation(self.function, skip=1 if self.wants_context else 0)
+        except ConfigurationError:
+            return
+        if not _takes_completion(annotation):
+            raise ConfigurationError(self._not_called_back)
+
+    @property
+    def _not_called_back(self) -> str:
+        return f"{self.name!r} cannot be called back: it must be a task of one Completion"
 
     def completion(self, given: CallbackInput) -> Completion[Any, Any]:
         """The argument of a callback; raises SerializationError where the function's annotation does not fit."""
@@ -258,6 +290,15 @@ def _first_annotation(function: Callable[..., Any], *, skip: int) -> Any:
         name = getattr(function, "__qualname__", repr(function))
         raise ConfigurationError(f"the annotations of {name} cannot be resolved: {error}") from None
     return hints.get(names[0], Any) if names else Any
+
+
+def _takes_completion(annotation: Any) -> bool:
+    """Whether a parameter so annotated may be given a Completion; without an annotation it may."""
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return any(
+        part in (Any, object, Completion) or get_origin(part) is Completion or isinstance(part, TypeVar)
+        for part in parts
+    )
 
 
 def returned(function: Callable[..., Any], wrapper: type[Any]) -> Any:

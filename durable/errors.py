@@ -152,6 +152,10 @@ class InvalidInput(DurableError, ValueError):
         self.detail = detail
         super().__init__(f"invalid input to task {task!r}: {detail}")
 
+    def within(self, place: str) -> InvalidInput:
+        """The same of one of several inputs."""
+        return InvalidInput(self.task, f"{place}: {self.detail}")
+
 
 class SerializationError(DurableError, ValueError):
     """A value cannot be stored as JSON; `path` names the place inside the value."""
@@ -161,12 +165,19 @@ class SerializationError(DurableError, ValueError):
         self.why = why
         super().__init__(f"{path} {why}")
 
+    def within(self, place: str) -> SerializationError:
+        """The same of one of several inputs; the path then begins with its place."""
+        return SerializationError(place + self.path.removeprefix("input"), self.why)
+
 
 class PayloadTooLarge(SerializationError):
     def __init__(self, path: str, size: int, limit: int) -> None:
         self.size = size
         self.limit = limit
         super().__init__(path, f"takes {size} bytes as JSON, the limit is {limit}; store it elsewhere and pass its key")
+
+    def within(self, place: str) -> PayloadTooLarge:
+        return PayloadTooLarge(place + self.path.removeprefix("input"), self.size, self.limit)
 
 
 class IdempotencyConflict(DurableError):

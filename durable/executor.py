@@ -345,6 +345,11 @@ class Executor:
         queues = tuple(dict.fromkeys((*self._settings.queues, *self._pools())))
         return await self._live.storage.next_due(queues=queues, task_names=self._task_names)
 
+    @property
+    def reports_pools(self) -> bool:
+        """It has pools to report on in each minute of the storage's clock, and somebody is told."""
+        return self._live.emitter.delivers_reports and bool(self._pools())
+
     def _spawn(self, room: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(room, name=f"durable-{name}"))
 

@@ -183,8 +183,10 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
 
         From the pools as listed. In one of them: by priority, then earliest due; a keyed execution counts as priority
         0. Those of one key go in order of due time, at most max_per_key at once; with keep_order, one that has
-        started before goes first, and holds its place while it waits. Keys with due work take turns. A start takes a
-        token of the pool's rate. A pool that another claim holds is skipped, and `wait` says when to come again.
+        started before goes first, and holds its place while it waits. What cannot be taken, for its name or because
+        somebody holds it, is not passed by others of its key, unless keys have no limit. Keys with due work take turns,
+        also while the clock stands still. A start takes a token of the pool's rate. A pool that another claim holds is
+        skipped, and `wait` says when to come again.
         """
         ...
 

@@ -126,8 +126,8 @@ class Client:
         """See Task.enqueue_many."""
         known = cast("Task[..., R]", task)
         overrides = checked_overrides(known.definition.options, options)
-        dump = known.definition.dump_input
-        rows = new_executions(known.definition, [dump((value,), {}) for value in inputs], overrides, self._ids.new_id)
+        stored = known.definition.dump_inputs(inputs)
+        rows = new_executions(known.definition, stored, overrides, self._ids.new_id)
         return self._store(known, rows, overrides.connection)
 
     def enqueue_calls(self, calls: Sequence[Child[Any]], *, connection: Any = None) -> list[SyncHandle[Any]]:

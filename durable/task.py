@@ -113,12 +113,15 @@ class Task(Generic[P, R]):
     async def enqueue_many(
         self: Typed[Callable[[A], R]], inputs: Iterable[A], **options: Unpack[EnqueueOptions]
     ) -> list[Handle[R]]:
-        """Store one execution for each input, all or none, in one transaction; handles in the order of inputs."""
+        """Store one execution for each input, all or none, in one transaction; handles in the order of inputs.
+
+        Raises as enqueue does; the error names the place of a bad input, as `inputs[3]`.
+        """
         task = cast("Task[..., R]", self)
         overrides = checked_overrides(task.definition.options, options)
         home = task._home()
-        dump = task.definition.dump_input
-        rows = new_executions(task.definition, [dump((value,), {}) for value in inputs], overrides, home.new_id)
+        stored = task.definition.dump_inputs(inputs)
+        rows = new_executions(task.definition, stored, overrides, home.new_id)
         return await home.enqueue_all(task, rows, overrides.connection)
 
     @overload
@@ -147,6 +150,10 @@ class Task(Generic[P, R]):
         with all its attempts. At most a million turns. Raises as enqueue does for bad arguments.
         """
         return Continue(self.name, self.definition.dump_input(args, kwargs))
+
+    def check_callback(self) -> None:
+        """Raise ConfigurationError unless it takes one Completion; for OnComplete."""
+        self.definition.check_callback()
 
     def callback_text(self, context: Any, *, when: Iterable[Status] | None, is_within: bool) -> str:
         """What a record keeps of a call of this task for its end; for OnComplete."""

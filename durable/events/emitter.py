@@ -97,6 +97,12 @@ class Emitter:
         return self._pool_note if is_wanted else None
 
     @property
+    def delivers_reports(self) -> bool:
+        """True when a subscriber is told of reports of pools, and does not merely keep them."""
+        told = [subscriber for subscriber in self.subscribers if subscriber is not self._recorder]
+        return any(EventName.POOL_REPORT in subscriber.names for subscriber in told)
+
+    @property
     def hints(self) -> tuple[Hint, ...]:
         """What to tell after a commit that may have stored notices."""
         return (Hint("noted", ""),) if self.subscribers else ()

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar, overload
 
-from durable.checks import integer
+from durable.checks import integer, shown
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, DeliveryFailed
 from durable.events.emitter import RECORDER, Emitter, Subscriber
@@ -91,7 +91,9 @@ class Events:
         tried again. `env` and `service_key` are added to each event. Raises ConfigurationError.
         """
         limit = seconds(timeout, "timeout", minimum=0.01, maximum=600.0)
-        sender = HttpEndpoint(endpoint, env=env, service_key=service_key, headers=headers or {}, timeout=limit)
+        sender = HttpEndpoint(
+            endpoint, env=env, service_key=service_key, headers={} if headers is None else headers, timeout=limit
+        )
         self._add(name, names, payloads, integer(batch, "batch", 1, _MOST_IN_A_BATCH), sender.send)
 
     def to_opentelemetry(self, *, names: Iterable[str] | None = None, name: str = "opentelemetry") -> None:
@@ -128,8 +130,12 @@ def expanded_names(names: Iterable[str]) -> frozenset[EventName]:
     """The events that are meant; raises ConfigurationError for what means none."""
     if isinstance(names, str):
         raise ConfigurationError(f'names is one text; give a list such as ["{names}"]')
+    if not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"names is {shown(names)}; give a list of names of events")
     found: set[EventName] = set()
     for name in names:
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"names holds {shown(name)}; give names of events")
         prefix = name.removesuffix("*")
         meant = {event for event in EventName if event == name or (prefix.endswith(".") and event.startswith(prefix))}
         if not meant:

@@ -11,6 +11,7 @@ from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from durable.checks import shown
 from durable.errors import ConfigurationError, DeliveryFailed
 from durable.events.event import LifecycleEvent
 
@@ -34,6 +35,9 @@ class HttpEndpoint:
     ) -> None:
         """Raises ConfigurationError for what is no http or https address, and for headers that cannot be sent."""
         self._endpoint = _checked_endpoint(endpoint)
+        for name, value in (("env", env), ("service_key", service_key)):
+            if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ConfigurationError(f"{name} is a {type(value).__name__}; give a text")
         self._added = {name: value for name, value in (("env", env), ("service_key", service_key)) if value is not None}
         self._headers = {"Content-Type": "application/json", "User-Agent": "durable", **_checked_headers(headers)}
         self._timeout = timeout
@@ -83,7 +87,11 @@ def _checked_endpoint(endpoint: object) -> str:
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(headers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"headers is a {type(headers).__name__}; give a mapping of names to texts")
     for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"header {shown(name)} is a {type(value).__name__}; give texts")
         if not (name.isascii() and name.isprintable() and value.isascii() and value.isprintable()):
             raise ConfigurationError(f"header {name[:60]!r} holds what no header can hold")
     return dict(headers)

@@ -21,7 +21,6 @@ from durable.jobs.errors import (
     JobExecutionError,
     JobNotFound,
     JobValidationError,
-    SchedulerError,
     StateVersionMismatch,
 )
 from durable.jobs.results import (
@@ -73,7 +72,6 @@ __all__ = [
     "PauseResult",
     "RedriveResult",
     "Schedule",
-    "SchedulerError",
     "SendResult",
     "ShownStatus",
     "StartResult",

@@ -15,7 +15,6 @@ __all__ = [
     "JobExecutionError",
     "JobNotFound",
     "JobValidationError",
-    "SchedulerError",
     "StateVersionMismatch",
 ]
 
@@ -91,10 +90,6 @@ class DuplicateEventError(JobError):
         self.instance_id = instance_id
         self.event_id = event_id
         super().__init__(f"job {instance_id} has accepted event {event_id!r} before")
-
-
-class SchedulerError(JobError):
-    """The schedule of a job gives no next moment."""
 
 
 class StateVersionMismatch(JobError):

@@ -18,6 +18,7 @@ __all__ = [
     "due_records",
     "heartbeat",
     "held_record",
+    "is_known",
     "leased",
     "renew",
     "take",
@@ -42,10 +43,16 @@ def _is_behind(record: Execution, other: Execution | None) -> bool:
     return other is None or (record.due_at, record.id) > (other.due_at, other.id)
 
 
-def due_records(tx: Transaction, group: tuple[str, bool, bool, int], task_names: Sequence[str]) -> Iterator[Execution]:
-    """What may start of a group of the index `ready`, those first that are due for longest."""
+def due_records(
+    tx: Transaction, group: tuple[str, bool, bool, int], task_names: Sequence[str] | None
+) -> Iterator[Execution]:
+    """What is due of a group of the index `ready`, longest due first, and may be started; names None: and all else."""
     due = takewhile(lambda record: record.due_at <= tx.now, tx.executions.find("ready", group))
-    return (record for record in due if record.task_name in task_names and record.record_version <= RECORD_VERSION)
+    return due if task_names is None else (record for record in due if is_known(record, task_names))
+
+
+def is_known(record: Execution, task_names: Sequence[str]) -> bool:
+    return record.task_name in task_names and record.record_version <= RECORD_VERSION
 
 
 def take(tx: Transaction, records: Sequence[Execution], *, executor_id: str, lease: float) -> list[Claimed]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 
 from durable.execution import PRIORITIES, Execution
-from durable.memory.claim import due_records, take
+from durable.memory.claim import due_records, is_known, take
 from durable.memory.store import Starts, Transaction, Turn
 from durable.pool_rows import PoolConfig, PooledClaim
 
@@ -107,8 +107,10 @@ def _in_order(
     )
     ranked = [((-each.priority, each.due_at, 0, "", 0, each.id), each) for each in islice(plain, limit)]
     by_key: defaultdict[str, list[Execution]] = defaultdict(list)
+    # The order of a key is that of all that is due; only keys without a limit have none.
+    names = task_names if pool.max_per_key is None else None
     for priority in PRIORITIES:
-        for record in due_records(tx, (pool.name, True, True, priority), task_names):
+        for record in due_records(tx, (pool.name, True, True, priority), names):
             by_key[record.serial_key or ""].append(record)
     busy: Counter[str | None] = _busy(tx, pool, running) if by_key else Counter()
     for key, records in by_key.items():
@@ -116,7 +118,7 @@ def _in_order(
         turn = _turn(tx, pool, key, records[0].due_at)
         # Without a limit for each key, all of them may start.
         free = None if pool.max_per_key is None else max(pool.max_per_key - busy[key], 0)
-        heads = records[:free]
+        heads = takewhile(lambda each: is_known(each, task_names), records[:free])
         # The first of every key before the second of any: keys without a limit take turns too.
         ranked += [((0, turn.at, turn.served + place, key, place, ""), each) for place, each in enumerate(heads)]
     return [record for _, record in sorted(ranked)]

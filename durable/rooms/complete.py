@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from durable.attempts import Attempt
@@ -26,6 +27,8 @@ __all__ = ["CompleteRoom"]
 _MOST = 4
 """Transactions at once: each holds a connection for as long as its callback runs."""
 _LEASE = 15.0
+_PATIENCE = 10.0
+"""Seconds for which an end waits for a transaction; after that it waits no longer for its callback."""
 _NOTHING = Settled(frozenset(), frozenset())
 
 
@@ -34,19 +37,42 @@ class _Refused(Exception):
 
 
 class _CallFailed(Exception):
-    """The function itself raised, and not the storage."""
+    """The function was called, and it raised, or the transaction that it was called in came to nothing."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
         super().__init__(str(error))
 
 
+class _End:
+    """One end on its way into the storage."""
+
+    __slots__ = ("attempt", "call", "call_end", "has_begun", "settlement")
+
+    def __init__(self, attempt: Attempt, settlement: Settlement, call: Attempt | None) -> None:
+        self.attempt = attempt
+        self.settlement = settlement
+        self.call = call
+        """The first attempt of the callback, made beside the end; None: the attempt is the callback's own."""
+        self.call_end: Settlement | None = None
+        """How that first attempt ends, once it is known."""
+        self.has_begun = False
+        """The callback's function was called: what goes wrong from now on is a failure of that attempt."""
+
+    @property
+    def endings(self) -> list[Ending]:
+        own = [(self.attempt, self.settlement)]
+        return own if self.call is None or self.call_end is None else [*own, (self.call, self.call_end)]
+
+
 class CompleteRoom:
     """Passes ends on to the settle room, but for those that a callback is to be committed with.
 
     If the callback raises, its writes are rolled back to before it and the end is committed all the same; the
-    callback's execution stays, with that failure as its first attempt. If the transaction itself is lost, the end is
-    settled in the ordinary way, and the callback's execution is made by that.
+    callback's execution stays, with that failure as its first attempt. The same is written, by another transaction, if
+    the first is lost once the callback was called: its starts are counted whatever becomes of them. A transaction that
+    cannot be had is asked for again for a while; without one, the end is settled in the ordinary way, and the
+    callback's execution is made by that.
     """
 
     def __init__(
@@ -94,60 +120,108 @@ class CompleteRoom:
 
     async def _write(self, attempt: Attempt, settlement: Settlement) -> None:
         try:
-            async with self._slots:
-                endings, settled = await self._in_transaction(attempt, settlement)
-        except _Refused:
-            endings, settled = [(attempt, settlement)], _NOTHING
+            end = self._end_of(attempt, settlement)
+            try:
+                async with self._slots:
+                    settled = await patiently(
+                        self._storage, partial(self._try, end), "ending with a callback", within=_PATIENCE
+                    )
+            except _Refused:
+                self._settle.finish([(attempt, settlement)], _NOTHING)
+            except Exception as error:
+                await self._after_error(end, error)
+            else:
+                self._settle.finish(end.endings, settled)
         except asyncio.CancelledError:
             # The executor stops: the call is given back, the end is kept.
             self._settle.put(attempt, settlement if attempt.joined is None else release(attempt.claimed))
-            return
-        except BaseException as error:
-            await self._after_error(attempt, settlement, error)
-            return
-        self._settle.finish(endings, settled)
 
-    async def _after_error(self, attempt: Attempt, settlement: Settlement, error: BaseException) -> None:
+    def _end_of(self, attempt: Attempt, settlement: Settlement) -> _End:
+        if attempt.joined is not None:
+            return _End(attempt, settlement, None)
+        now = self._services.clock.monotonic()
+        return _End(attempt, settlement, Attempt(first_call(attempt.claimed, settlement), now, now + _LEASE))
+
+    async def _try(self, end: _End) -> Settled:
+        """One transaction. The storage's errors pass through only while the callback was not yet called."""
+        try:
+            return await self._in_transaction(end)
+        except (_Refused, _CallFailed):
+            raise
+        except Exception as error:
+            if end.has_begun:
+                raise _CallFailed(error) from error
+            raise
+
+    async def _after_error(self, end: _End, error: Exception) -> None:
+        if await self._was_committed(end):
+            return
+        attempt, claimed = end.attempt, end.attempt.claimed
+        cause = error.error if isinstance(error, _CallFailed) else error
+        if end.call is not None:
+            if not end.has_begun or not await self._wrote_failure(end, end.call, cause):
+                message = "execution %s is settled without its callback, which follows: %s"
+                self._services.log.write(logging.WARNING, claimed, message, claimed.id, type(cause).__name__)
+                self._settle.put(attempt, end.settlement)
+        elif not end.has_begun and self._storage.is_transient(error):
+            # Nothing was called: an outage must not cost an attempt.
+            self._settle.put(attempt, release(claimed))
+        else:
+            self._settle.put(attempt, self._noted(attempt, self._failure(attempt, cause)))
+
+    async def _was_committed(self, end: _End) -> bool:
         """The commit may have gone through although its answer was lost; only the storage knows."""
+        key = (end.settlement.id, end.settlement.fence)
 
         async def ask() -> frozenset[str]:
-            return await self._storage.settled([(settlement.id, settlement.fence)])
+            return await self._storage.settled([key])
 
         accepted = await patiently(self._storage, ask, "looking for an end")
         if accepted:
-            self._settle.finish([(attempt, settlement)], Settled(accepted, frozenset()))
-        elif attempt.joined is None:
-            message = "execution %s is settled without its callback, which follows: %s"
-            self._services.log.write(logging.WARNING, attempt.claimed, message, settlement.id, error)
-            self._settle.put(attempt, settlement)
-        elif isinstance(error, _CallFailed):
-            self._settle.put(attempt, self._noted(attempt, self._failure(attempt, error.error)))
-        elif isinstance(error, Exception) and self._storage.is_transient(error):
-            # An outage must not cost an attempt: these are for what the function does.
-            self._settle.put(attempt, release(attempt.claimed))
-        else:
-            self._settle.put(attempt, self._noted(attempt, self._failure(attempt, error)))
+            ids = frozenset(settlement.id for _, settlement in end.endings)
+            self._settle.finish(end.endings, Settled(ids, frozenset()))
+        return bool(accepted)
 
-    async def _in_transaction(self, attempt: Attempt, settlement: Settlement) -> tuple[list[Ending], Settled]:
+    async def _wrote_failure(self, end: _End, call: Attempt, cause: BaseException) -> bool:
+        """Write the end and the failure of its callback without calling it again; False if that cannot be."""
+        if end.call_end is None or end.call_end.status is Status.COMPLETED:
+            end.call_end = self._noted(call, self._failure(call, cause))
+
+        async def write() -> Settled:
+            async with self._storage.transaction() as connection:
+                return await self._write_both(end, call, connection)
+
+        try:
+            settled = await patiently(self._storage, write, "settling beside a callback")
+        except Exception:
+            return await self._was_committed(end)
+        self._settle.finish(end.endings, settled)
+        return True
+
+    async def _in_transaction(self, end: _End) -> Settled:
         """User code runs first, so that no record is locked for long: renewals of leases would wait for it."""
         async with self._storage.transaction() as connection:
-            if attempt.joined is not None:
-                output = await self._call(attempt, attempt.joined, connection)
-                # Only now is known what is to be told of it.
-                whole = self._noted(attempt, settlement._replace(output=output, notices=()))
-                return [(attempt, whole)], await self._accepted(whole, connection)
-            started_at = self._services.clock.monotonic()
-            call = Attempt(first_call(attempt.claimed, settlement), started_at, started_at + _LEASE)
-            end = self._noted(call, await self._first_attempt(call, connection))
-            settled = await self._accepted(settlement, connection)
-            claimed = await self._storage.claim_callback(
-                call.claimed.id, executor_id=self._services.executor_id, lease=_LEASE
-            ).await_on(connection)
-            if claimed is None or claimed.fence != call.claimed.fence:
-                raise _CallFailed(RuntimeError(f"callback {call.claimed.id} is not there"))
-            settled_call = await self._storage.settle([end]).await_on(connection)
-        both = Settled(settled.accepted | settled_call.accepted, settled.ready_queues | settled_call.ready_queues)
-        return [(attempt, settlement), (call, end)], both
+            if end.call is not None:
+                end.call_end = self._noted(end.call, await self._first_attempt(end, end.call, connection))
+                return await self._write_both(end, end.call, connection)
+            assert end.attempt.joined is not None, "an end is joined by its own call or by that of a callback"
+            output = await self._call(end, end.attempt, end.attempt.joined, connection)
+            # Only now is known what is to be told of it.
+            end.settlement = self._noted(end.attempt, end.settlement._replace(output=output, notices=()))
+            return await self._accepted(end.settlement, connection)
+
+    async def _write_both(self, end: _End, call: Attempt, connection: Any) -> Settled:
+        assert end.call_end is not None, "the callback was called"
+        settled = await self._accepted(end.settlement, connection)
+        claimed = await self._storage.claim_callback(
+            call.claimed.id, executor_id=self._services.executor_id, lease=_LEASE
+        ).await_on(connection)
+        if claimed is None or claimed.fence != call.claimed.fence:
+            raise _CallFailed(RuntimeError(f"callback {call.claimed.id} is not there"))
+        of_call = await self._storage.settle([end.call_end]).await_on(connection)
+        return settled._replace(
+            accepted=settled.accepted | of_call.accepted, ready_queues=settled.ready_queues | of_call.ready_queues
+        )
 
     async def _accepted(self, settlement: Settlement, connection: Any) -> Settled:
         settled = await self._storage.settle([settlement]).await_on(connection)
@@ -155,23 +229,27 @@ class CompleteRoom:
             raise _Refused
         return settled
 
-    async def _first_attempt(self, call: Attempt, connection: Any) -> Settlement:
+    async def _first_attempt(self, end: _End, call: Attempt, connection: Any) -> Settlement:
         """How the first attempt of a callback ends, with its writes in the transaction, or without them."""
         turn = Turn(call, self._services.registry[call.claimed.task_name], self._services, Attempt.stop)
+        call.started_at = self._services.clock.monotonic()
         try:
             outcome = await RUNNERS[call.claimed.kind](turn)
             assert isinstance(outcome, Joined), "a callback of this mode waits for its connection"
             async with self._storage.transaction(connection):
-                return complete(call.claimed, await self._call(call, outcome.call, connection))
+                return complete(call.claimed, await self._call(end, call, outcome.call, connection))
         except _CallFailed as failed:
             return self._failure(call, failed.error)
         except DurableError as error:
+            if not end.has_begun and self._storage.is_transient(error):
+                raise
             return self._failure(call, error)
 
-    async def _call(self, attempt: Attempt, call: Callable[[], Awaitable[str]], connection: Any) -> str:
+    async def _call(self, end: _End, attempt: Attempt, call: Callable[[], Awaitable[str]], connection: Any) -> str:
         enter(attempt.claimed)
         attempt.connection = connection
         scope = asyncio.timeout(attempt.claimed.timeout)
+        end.has_begun = True
         try:
             async with scope:
                 return await call()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from durable.errors import StillRunning
 from durable.execution import Claimed
@@ -13,6 +13,8 @@ from durable.testing.virtual import VirtualStorage
 __all__ = ["Driver"]
 
 _MOST_SHOWN = 10
+_MOST_REPORTS = 240
+"""Minutes of one advance that are stopped at for reports of pools alone: a month of them would take a minute."""
 
 
 class Driver:
@@ -45,10 +47,19 @@ class Driver:
             raise StillRunning(self._patience, self._unfinished()) from None
 
     async def advance_to(self, target: datetime) -> None:
-        """As drain, at every due moment up to the target in turn; a moment that comes up on the way counts too."""
+        """As drain, at every due moment up to the target in turn; a moment that comes up on the way counts too.
+
+        So do the minutes at which pools are reported, up to a number: what ends after those is in a later report.
+        """
         due = await self.drain()
-        while due is not None and due <= target:
-            self._virtual.move_to(due)
+        reports = _MOST_REPORTS if self._executor.reports_pools else 0
+        while True:
+            report = self._next_minute() if reports else None
+            moment = min((each for each in (due, report) if each is not None), default=None)
+            if moment is None or moment > target:
+                break
+            reports -= moment == report
+            self._virtual.move_to(moment)
             due = await self.drain()
         if target > self.now():
             self._virtual.move_to(target)
@@ -64,6 +75,10 @@ class Driver:
                 continue  # it looked by itself meanwhile, and what it has claimed has no moment
             if due is None or due > self.now():
                 return due
+
+    def _next_minute(self) -> datetime:
+        """When pools are reported next: by the clock, whatever the storage holds."""
+        return self.now().replace(second=0, microsecond=0) + timedelta(minutes=1)
 
     def _unfinished(self) -> list[str]:
         held = self._executor.held

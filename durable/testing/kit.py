@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, Final, Unpack
 
 from durable.app import Durable
+from durable.checks import shown
 from durable.durations import Duration, aware, seconds
 from durable.errors import ConfigurationError
 from durable.events import RECORDER, EventName, LifecycleEvent, expanded_names
@@ -106,10 +107,12 @@ class Kit:
 
         `names` are names of events, or `"job.*"` for all that begin so; none means every one. `task` is a task or job,
         or the name of one. An event is there once what it tells of is committed: `drain` before looking. Raises
-        ConfigurationError for a name that no event has.
+        ConfigurationError for a name that no event has, and for what is no task.
         """
         wanted = expanded_names(names) if names else frozenset(EventName)
-        of = task if task is None or isinstance(task, str) else task.name
+        of = task if task is None or isinstance(task, str) else getattr(task, "name", None)
+        if task is not None and not isinstance(of, str):
+            raise ConfigurationError(f"task is {shown(task)}; give a task, a job, or the name of one")
         taken = self._lane.run(
             self.app.storage.take_notices(RECORDER, holder=RECORDER, limit=_MOST_LISTED, lease=_RECORDER_LEASE)
         )

@@ -16,10 +16,8 @@ from durable import (
     ErrorInfo,
     ExecutionFailed,
     ExecutionTimedOut,
-    InvalidInput,
     OnComplete,
     Retry,
-    SerializationError,
     Spawn,
     Status,
     TaskContext,
@@ -244,40 +242,6 @@ async def test_pool_11_the_filter_leaves_ends_out(app: Durable) -> None:
         await work.enqueue(True, on_complete=calls.on_complete(when=["failed"]))
         assert (await calls.next()).status is Status.FAILED
     assert len(calls.seen) == 1
-
-
-async def test_a_callback_that_cannot_be_meant_is_refused_at_the_call(app: Durable, place: Place) -> None:
-    @app.task
-    async def two(a: int, b: int) -> None: ...
-
-    @app.task
-    async def done(end: Completion[int, Order]) -> None: ...
-
-    @app.task
-    def blocking(ctx: TaskContext, end: Completion[int, None]) -> None: ...
-
-    @app.task
-    async def work() -> int:
-        return 1
-
-    async with app:
-        with pytest.raises(ConfigurationError, match="takes a task"):
-            OnComplete(print)  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match="when must name"):
-            OnComplete(done, context=Order("a"), when=["ended"])  # type: ignore[list-item]
-        with pytest.raises(ConfigurationError, match="mode 'later'"):
-            OnComplete(done, context=Order("a"), mode="later")  # type: ignore[call-overload]
-        with pytest.raises(ConfigurationError, match="a task of one Completion"):
-            await work.enqueue(on_complete=OnComplete(two))  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match="must be async and take a TaskContext"):
-            await work.enqueue(on_complete=OnComplete(blocking, mode="transaction"))
-        with pytest.raises(SerializationError, match="context"):
-            await work.enqueue(on_complete=OnComplete(done, context=3))  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match="on_complete is a"):
-            await work.enqueue(on_complete=done)  # type: ignore[call-overload]
-        with pytest.raises(InvalidInput):
-            await work.enqueue(1)  # type: ignore[call-overload]
-    assert place.count() == 0
 
 
 # --- in the transaction of the end -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from durable import (
     InvalidInput,
     NotOpen,
     PayloadCodec,
+    PayloadTooLarge,
     Registry,
     ResultTimeout,
     SleepingIdConflict,
@@ -237,8 +238,13 @@ async def test_many_are_stored_all_or_none(app: Durable, place: Place) -> None:
         return text
 
     async with running(app):
-        with pytest.raises(InvalidInput):
+        with pytest.raises(InvalidInput, match=r"task 'work': inputs\[2\]: "):
             await work.enqueue_many([1, 2, "x"])  # type: ignore[list-item]
+        with app.client() as client, pytest.raises(InvalidInput, match=r"inputs\[0\]"):
+            client.enqueue_many(work, ["x"])  # type: ignore[list-item]
+        with pytest.raises(PayloadTooLarge, match=r"^inputs\[1\]") as caught:
+            await other.enqueue_many(["", "x" * 5_000_000])
+        assert caught.value.path.startswith("inputs[1]")
         assert place.count() == 0
         sleep = app.sleeping("sleep", int)
         await sleep.enqueue("taken")

@@ -415,6 +415,8 @@ async def test_what_nobody_wants_is_not_written(app: Durable) -> None:
         ({"names": ["exec*"]}, "no event"),
         ({"names": []}, "names is empty"),
         ({"names": "job.*"}, "give a list"),
+        ({"names": 5}, "names is 5"),
+        ({"names": [5]}, "names holds 5"),
         ({"name": " "}, "subscriber's name"),
         ({"name": "first"}, "there already"),
     ],

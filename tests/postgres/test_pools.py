@@ -104,6 +104,33 @@ async def test_an_open_transaction_of_a_caller_holds_up_neither_enqueues_nor_cla
     assert await pools.claim() == ([], None)
 
 
+@pytest.mark.parametrize("max_per_key", [1, 3])
+async def test_a_held_row_is_passed_by_none_of_its_key(
+    max_per_key: int, pools: PoolScene, postgres_subject: PostgresSubject
+) -> None:
+    await pools.open(max_per_key=max_per_key)
+    ids = await pools.enqueue(4, serial_key="a")
+    others = await pools.enqueue(2, serial_key="b")
+    hold = render("select 1 from /*schema*/executions where id = %s for update", postgres_subject.schema)
+    async with postgres_subject.rolled_back() as connection, asyncio.timeout(LIMIT):
+        await connection.execute(hold, [ids[0]])
+        assert await pools.drain() == others
+        assert await pools.claim() == ([], None)
+
+    assert await pools.drain() == ids
+
+
+async def test_keys_without_a_limit_pass_a_held_row(pools: PoolScene, postgres_subject: PostgresSubject) -> None:
+    await pools.open(max_per_key=None)
+    ids = await pools.enqueue(3, serial_key="a")
+    hold = render("select 1 from /*schema*/executions where id = %s for update", postgres_subject.schema)
+    async with postgres_subject.rolled_back() as connection, asyncio.timeout(LIMIT):
+        await connection.execute(hold, [ids[0]])
+        assert await pools.drain() == ids[1:]
+
+    assert await pools.drain() == ids[:1]
+
+
 async def test_a_claim_skips_a_pool_that_another_transaction_holds_and_says_when_to_come_again(
     pools: PoolScene, postgres_subject: PostgresSubject
 ) -> None:

@@ -62,6 +62,10 @@ async def test_events_are_found_by_name_and_by_task(app: Durable, storage: Virtu
         assert told(kit, "debounce.*") == [("debounce.started", "batch"), ("debounce.flushed", "batch")]
         assert {event.name for event in kit.events(task="work")} == {"execution.completed", "execution.failed"}
         assert kit.events("execution.failed", task=batch) == []
+        with pytest.raises(ConfigurationError, match="names holds 5"):
+            kit.events(5)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="task is 5"):
+            kit.events(task=5)  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError, match=r"no event 'execution\.done'"):
             kit.events("execution.done")
 

@@ -86,6 +86,49 @@ async def test_a_report_is_told_once_a_minute_whichever_executor_has_it(app: Dur
     assert [event.data["seconds"] for event in seen.events] == [60.0] * 3
 
 
+async def test_reports_come_with_the_minutes_that_the_clock_passes(app: Durable, storage: VirtualStorage) -> None:
+    seen = Seen()
+    app.events.subscribe(seen, name="seen", names=["pool.report"])
+    emails = app.pool("emails")
+
+    @emails.task
+    async def send() -> None:
+        return None
+
+    async with app_under_test(app, storage=storage) as kit:
+        start = kit.clock.now()
+        await kit.clock.advance("30s")
+        await send.enqueue(delay="90s")
+        assert seen.events == []
+        await kit.clock.advance("10m")
+
+    assert [round((event.at - start).total_seconds()) for event in seen.events] == [60 * n for n in range(1, 11)]
+    # It was due at a full minute, at which the report was made before or after it.
+    assert [event.data["completed"] for event in seen.events] in ([0, 1] + [0] * 8, [0, 0, 1] + [0] * 7)
+
+
+async def test_a_long_time_stops_at_some_of_its_minutes_and_no_end_is_missing(
+    app: Durable, storage: VirtualStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable.testing.drive._MOST_REPORTS", 3)
+    seen = Seen()
+    app.events.subscribe(seen, name="seen", names=["pool.report"])
+    emails = app.pool("emails")
+
+    @emails.task
+    async def send() -> None:
+        return None
+
+    async with app_under_test(app, storage=storage) as kit:
+        await send.enqueue(delay="1d")
+        await kit.clock.advance("2d")
+        await minute(kit)
+
+    assert [event.data["seconds"] for event in seen.events[:3]] == [60.0] * 3
+    assert len(seen.events) < 10
+    assert sum(event.data["completed"] for event in seen.events) == 1
+
+
 @pytest.mark.parametrize("names", [[], ["execution.*"]])
 async def test_nothing_is_told_where_nobody_asked_for_reports(
     names: list[str], app: Durable, storage: VirtualStorage

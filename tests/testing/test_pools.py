@@ -52,3 +52,24 @@ async def test_what_a_paused_pool_holds_does_not_keep_time_from_going_on(storage
         await mails.configure(max_parallelism=1)
         await kit.drain()
     assert sent == ["a", "b"]
+
+
+async def test_keys_alternate_and_what_has_none_goes_beside_them(storage: VirtualStorage) -> None:
+    app = Durable("postgresql://nobody@nowhere.invalid/nothing")
+    mails = app.pool("mails", max_parallelism=1)
+    sent: list[str] = []
+
+    @mails.task
+    async def send(mail: str) -> None:
+        sent.append(mail)
+
+    async with app_under_test(app, storage=storage) as kit:
+        await mails.pause()
+        for number in range(3):
+            await send.enqueue(f"a{number}", serial_key="a")
+        for number in range(2):
+            await send.enqueue(f"b{number}", serial_key="b")
+        await send.enqueue("none")
+        await mails.resume()
+        await kit.drain()
+    assert sent == ["none", "a0", "b0", "a1", "b1", "a2"]

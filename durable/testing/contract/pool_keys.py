@@ -112,6 +112,22 @@ class PoolKeysContract(Case):
             await keyed.scene.complete_all(turns)
         assert [sorted(filter(None, order[start : start + 3])) for start in (0, 3, 6)] == [["a", "b", "c"]] * 3
 
+    @pytest.mark.parametrize("max_per_key", [1, 2, None])
+    async def test_keys_take_turns_while_the_clock_stands_still(
+        self, max_per_key: int | None, keyed: PoolScene
+    ) -> None:
+        await keyed.open(max_parallelism=1, max_per_key=max_per_key)
+        for key in ("a", "b", "c"):
+            await keyed.enqueue(4, serial_key=key)
+        (keyless,) = await keyed.enqueue()
+        order: list[str | None] = []
+        while turns := await keyed.turns():
+            order += await keyed.keys(turns)
+            await keyed.scene.complete_all(turns)
+        assert (order[0], len(order)) == (None, 13)
+        assert order[1:] == ["a", "b", "c"] * 4
+        assert (await keyed.scene.get(keyless)).attempts == 1
+
     # --- retries and other returns ---------------------------------------------------------------------------
 
     async def test_what_waits_for_its_retry_keeps_its_place_in_the_key(self, keyed: PoolScene, scene: Scene) -> None:
@@ -234,14 +250,40 @@ class PoolKeysContract(Case):
 
     # --- unknown names and changed limits --------------------------------------------------------------------
 
-    async def test_unknown_names_hold_up_neither_their_key_nor_others(self, keyed: PoolScene) -> None:
-        await keyed.open()
+    @pytest.mark.parametrize("keep_order", [True, False])
+    @pytest.mark.parametrize("max_per_key", [1, 3])
+    async def test_what_is_due_first_in_a_key_is_passed_by_none_also_where_its_name_is_unknown(
+        self, max_per_key: int, keep_order: bool, keyed: PoolScene
+    ) -> None:
+        await keyed.open(max_per_key=max_per_key, keep_order=keep_order)
+        before = await keyed.enqueue(1, serial_key="a")
         unknown = await keyed.enqueue(2, serial_key="a", task_name="unknown")
         known = await keyed.enqueue(1, serial_key="a")
         other = await keyed.enqueue(1, serial_key="b")
-        assert sorted(await keyed.drain()) == sorted([*known, *other])
+        assert sorted(await keyed.drain()) == sorted([*before, *other])
         assert await keyed.claim() == ([], None)
-        assert await keyed.ids(task_names=["unknown"]) == unknown[:1]
+        both = [TASK, "unknown"]
+        assert await keyed.drain(task_names=both) == [*unknown, *known]
+
+    async def test_keys_without_a_limit_pass_unknown_names(self, keyed: PoolScene) -> None:
+        await keyed.open(max_per_key=None)
+        unknown = await keyed.enqueue(3, serial_key="a", task_name="unknown")
+        known = await keyed.enqueue(2, serial_key="a")
+        assert await keyed.drain() == known
+        assert await keyed.drain(task_names=["unknown"]) == unknown
+
+    async def test_what_waits_for_its_retry_holds_its_key_for_those_who_do_not_know_it(
+        self, keyed: PoolScene, scene: Scene
+    ) -> None:
+        await keyed.open()
+        first = await keyed.enqueue(1, serial_key="a", task_name="unknown")
+        second = await keyed.enqueue(1, serial_key="a")
+        (turn,) = await keyed.turns(task_names=["unknown"])
+        await keyed.storage.settle([fail(turn, ERROR, retry_delay=1.0)])
+        await scene.subject.advance(1.0)
+        assert await keyed.drain() == []
+        assert await keyed.drain(task_names=["unknown"]) == first
+        assert await keyed.drain() == second
 
     async def test_many_keys_of_unknown_names_keep_no_other_waiting(self, keyed: PoolScene) -> None:
         await keyed.open(max_parallelism=2)

@@ -48,16 +48,16 @@ class PoolScene:
         """The ids of what a claim gives, in its order."""
         return [turn.id for turn in await self.turns(limit, **options)]
 
-    async def run(self, limit: int = 1000) -> list[str]:
+    async def run(self, limit: int = 1000, **options: Any) -> list[str]:
         """Claim and complete; gives the ids."""
-        turns = await self.turns(limit)
+        turns = await self.turns(limit, **options)
         await self.scene.complete_all(turns)
         return [turn.id for turn in turns]
 
-    async def drain(self, limit: int = 1000) -> list[str]:
+    async def drain(self, limit: int = 1000, **options: Any) -> list[str]:
         """Claim and complete until nothing is given; the ids in the order of their starts."""
         ids: list[str] = []
-        while found := await self.run(limit):
+        while found := await self.run(limit, **options):
             ids += found
         return ids
 

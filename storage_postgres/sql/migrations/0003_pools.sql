@@ -39,11 +39,10 @@ create table /*schema*/pool_lanes (
     pool text not null,
     serial_key text not null,
     turn_at timestamptz not null,
-    served integer not null,
     primary key (pool, serial_key)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 -- The keys that may be served, in the order of their turns; one that was served goes to the back.
-create index pool_lanes_turn on /*schema*/pool_lanes (pool, turn_at, served, serial_key);
+create index pool_lanes_turn on /*schema*/pool_lanes (pool, turn_at, serial_key);
 
 create table /*schema*/pool_marks (
     pool text not null,
@@ -103,12 +102,23 @@ as $$
                 ) as due))
 $$;
 
+-- A turn behind those that wait in a pool, so that keys alternate also while the clock stands still. What is far ahead was
+-- written before the clock was set back: nothing has to be behind that.
+create function /*schema*/next_turn(pool_name text, moment timestamptz) returns timestamptz
+language sql stable
+as $$
+    select max(l.turn_at) + interval '1 microsecond'
+    from /*schema*/pool_lanes as l
+    where l.pool = pool_name and l.turn_at < moment + interval '1 minute'
+$$;
+
 -- Turn due marks of a pool into lanes; the caller holds the pool. True when more may be due.
 create function /*schema*/absorb_marks(pool_name text, moment timestamptz) returns boolean
 language plpgsql volatile
 as $$
 declare
     most constant integer := 10000;
+    next_at constant timestamptz := /*schema*/next_turn(pool_name, moment);
     mark_count integer;
 begin
     with taken as (
@@ -123,8 +133,8 @@ begin
         returning m.serial_key as marked_key, m.due_at as marked_at
     ),
     added as (
-        insert into /*schema*/pool_lanes (pool, serial_key, turn_at, served)
-        select pool_name, t.marked_key, min(t.marked_at), 0
+        insert into /*schema*/pool_lanes (pool, serial_key, turn_at)
+        select pool_name, t.marked_key, greatest(min(t.marked_at), next_at)
         from taken as t
         group by t.marked_key
         having exists (
@@ -190,7 +200,7 @@ as $$
     ),
     turned as (
         update /*schema*/pool_lanes as l
-        set turn_at = moment, served = l.served + 1
+        set turn_at = greatest(moment, (select /*schema*/next_turn(pool_name, moment)))
         where l.ctid = any(array(
             select s.row_id
             from seen as s
@@ -225,9 +235,11 @@ as $$
 $$;
 
 -- The rows that a claim takes from one pool, locked: at most `room`. Without keys by priority, due time and id; keyed
--- work counts as priority 0 and stands at its lane's turn, in the order of its key, at most `share` of a key. Gives also
--- the keys that are served, their lanes, and the keys whose lanes have nothing to give and no reason to stay. The caller
--- holds the pool, so nobody else writes lanes and their ctids hold.
+-- work counts as priority 0 and stands at its lane's turn, in the order of its key, at most `share` of a key. What is due
+-- first in a key goes first: where its name is unknown here, or somebody holds its row, the claim takes nothing behind it.
+-- Keys without a limit have no such order, and what cannot be taken is passed. Gives also the keys that are served, their
+-- lanes, and the keys whose lanes have nothing to give and no reason to stay. The caller holds the pool, so nobody else
+-- writes lanes and their ctids hold.
 create function /*schema*/pick_pooled(
     this /*schema*/pools, moment timestamptz, known_names text[], known_version smallint, room bigint, share bigint,
     out row_ids tid[], out served_keys text[], out served_lanes tid[], out spent_keys text[]
@@ -236,7 +248,7 @@ language plpgsql volatile
 as $$
 begin
     with seen as materialized (
-        select l.ctid as lane_id, l.serial_key, l.turn_at, l.served, head.row_id, head.is_new, head.due_at, head.id
+        select l.ctid as lane_id, l.serial_key, l.turn_at, head.row_id, head.is_new, head.due_at, head.id
         from /*schema*/pool_lanes as l
         cross join lateral (
             select case when this.max_per_key is null then 0 else (
@@ -256,35 +268,51 @@ begin
         left join lateral (
             select h.row_id, h.is_new, h.due_at, h.id
             from (
-                select again.*, false as is_new
+                select d.is_new, d.due_at, d.id, own.row_id,
+                    bool_and(own.row_id is not null) over (order by d.is_new, d.due_at, d.id) as is_next
                 from (
-                    select e.ctid as row_id, e.due_at, e.id
-                    from /*schema*/executions as e
-                    where e.status = 'ready' and e.queue = this.name and e.serial_key = l.serial_key
-                        and e.started_at is not null and e.due_at <= moment
-                        and e.task_name = any(known_names) and e.record_version <= known_version
-                    order by e.due_at, e.id
+                    select q.*
+                    from (
+                        select again.*, false as is_new
+                        from (
+                            select e.due_at, e.id, e.task_name, e.record_version
+                            from /*schema*/executions as e
+                            where e.status = 'ready' and e.queue = this.name and e.serial_key = l.serial_key
+                                and e.started_at is not null and e.due_at <= moment
+                                and (this.max_per_key is not null
+                                    or e.task_name = any(known_names) and e.record_version <= known_version)
+                            order by e.due_at, e.id
+                            limit free.executions
+                        ) as again
+                        union all
+                        select first.*, this.keep_order
+                        from (
+                            select e.due_at, e.id, e.task_name, e.record_version
+                            from /*schema*/executions as e
+                            where e.status = 'ready' and e.queue = this.name and e.serial_key = l.serial_key
+                                and e.started_at is null and e.due_at <= moment
+                                and (this.max_per_key is not null
+                                    or e.task_name = any(known_names) and e.record_version <= known_version)
+                            order by e.due_at, e.id
+                            limit free.executions
+                        ) as first
+                    ) as q
+                    order by q.is_new, q.due_at, q.id
                     limit free.executions
-                    for update skip locked
-                ) as again
-                union all
-                select first.*, this.keep_order
-                from (
-                    select e.ctid as row_id, e.due_at, e.id
+                ) as d
+                left join lateral (
+                    select e.ctid as row_id
                     from /*schema*/executions as e
-                    where e.status = 'ready' and e.queue = this.name and e.serial_key = l.serial_key
-                        and e.started_at is null and e.due_at <= moment
-                        and e.task_name = any(known_names) and e.record_version <= known_version
-                    order by e.due_at, e.id
-                    limit free.executions
+                    where e.id = d.id and e.status = 'ready' and e.due_at <= moment
+                        and d.task_name = any(known_names) and d.record_version <= known_version
                     for update skip locked
-                ) as first
+                ) as own on true
             ) as h
+            where h.row_id is not null and (h.is_next or this.max_per_key is null)
             order by h.is_new, h.due_at, h.id
-            limit free.executions
         ) as head on true
         where l.pool = this.name
-            -- A lane whose due work is all of unknown names is passed over and left to others.
+            -- A lane whose next work cannot be taken here is passed over and left to others.
             and (head.row_id is not null or this.max_per_key <= busy.executions or not (
                 exists (
                     select 1
@@ -297,7 +325,7 @@ begin
                     where e.status = 'ready' and e.queue = this.name and e.serial_key = l.serial_key
                         and e.started_at is not null and e.due_at <= moment
                 )))
-        order by l.turn_at, l.served, l.serial_key, head.is_new, head.due_at, head.id
+        order by l.turn_at, l.serial_key, head.is_new, head.due_at, head.id
         limit room
     ),
     keyless as materialized (
@@ -318,14 +346,13 @@ begin
     picked as materialized (
         select c.row_id, c.serial_key, c.lane_id
         from (
-            select s.row_id, s.serial_key, s.lane_id, 0 as priority, s.turn_at as rank_at, s.served, s.is_new, s.due_at,
-                s.id
+            select s.row_id, s.serial_key, s.lane_id, 0 as priority, s.turn_at as rank_at, s.is_new, s.due_at, s.id
             from seen as s
             where s.row_id is not null
             union all
-            select k.row_id, null, null, k.priority, k.due_at, 0, false, k.due_at, k.id from keyless as k
+            select k.row_id, null, null, k.priority, k.due_at, false, k.due_at, k.id from keyless as k
         ) as c
-        order by c.priority desc, c.rank_at, c.served, c.serial_key, c.is_new, c.due_at, c.id
+        order by c.priority desc, c.rank_at, c.serial_key nulls first, c.is_new, c.due_at, c.id
         limit room
     )
     select
