@@ -172,6 +172,12 @@ class Durable(Registry):
             self._storage = open_storage(self._dsn, schema=self._schema)
         return self._storage
 
+    def storage_of(self, *, dsn: str | None, schema: str | None) -> Storage:
+        """Its own storage, or where one of these is given, a new one with the rest as the app has it; not opened."""
+        if dsn is None and schema is None:
+            return self.storage
+        return open_storage(dsn or self._dsn, schema=schema or self._schema)
+
     @property
     def jobs(self) -> Jobs:
         """Lists and counts of keyed jobs."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from durable.attempts import Attempt, Signal
 from durable.errors import ConfigurationError, ErrorInfo, LeaseLost
 
-__all__ = ["Beats", "TaskContext", "wants_context"]
+__all__ = ["Beats", "StepAttempt", "TaskContext", "wants_context"]
 
 
 class Beats(Protocol):
@@ -20,10 +20,18 @@ class Beats(Protocol):
         ...
 
 
+class StepAttempt(NamedTuple):
+    """Which attempt of a workflow's step this is; the workflow's own is one for all of them."""
+
+    attempt: int
+    max_attempts: int
+    previous_error: ErrorInfo | None
+
+
 class TaskContext:
     """Given to a handler whose first parameter is annotated with it. Valid during the attempt only."""
 
-    __slots__ = ("_attempt", "_beats", "cancel_signal", "executor_id", "previous_error", "shutdown_signal")
+    __slots__ = ("_attempt", "_beats", "_step", "cancel_signal", "executor_id", "previous_error", "shutdown_signal")
 
     def __init__(
         self,
@@ -33,8 +41,10 @@ class TaskContext:
         previous_error: ErrorInfo | None,
         shutdown_signal: Signal,
         beats: Beats,
+        step: StepAttempt | None = None,
     ) -> None:
         self._attempt = attempt
+        self._step = step
         self._beats = beats
         self.executor_id = executor_id
         self.previous_error = previous_error
@@ -75,12 +85,15 @@ class TaskContext:
 
     @property
     def attempt(self) -> int:
-        """1 for the first start. A start that a crash or a release took back has the same number again."""
-        return self._attempt.claimed.attempts
+        """1 for the first start. A start that a crash or a release took back has the same number again.
+
+        In a step of a workflow it is that of the step.
+        """
+        return self._attempt.claimed.attempts if self._step is None else self._step.attempt
 
     @property
     def max_attempts(self) -> int:
-        return self._attempt.claimed.max_attempts
+        return self._attempt.claimed.max_attempts if self._step is None else self._step.max_attempts
 
     @property
     def iteration(self) -> int:

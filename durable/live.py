@@ -19,6 +19,7 @@ from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, NewExecution, WakeResult
 from durable.handle import first_end
 from durable.news import News
+from durable.options import checked_reason
 from durable.pool_rows import PoolConfig, PoolTally
 from durable.rooms.loop import patiently
 from durable.rooms.upkeep import close_levels
@@ -107,7 +108,9 @@ class Live:
         """Cancel, and close the trees below, a transaction for each level; what is left any executor closes."""
         self.check()
         results = await self._in_turn(
-            self.storage.cancel(ids, reason=reason, may_finish=may_finish, force=force, note=self.emitter.note),
+            self.storage.cancel(
+                ids, reason=checked_reason(reason), may_finish=may_finish, force=force, note=self.emitter.note
+            ),
             "cancelling",
         )
         await self._after_cancel(results)
@@ -116,13 +119,13 @@ class Live:
     async def cancel_all(self, where: CancelFilter, *, reason: str, may_finish: bool) -> int:
         """Cancel what was created before a time, a batch at a time; gives how many were cancelled or asked to end."""
         self.check()
-        given = where.before
+        given, why = where.before, checked_reason(reason)
         before = up_to(await self._patiently(self.storage.now(), "reading the clock")) if given is None else given
         count = 0
         while True:
             batch = await self._in_turn(
                 self.storage.cancel_all(
-                    before=before, queue=where.queue, task_name=where.task_name, limit=CANCEL_BATCH, reason=reason,
+                    before=before, queue=where.queue, task_name=where.task_name, limit=CANCEL_BATCH, reason=why,
                     may_finish=may_finish, note=self.emitter.note,
                 ),
                 "cancelling",

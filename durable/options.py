@@ -26,11 +26,13 @@ __all__ = [
     "TaskOptions",
     "checked_overrides",
     "checked_pool",
+    "checked_reason",
     "checked_task_options",
     "checked_text",
 ]
 
 KEY_LIMIT = 512
+_LONGEST_REASON = 10_000
 SHORTEST_TIMEOUT = 0.001
 
 
@@ -229,12 +231,17 @@ def _callback(given: object) -> str | None:
     return given.to_text()
 
 
-def checked_text(value: object, field_name: str) -> str:
-    """A key or unique id: 1 to 512 characters without NUL and lone surrogates."""
+def checked_text(value: object, field_name: str, *, most: int = KEY_LIMIT) -> str:
+    """A key or unique id: 1 to so many characters without NUL and lone surrogates."""
     if not isinstance(value, str):
         raise ConfigurationError(f"{field_name} is a {type(value).__name__}; give a str")
-    if not 1 <= len(value) <= KEY_LIMIT:
-        raise ConfigurationError(f"{field_name} has {len(value)} characters; it must have 1 to {KEY_LIMIT}")
+    if not 1 <= len(value) <= most:
+        raise ConfigurationError(f"{field_name} has {len(value)} characters; it must have 1 to {most}")
     if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
         raise ConfigurationError(f"{field_name} contains NUL or half of a surrogate pair, which Postgres cannot store")
     return value
+
+
+def checked_reason(value: object) -> str:
+    """Why somebody ends something: up to 10,000 characters without NUL and lone surrogates; may be empty."""
+    return "" if value == "" else checked_text(value, "reason", most=_LONGEST_REASON)

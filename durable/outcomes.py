@@ -82,11 +82,13 @@ class Stopped(NamedTuple):
 
     is_timeout: bool
     reason: str
+    notes: tuple[str, ...] = ()
+    """What failed while its work was undone, kept with its error."""
 
 
 class Blocked(NamedTuple):
-    """A workflow, or a turn of a job, cannot go on with the code that is here; it is kept, and tried again from time
-    to time."""
+    """A workflow, or a turn of a job, cannot go on with the code that is here, or the storage refuses what it writes;
+    it is kept, and tried again from time to time."""
 
     error: ErrorInfo
     reason: str = "step_mismatch"

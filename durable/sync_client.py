@@ -27,7 +27,7 @@ from durable.jobs.task import SyncTask
 from durable.jobs.task import Task as TaskJob
 from durable.jobs.timers import SyncTimers
 from durable.live import CANCEL_BATCH, refuse_within, report_differences, settled_ids, up_to
-from durable.options import EnqueueOptions, checked_overrides, checked_text
+from durable.options import EnqueueOptions, checked_overrides, checked_reason, checked_text
 from durable.pool import SyncPool
 from durable.pool_options import DeclaredPool
 from durable.pool_rows import PoolConfig, PoolTally
@@ -187,7 +187,7 @@ class Client:
         running: WhenRunning = "stop",
     ) -> int:
         """See Durable.cancel_all. The levels below are closed by the executors."""
-        finish = may_finish(running)
+        finish, why = may_finish(running), checked_reason(reason)
         name = checked_task_name(task)
         kept_queue = None if queue is None else checked_name(queue, "queue")
         until = up_to(self._run(self._storage.now)) if before is None else aware(before, "before")
@@ -195,7 +195,7 @@ class Client:
         while True:
             batch = self._run(
                 lambda: self._storage.cancel_all(
-                    before=until, queue=kept_queue, task_name=name, limit=CANCEL_BATCH, reason=reason,
+                    before=until, queue=kept_queue, task_name=name, limit=CANCEL_BATCH, reason=why,
                     may_finish=finish, note=self._emitter.note,
                 )
             )  # fmt: skip
@@ -208,10 +208,10 @@ class Client:
         self, execution_id: str, *, reason: str = "cancelled by a client", running: HowToEnd = "stop"
     ) -> CancelResult:
         """See Handle.cancel. The levels below are closed by the executors."""
-        id_, note = parse_id(execution_id), self._emitter.note
+        id_, note, why = parse_id(execution_id), self._emitter.note, checked_reason(reason)
         finish, force = may_end(running)
         (result,) = self._run(
-            lambda: self._storage.cancel([id_], reason=reason, may_finish=finish, force=force, note=note)
+            lambda: self._storage.cancel([id_], reason=why, may_finish=finish, force=force, note=note)
         )
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)

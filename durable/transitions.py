@@ -48,6 +48,7 @@ __all__ = [
     "State",
     "apply",
     "apply_close",
+    "blocked",
     "cancelled",
     "complete",
     "counted",
@@ -59,6 +60,9 @@ __all__ = [
     "spawn",
     "suspend",
 ]
+
+_BLOCKED_PAUSE: Final = 30.0
+"""Seconds until what could not go on is tried again, perhaps by newer code."""
 
 
 class Event(StrEnum):
@@ -502,6 +506,11 @@ def spawn_finalize(turn: Claimed, finalize: NewExecution) -> Settlement:
 def counted(turn: Claimed) -> Claimed:
     """A suspect whose delivery was counted, because it starts now."""
     return turn._replace(deliveries=turn.deliveries + 1, is_suspect=False)
+
+
+def blocked(turn: Claimed, error: str, reason: str) -> Settlement:
+    """Keep an execution that cannot go on for now: given back unharmed, and tried again after a pause."""
+    return release(turn)._replace(delay=_BLOCKED_PAUSE, error=error, reason=reason)
 
 
 def release(turn: Claimed) -> Settlement:

@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from durable.errors import ConfigurationError, NotOpen, StorageUnavailable, TransactionEnded
 from durable.storage import Operation
 from storage_postgres.failures import is_connection_spent, translated
+from storage_postgres.lending import PREPARE_AFTER, LentConnection
 from storage_postgres.loaders import register_loaders
 from storage_postgres.operation import PostgresOperation
 from storage_postgres.plan import drive, drive_async, drive_on, drive_on_async
@@ -60,7 +61,7 @@ class Connections:
         self._min_size = min_size
         self._max_size = max_size
         self._async_pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
-        self._transactions: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+        self._transactions: AsyncConnectionPool[LentConnection] | None = None
         """Apart, because these last as long as the user's code in them, and end by statements that need the pool."""
         self._free_transactions = asyncio.Semaphore(0)
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
@@ -87,7 +88,7 @@ class Connections:
         return not self.is_pooled
 
     def _settings(self) -> dict[str, Any]:
-        return {"autocommit": True, "prepare_threshold": None if self.is_pooled else 5}
+        return {"autocommit": True, "prepare_threshold": None if self.is_pooled else PREPARE_AFTER}
 
     @contextmanager
     def probe(self) -> Generator[psycopg.Connection[Any]]:
@@ -111,13 +112,18 @@ class Connections:
         )  # fmt: skip
         most = min(_MOST_TRANSACTIONS, self._max_size)
         self._transactions = AsyncConnectionPool(
-            self.conninfo, kwargs=self._settings(), configure=_register_loaders, open=False,
-            name="durable-transactions", min_size=0, max_size=most, timeout=4.0, reconnect_timeout=2.0, check=None,
+            self.conninfo, connection_class=LentConnection, kwargs=self._settings(), configure=_register_loaders,
+            reset=self._restore, open=False, name="durable-transactions", min_size=0, max_size=most, timeout=4.0,
+            reconnect_timeout=2.0, check=None,
         )  # fmt: skip
         self._free_transactions = asyncio.Semaphore(most)
         with translated():
             await self._async_pool.open(wait=True, timeout=10.0)
             await self._transactions.open()
+
+    async def _restore(self, connection: LentConnection) -> None:
+        """By a worker of the pool, when the connection comes back; one that fails is closed by it."""
+        await connection.restore(is_pooled=self.is_pooled)
 
     async def close(self) -> None:
         pools = self._async_pool, self._transactions

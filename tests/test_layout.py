@@ -31,7 +31,7 @@ LONGEST_FUNCTION: Final = 60
 PUBLIC_MODULES: Final = (durable, durable.jobs, durable.storage, durable.testing)
 DESCRIBED_BY_NAME: Final = (Workflow, WorkflowContext, WorkflowHandle, SyncWorkflowHandle)
 NOT_FOR_USERS: Final = frozenset(
-    {"callback_text", "check_callback", "is_workflow", "roll_back", "shape", "split", "unwind"}
+    {"callback_text", "check_callback", "end_by", "is_workflow", "roll_back", "shape", "split", "unwind"}
 )
 """For type checkers and for our own layers."""
 SQL: Final = re.compile(

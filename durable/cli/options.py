@@ -15,13 +15,17 @@ from durable.storage import Storage
 __all__ = ["add_storage_options", "app_of", "count_up_to", "id_argument", "opened", "parsed_ids"]
 
 
-def add_storage_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dsn",
-        help="the database, such as postgresql://user@host/name; without it $DURABLE_DSN (better for one with a"
-        " password: arguments can be seen by other users), and without that an embedded server under ./.durable",
-    )
-    parser.add_argument("--schema", default="durable", help="the schema of the tables (default: durable)")
+def add_storage_options(
+    parser: argparse.ArgumentParser,
+    *,
+    without_dsn: str = "$DURABLE_DSN (better for one with a"
+    " password: arguments can be seen by other users), and without that an embedded server under ./.durable",
+    schema: str | None = "durable",
+) -> None:
+    """`schema` is the default; None where `without_dsn` tells of another storage, whose own schema it is then."""
+    parser.add_argument("--dsn", help=f"the database, such as postgresql://user@host/name; without it {without_dsn}")
+    default = "that of the same" if schema is None else schema
+    parser.add_argument("--schema", default=schema, help=f"the schema of the tables (default: {default})")
     parser.add_argument("--json", action="store_true", help="print JSON on one line instead of tables")
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 import pdb
 from ast import AsyncFunctionDef, Constant, Expr, parse, stmt
+from collections.abc import Generator
+from contextlib import contextmanager
 from inspect import getsourcelines
 from pathlib import Path
 from textwrap import dedent
 from typing import Final
 
+from durable.app import Durable
 from durable.cli.exits import Exit
 from durable.cli.history import stored_history
 from durable.cli.load import load_app
-from durable.cli.options import add_storage_options, opened
+from durable.cli.options import add_storage_options
 from durable.cli.output import clean, out_console, print_json, table
 from durable.definition import Definition
 from durable.errors import ConfigurationError
 from durable.registry import Registry
+from durable.storage import Storage
 from durable.workflow.dry import ReplayedHistory, replay_history
 from durable.workflow.stored import StoredHistory, load_history
 
@@ -27,7 +31,7 @@ _SILENT: Final = frozenset({"code", "chunks"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_storage_options(parser)
+    add_storage_options(parser, without_dsn="that of --app", schema=None)
     parser.add_argument("id", nargs="?", help="the workflow's execution id; not with --file")
     parser.add_argument("--app", required=True, metavar="MODULE:APP", help="whose code it is run against")
     parser.add_argument("--file", type=Path, help="a history that `durable history ID --json` has written")
@@ -36,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     app = load_app(args.app)
-    stored = _stored(args)
+    stored = _stored(args, app)
     found = _debugged(app, stored) if args.pdb else replay_history(app.find, stored)
     if args.json:
         print_json({name: getattr(found, name) for name in ReplayedHistory.__slots__})
@@ -45,16 +49,27 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK if found.fits else Exit.FAILED
 
 
-def _stored(args: argparse.Namespace) -> StoredHistory:
+def _stored(args: argparse.Namespace, app: Durable) -> StoredHistory:
     if (args.id is None) == (args.file is None):
         raise ConfigurationError("give the id of a workflow, or --file with its exported history")
     if args.file is None:
-        with opened(args) as storage:
+        with _storage_of(args, app) as storage:
             return stored_history(storage, args.id)
     try:
         return load_history(args.file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{args.file} cannot be read: {error}") from None
+
+
+@contextmanager
+def _storage_of(args: argparse.Namespace, app: Durable) -> Generator[Storage]:
+    """That of the app, for blocking calls, as far as the options do not name another. It is not migrated."""
+    named = app.storage_of(dsn=args.dsn, schema=args.schema)
+    named.open_blocking()
+    try:
+        yield named
+    finally:
+        named.close_blocking()
 
 
 def _show(stored: StoredHistory, found: ReplayedHistory) -> None:

@@ -22,6 +22,11 @@ def redrive_refusal(execution: Execution) -> str | None:
             f"its parent {execution.parent_id} has already counted its end;"
             f" enqueue it anew, or retry the root {execution.root_id}"
         )
+    if execution.kind is Kind.WORKFLOW and execution.reason == "poisoned":
+        return (
+            "it is a workflow that was given up as poisoned, and nothing that it has done was undone; mend what ends"
+            " its process, then handle.fork() goes on where it stood; a cancel of the fork, once it runs, undoes it"
+        )
     state = State(
         kind=execution.kind,
         status=execution.status,

@@ -17,7 +17,7 @@ from typing import Any
 from durable.attempts import Attempt, Signal
 from durable.child import DEEPEST_TREE, MOST_CHILDREN, Child, place
 from durable.clock import Clock
-from durable.context import Beats, TaskContext
+from durable.context import Beats, StepAttempt, TaskContext
 from durable.definition import Definition
 from durable.errors import ConfigurationError, DurableError, ErrorInfo
 from durable.execution import ChildOutcome, Claimed, NewExecution
@@ -112,12 +112,13 @@ class Turn:
             raise ConfigurationError("a sync function returned a coroutine; declare it with async def")
         return value
 
-    def context(self) -> TaskContext:
-        stored = self.claimed.error
+    def context(self, step: StepAttempt | None = None) -> TaskContext:
+        """`step`: of a step of a workflow, which has attempts of its own."""
         return TaskContext(
             self.attempt,
             executor_id=self.services.executor_id,
-            previous_error=self.definition.load_error(stored),
+            previous_error=self.definition.load_error(self.claimed.error) if step is None else step.previous_error,
+            step=step,
             shutdown_signal=self.services.shutdown_signal,
             beats=self.services.beats,
         )

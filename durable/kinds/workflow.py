@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from threading import get_ident
 from typing import Any, Final
 
+from durable.context import StepAttempt
 from durable.definition import WorkflowSpec
 from durable.errors import ConfigurationError, ErrorInfo, InvalidInput, SerializationError, StepMismatch
 from durable.execution import Claimed
@@ -17,6 +18,7 @@ from durable.workflow.begin import begin
 from durable.workflow.context import ContinueAsNew
 from durable.workflow.desk import Desk
 from durable.workflow.entries import RunStep
+from durable.workflow.pending import Pending
 from durable.workflow.replay import Ended, Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import StepRuns
@@ -45,6 +47,13 @@ async def run(turn: Turn) -> Outcome:
         outcome = _left(error, replay) if is_too_late else Blocked(ErrorInfo("StepMismatch", str(error)))
         _close(replay)
         return outcome
+    except Exception as error:
+        _close(replay)
+        if replay is None or isinstance(error, EndedBy) or turn.attempt.stop_reason is not None:
+            raise
+        # Its body has not failed, but what was to be written of it. As long as that lasts, undoing its work would be
+        # refused as well, and afterwards it would be wrong: it is kept, and goes on from its history, timeout and all.
+        return Blocked(ErrorInfo(type(error).__name__, str(error)), "storage_refused")
     except BaseException:
         _close(replay)
         raise
@@ -123,7 +132,7 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
     steps = StepRuns(
         services,
         codec,
-        call=lambda command, first: _call(turn, command, first),
+        call=lambda pending, first: _call(turn, pending, first),
         random=services.random,
         clock=turn.services.clock,
     )
@@ -175,17 +184,19 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
     if ended.error is None:
         return Completed(ended.value)
     if isinstance(ended.error, asyncio.CancelledError) and replay.stop_kind is not None:
-        return Stopped(replay.stop_kind == "timed_out", replay.stop_reason)
+        return Stopped(replay.stop_kind == "timed_out", replay.stop_reason, replay.end_notes)
     raise EndedBy(turn.definition.codec.error_info(ended.error, is_retryable=False)) from ended.error
 
 
-def _call(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Awaitable[Any]:
+def _call(turn: Turn, pending: Pending, first: tuple[Any, ...]) -> Awaitable[Any]:
     """Call a step, unless the process was away for so long that the step may be another's by now."""
     if turn.services.clock.monotonic() >= turn.attempt.deadline:
         turn.stop(turn.attempt, "lost")
         raise asyncio.CancelledError
+    command = pending.command
+    assert isinstance(command, RunStep)
     if command.wants_context:
-        return _call_with_context(turn, command, first)
+        return _call_with_context(turn, pending, command, first)
     return _called(turn, command, *first, *command.args)
 
 
@@ -196,9 +207,9 @@ def _called(turn: Turn, command: RunStep, *args: Any) -> Awaitable[Any]:
     return turn.in_thread(command.function, *args, **command.kwargs)
 
 
-async def _call_with_context(turn: Turn, command: RunStep, first: tuple[Any, ...]) -> Any:
+async def _call_with_context(turn: Turn, pending: Pending, command: RunStep, first: tuple[Any, ...]) -> Any:
     # Each attempt of a step has a signal of its own: the body may give up one step and go on with others.
-    context = turn.context()
+    context = turn.context(StepAttempt(pending.attempts + 1, command.retry.max_attempts, pending.error))
     try:
         return await _called(turn, command, context, *first, *command.args)
     except asyncio.CancelledError:

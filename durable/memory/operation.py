@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Generic, TypeVar
 
+from durable.errors import ConfigurationError
 from durable.memory.store import Store, Transaction
 from durable.storage import Operation
 
@@ -15,8 +16,8 @@ T = TypeVar("T")
 
 
 class MemoryOperation(Generic[T]):
-    """See durable.storage.Operation. There is no caller's transaction to join in memory: `run_on` and `await_on`
-    take any connection, do not look at it, and apply at once; a rollback of the caller's takes nothing back.
+    """See durable.storage.Operation. There is no transaction to join in memory, so `run_on` and `await_on` refuse every
+    connection but None: what was applied all the same would be there after the caller's rollback.
     """
 
     __slots__ = ("_store", "_work")
@@ -32,9 +33,11 @@ class MemoryOperation(Generic[T]):
         return self._store.run(self._work)
 
     def run_on(self, connection: Any) -> T:
+        _refuse(connection)
         return self.run()
 
     def await_on(self, connection: Any) -> Awaitable[T]:
+        _refuse(connection)
         return self._run_in_turn()
 
     async def _run_in_turn(self) -> T:
@@ -42,6 +45,13 @@ class MemoryOperation(Generic[T]):
         # and tests in memory would never see two callers interleave.
         await asyncio.sleep(0)
         return self.run()
+
+
+def _refuse(connection: Any) -> None:
+    if connection is not None:
+        raise ConfigurationError(
+            "connection= joins a transaction, and the storage in memory has none; leave it out, or use Postgres"
+        )
 
 
 class MemoryLane:

@@ -33,14 +33,12 @@ from durable.outcomes import (
 from durable.retry import Retry
 from durable.running import enter
 from durable.telemetry import Telemetry
-from durable.transitions import cancelled, complete, fail, release, repeat, spawn, spawn_finalize, suspend
+from durable.transitions import blocked, cancelled, complete, fail, release, repeat, spawn, spawn_finalize, suspend
 
 __all__ = ["HandlerTimedOut", "RunRoom"]
 
 _log = logging.getLogger("durable")
 _TIMED_OUT = ErrorInfo("timed_out", "the attempt took longer than its timeout", is_retryable=True)
-_BLOCKED_PAUSE = 30.0
-"""Seconds until what the code that is here cannot go on with is tried again, perhaps by newer code."""
 _DEAF_AFTER = 5.0
 """Seconds that a handler has to end after it was stopped, before its slot is given to others."""
 
@@ -217,26 +215,26 @@ class RunRoom:
                 return complete(attempt.claimed, str(event_count))._replace(job=commit)
             case Suspended(suspension):
                 return suspend(attempt.claimed, suspension)
-            case Stopped(is_timeout, reason):
-                return self._stopped(attempt, is_timeout, reason)
+            case Stopped():
+                return self._stopped(attempt, outcome)
             case Blocked(error, reason):
                 return self._blocked(attempt, error, reason)
             case _:
                 assert_never(outcome)
 
-    def _stopped(self, attempt: Attempt, is_timeout: bool, reason: str) -> Settlement:
+    def _stopped(self, attempt: Attempt, stopped: Stopped) -> Settlement:
         codec = self._services.registry.codec
-        if is_timeout:
-            stored = codec.dump_error(ErrorInfo("timed_out", reason, is_retryable=False))
+        kind = "timed_out" if stopped.is_timeout else "cancelled"
+        stored = codec.dump_error(
+            ErrorInfo(kind, stopped.reason, is_retryable=False, traceback="\n".join(stopped.notes) or None)
+        )
+        if stopped.is_timeout:
             return fail(attempt.claimed, stored, retry_delay=None, timed_out=True)
-        stored = codec.dump_error(ErrorInfo("cancelled", reason, is_retryable=False))
         return cancelled(attempt.claimed, stored, "cancelled")
 
     def _blocked(self, attempt: Attempt, error: ErrorInfo, reason: str) -> Settlement:
         _log.error("execution %s (task %s) is kept: %s", attempt.claimed.id, attempt.claimed.task_name, error)
-        return release(attempt.claimed)._replace(
-            delay=_BLOCKED_PAUSE, error=self._services.registry.codec.dump_error(error), reason=reason
-        )
+        return blocked(attempt.claimed, self._services.registry.codec.dump_error(error), reason)
 
     def _after_error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
         """What a handler raises when it is stopped says nothing about its work, unless it is an error of its own."""

@@ -10,13 +10,13 @@ from functools import partial
 from durable.attempts import Attempt, Holdings
 from durable.callbacks import queue_of
 from durable.errors import ErrorInfo, RowsHeld, SleepingIdConflict
-from durable.execution import FINISHED, Settled, Settlement
+from durable.execution import FINISHED, Kind, Settled, Settlement
 from durable.execution_log import ExecutionLog
 from durable.rooms.held import LOCK_TIMEOUT, HeldRows
 from durable.rooms.loop import patiently
 from durable.storage import Note, Storage
 from durable.stored_errors import store_error
-from durable.transitions import fail
+from durable.transitions import blocked, fail
 
 __all__ = ["Ending", "SettleRoom"]
 
@@ -148,15 +148,21 @@ class SettleRoom:
             return True
 
     async def _settle_unwritable(self, attempt: Attempt, settlement: Settlement, error: Exception) -> None:
-        """One end that the storage will not take: the execution fails with that as its error."""
+        """One end that the storage will not take: the execution fails with that as its error.
+
+        A workflow does not: what it has done is in its history, and neither undone nor lost if it is kept for later.
+        """
         message = "execution %s could not be settled as %s: %s"
         self._log.write(logging.ERROR, attempt.claimed, message, settlement.id, settlement.status, error)
         kind = "SleepingIdConflict" if isinstance(error, SleepingIdConflict) else type(error).__name__
         stored = store_error(ErrorInfo(kind, str(error), is_retryable=False))
-        failed = fail(attempt.claimed, stored, retry_delay=None)
-        closed = failed if attempt.close is None else attempt.close(failed)
+        if attempt.claimed.kind is Kind.WORKFLOW:
+            ended = blocked(attempt.claimed, stored, "storage_refused")
+        else:
+            failed = fail(attempt.claimed, stored, retry_delay=None)
+            ended = failed if attempt.close is None else attempt.close(failed)
         try:
-            await self._write([(attempt, self._noted(attempt, closed))], None)
+            await self._write([(attempt, self._noted(attempt, ended))], None)
         except Exception:
             _log.exception("execution %s is left to its lease", settlement.id)
             self._holdings.remove(attempt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -34,7 +35,8 @@ async def run_body(
     """What the body returns. `finalize` runs in any case but one: a workflow that continues as new has not ended.
 
     Gives the result as `dump` stores it; one that cannot be stored is a failure of the body. Updates that were accepted
-    are done before a body's return counts; where it fails or is stopped, so are they.
+    are done before a body's return counts; where it fails or is stopped, so are they. The error of a `finalize` after a
+    body that has returned is the workflow's, and its work is undone then; that of one after a failure is a note of it.
     """
     updates = context.updates
     try:
@@ -53,14 +55,33 @@ async def run_body(
     except BaseException as error:
         context.unwind()
         await updates.stop()
-        for failed in await context.roll_back():
-            error.add_note(f"undoing failed as well: {failed}")
-            if not context.is_replaying:
-                _log.error("workflow %s could not undo a step: %s", context.execution_id, failed)
+        await _undo(context, error)
         if finalize is not None:
-            await finalize(context)
+            try:
+                await finalize(context)
+            except (Exception, asyncio.CancelledError) as failed:
+                # How the body has ended stays the end, whatever comes of this.
+                _note(context, error, "finalize failed as well", failed)
+        context.end_by(error)
         raise
     context.unwind()
     if finalize is not None:
-        await finalize(context)
+        try:
+            await finalize(context)
+        except (Exception, asyncio.CancelledError) as error:
+            # It ends as failed, and what has failed is undone: whoever sees that may begin the whole anew.
+            await _undo(context, error)
+            raise
     return result
+
+
+async def _undo(context: WorkflowContext, error: BaseException) -> None:
+    for failed in await context.roll_back():
+        _note(context, error, "undoing failed as well", failed)
+
+
+def _note(context: WorkflowContext, error: BaseException, what: str, failed: BaseException) -> None:
+    """Let the record of the end tell of this failure beside its own, and the log."""
+    error.add_note(f"{what}: {type(failed).__name__}: {failed}")
+    if not context.is_replaying:
+        _log.error("workflow %s: %s: %s: %s", context.execution_id, what, type(failed).__name__, failed)

@@ -6,15 +6,15 @@ import asyncio
 import secrets
 from asyncio import events
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from random import Random
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 
+from durable.checks import shown
 from durable.child import DEEPEST_TREE, Child
 from durable.codec import Codec
 from durable.context import TaskContext
@@ -23,10 +23,13 @@ from durable.digests import digest
 from durable.durations import Duration, aware, seconds
 from durable.errors import ChildFailed, ChildLimitExceeded, ConfigurationError
 from durable.execution import Claimed, FinishedExecution, Status
+from durable.ids import known_id
 from durable.retry import NO_RETRY, Retry, checked_retry
 from durable.returns import ChildResult
 from durable.task import Task, Typed
 from durable.workflow.approval import Approval, ApprovalDecision, OpenedApproval, load_decision
+from durable.workflow.asks import NO_ASKS, Asks
+from durable.workflow.awaiting import ChildCall, shielded, started
 from durable.workflow.desk import Desk, checked_people
 from durable.workflow.entries import Group, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.map_plan import plan_map
@@ -38,7 +41,7 @@ from durable.workflow.undoing import Carried, Compensation, Undoing
 from durable.workflow.updates import Updates
 from durable.workflow.values import dump_value
 
-__all__ = ["ChildCall", "ContinueAsNew", "WorkflowContext"]
+__all__ = ["ContinueAsNew", "WorkflowContext"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,31 +61,6 @@ class ContinueAsNew(BaseException):
         self.undo: list[Carried] = []
         """What the next run is to undo if it fails."""
         super().__init__("the workflow continues as new")
-
-
-class ChildCall(Generic[R]):
-    """A child that starts when it is awaited, or given to `gather`, `wait_first` or a task of asyncio."""
-
-    def __init__(self, start: Callable[[Group], asyncio.Future[R]]) -> None:
-        self._start = start
-        self._group = Group()
-
-    def __await__(self) -> Generator[Any, None, R]:
-        return (yield from self._start(self._group).__await__())
-
-    def join(self, group: Group) -> ChildCall[R]:
-        """The body needs it and others of the group together, and none of them before all have ended."""
-        self._group = group
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class Asks:
-    """The options of one kind of call; None leaves what the step says itself."""
-
-    name: str | None = None
-    retry: Retry | None = None
-    timeout: float | None = None
 
 
 class WorkflowContext:
@@ -108,7 +86,7 @@ class WorkflowContext:
         self.updates = updates
         self._desk = desk
         self._approval_counts: Counter[str] = Counter()
-        self._asks = Asks()
+        self._asks = NO_ASKS
 
     @property
     def _codec(self) -> Codec:
@@ -201,20 +179,32 @@ class WorkflowContext:
         """A step whose first argument is a psycopg AsyncConnection in a transaction: its writes happen exactly once.
 
         What it writes and its result are committed together, or neither. It must not commit by itself. On a storage
-        without transactions the connection is None.
+        without transactions the connection is None. Raises ConfigurationError for what is no `async def`.
         """
-        return await self._step(self._plans[function], args, kwargs, is_transaction=True)  # type: ignore[no-any-return]
+        plan = self._plans[function]
+        if not plan.is_async:
+            raise ConfigurationError(
+                f"transaction takes an async def, and {plan.name!r} is none: its connection is an AsyncConnection; "
+                "give a def to ctx.step, with a connection that it opens itself"
+            )
+        return await self._step(plan, args, kwargs, is_transaction=True)  # type: ignore[no-any-return]
 
     def with_options(
         self, *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None
     ) -> WorkflowContext:
-        """The same context, whose calls of `step`, `transaction` and `sleep` have this name, policy and timeout."""
+        """The same context, whose `step`, `transaction` and `on_rollback` have this name, policy and timeout.
+
+        Of `sleep`, `sleep_until` and `timeout` it is the name. What is not given stays as the context has it. Raises
+        ConfigurationError for bad options; so do calls that would do nothing with them, such as `child`.
+        """
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other._asks = Asks(
-            None if name is None else checked_name(name, "name"),
-            checked_retry(retry),
-            None if timeout is None else seconds(timeout, "timeout", minimum=0.001),
+        other._asks = self._asks.merged(
+            Asks(
+                None if name is None else checked_name(name, "name"),
+                checked_retry(retry),
+                None if timeout is None else seconds(timeout, "timeout", minimum=0.001),
+            )
         )
         return other
 
@@ -222,11 +212,11 @@ class WorkflowContext:
         """Undo what has been done: if the workflow fails, is cancelled or times out, this runs as a step of its own.
 
         What was registered last runs first, all of it, also where one fails. A run that continues as new takes it
-        along, if it is a task.
+        along, if it is a task. Raises ConfigurationError for what cannot be a step.
         """
-        plan = self._plans[function]
+        plan = self._asks.on(self._plans[function])
         self._inside.spoken.note("undo", plan.name, args, kwargs)
-        self.undoing.register(Compensation(plan, args, kwargs))
+        self.undoing.register(Compensation(plan, args, kwargs, self._asks))
 
     def forget_rollback(self) -> None:
         """What was registered by `on_rollback` until now stays done, whatever happens."""
@@ -237,15 +227,19 @@ class WorkflowContext:
         """From now on nothing stops what runs; the body has ended."""
         self._replay.is_unwinding = True
 
-    async def roll_back(self) -> list[BaseException]:
+    async def roll_back(self) -> list[Exception]:
         """Run what is registered, and forget it; gives the errors of what failed."""
-        failed: list[BaseException] = []
+        failed: list[Exception] = []
         while (undo := self.undoing.take_last()) is not None:
             try:
                 await self._step(undo.plan, undo.args, dict(undo.kwargs), prefix=UNDOING)
             except Exception as error:
                 failed.append(error)
         return failed
+
+    def end_by(self, error: BaseException) -> None:
+        """What ends the body; its notes are kept also where the end is that of a request to stop."""
+        self._replay.end_notes = tuple(getattr(error, "__notes__", ()))
 
     def _step(
         self,
@@ -257,11 +251,8 @@ class WorkflowContext:
         is_transaction: bool = False,
         is_ours: bool = False,
     ) -> asyncio.Future[Any]:
-        asks = Asks() if is_ours else self._asks
-        name = asks.name or plan.name
-        if not name:
-            raise ConfigurationError("a step needs a name that stays the same: use def, or with_options(name=…)")
-        name = prefix + name
+        plan = plan if is_ours else self._asks.on(plan)
+        name = prefix + plan.name
         result = plan.result
         command = RunStep(
             plan.function,
@@ -269,8 +260,8 @@ class WorkflowContext:
             kwargs,
             lambda value: result.dump(value, f"the result of step {name!r}"),
             lambda text: result.load(text, f"the stored result of step {name!r}"),
-            asks.retry or plan.retry,
-            asks.timeout or plan.timeout,
+            plan.retry,
+            plan.timeout,
             plan.wants_context,
             is_transaction,
             plan.is_async,
@@ -278,15 +269,20 @@ class WorkflowContext:
         )
         return self._inside.issue(name, command)
 
+    def _named(self, call: str) -> str:
+        """The name of a call that has no other options."""
+        self._asks.refuse(call, takes_name=True)
+        return self._asks.name or call
+
     # --- time -----------------------------------------------------------------------------------------------
 
     async def sleep(self, duration: Duration) -> None:
         """Wait. Nothing is held meanwhile, and a restart does not begin the time anew."""
-        await self._inside.issue(self._asks.name or "sleep", Sleep(seconds(duration, "duration"), None))
+        await self._inside.issue(self._named("sleep"), Sleep(seconds(duration, "duration"), None))
 
     async def sleep_until(self, at: datetime) -> None:
         """As sleep; a moment that has passed is over at once."""
-        await self._inside.issue(self._asks.name or "sleep", Sleep(None, aware(at, "at")))
+        await self._inside.issue(self._named("sleep"), Sleep(None, aware(at, "at")))
 
     @asynccontextmanager
     async def timeout(self, duration: Duration) -> AsyncGenerator[None]:
@@ -295,7 +291,7 @@ class WorkflowContext:
         waiting = asyncio.current_task()
         assert waiting is not None
         cancelled_before = waiting.cancelling()
-        timer = self._inside.issue(self._asks.name or "timeout", Sleep(limit, None))
+        timer = self._inside.issue(self._named("timeout"), Sleep(limit, None))
         is_over = False
 
         def stop(done: asyncio.Future[Any]) -> None:
@@ -325,6 +321,7 @@ class WorkflowContext:
 
         Raises TimeoutError after `timeout`, None waits for ever, and SerializationError for one that does not fit.
         """
+        self._asks.refuse("wait_signal")
         checked = checked_name(name, "name")
         read = self._codec.value(shape, f"signal {checked!r}")
         command = WaitMessage(
@@ -343,10 +340,17 @@ class WorkflowContext:
             yield await self.wait_signal(name, shape)
 
     async def signal(self, execution_id: str, name: str, value: Any = None) -> None:
-        """Send a signal to another workflow, once. One that has ended, or is none, does not get it."""
+        """Send a signal to another workflow, once. One that has ended, or is none, does not get it.
+
+        Raises ConfigurationError for what is no execution id, or no name, and SerializationError.
+        """
+        self._asks.refuse("signal")
         checked = checked_name(name, "name")
+        receiver = known_id(execution_id) if isinstance(execution_id, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+        if receiver is None:
+            raise ConfigurationError(f"execution_id is {shown(execution_id)}, which is no id of an execution")
         payload = dump_value(self._codec, value, f"signal {checked!r}")
-        await self._inside.issue(f"send:{checked}", Send(execution_id, checked, payload, digest((execution_id, value))))
+        await self._inside.issue(f"send:{checked}", Send(receiver, checked, payload, digest((execution_id, value))))
 
     # --- approvals ------------------------------------------------------------------------------------------
 
@@ -363,6 +367,7 @@ class WorkflowContext:
         `allowed` are those who may decide, None whoever has `approval.token`. After `expires` it has expired, None
         never. `details` are shown to who decides. It is there when this returns, and once, also after a crash.
         """
+        self._asks.refuse("approval")
         checked = checked_name(name, "name")
         who = None if allowed is None else checked_people(allowed)
         ends = None if expires is None else seconds(expires, "expires", minimum=0.001)
@@ -429,6 +434,7 @@ class WorkflowContext:
         workflow at the latest, unless it has `on_parent_close="abandon"`. Raises ChildFailed if it does not complete,
         and ChildLimitExceeded beyond 10,000 open children and 100 levels.
         """
+        self._asks.refuse("child")
         call = cast("Child[Any]", task if isinstance(task, Child) else _known(task, "ctx.child").child(*args, **kwargs))
         digest = call.digest()  # now: what it was made from may change until it is awaited
         return ChildCall(lambda group: self._inside.issue(call.new.task_name, self._start_child(call, digest, group)))
@@ -443,6 +449,7 @@ class WorkflowContext:
         `ctx.start(mail, order)`, or `ctx.start(mail.child(order, delay="1h"))` with options. It is nobody's child: it
         is neither cancelled with this workflow nor counted, and `handle(id)` of its task gives a handle of it.
         """
+        self._asks.refuse("start")
         call = cast("Child[Any]", task if isinstance(task, Child) else _known(task, "ctx.start").child(*args, **kwargs))
         new = call.new._replace(outlives_parent=False)
         return await self._inside.issue(f"start:{new.task_name}", Start(new, call.digest()))  # type: ignore[no-any-return]
@@ -479,7 +486,7 @@ class WorkflowContext:
         """The results of all, in the order given. The first error is raised when it comes, and cancels the others."""
         group = Group()
         joined = [each.join(group) if isinstance(each, ChildCall) else each for each in awaitables]
-        tasks = [_started(each) for each in joined]
+        tasks = [started(each) for each in joined]
         try:
             return tuple(await asyncio.gather(*tasks))
         finally:
@@ -510,6 +517,7 @@ class WorkflowContext:
         With `tolerate_failures` (a number, or a share of all such as "5%") it gives a ChildResult for each item.
         Raises MapFailed and cancels the other children as soon as more have failed, without it when one has.
         """
+        self._asks.refuse("map")
         self._check_depth()
         command = plan_map(
             cast("Task[..., Any]", task),
@@ -525,7 +533,7 @@ class WorkflowContext:
         """The result of whichever ends first, or its error; the others are cancelled."""
         if not awaitables:
             raise ConfigurationError("wait_first needs something to wait for")
-        tasks = [_started(each) for each in awaitables]
+        tasks = [started(each) for each in awaitables]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return next(task for task in tasks if task in done).result()
@@ -534,13 +542,11 @@ class WorkflowContext:
                 task.cancel()
 
     async def shield(self, awaitable: Awaitable[T]) -> T:
-        """Let the awaitable come to its end also if the workflow is told to stop meanwhile; then raise."""
-        inner = _started(awaitable)
-        try:
-            return await asyncio.shield(inner)
-        except asyncio.CancelledError:
-            await asyncio.wait([inner])
-            raise
+        """Let the awaitable come to its end also if the workflow is told to stop meanwhile, however often; then raise.
+
+        An error of its own is then a note of the CancelledError. A cancel with `running="force"` waits for nothing.
+        """
+        return await shielded(awaitable)
 
     # --- the end --------------------------------------------------------------------------------------------
 
@@ -566,12 +572,3 @@ def _known(task: Any, asked: str) -> Any:
     if isinstance(task, Task):
         return cast("Any", task)
     raise ConfigurationError(f"{asked} takes a task or a workflow, not a {type(task).__name__}: a function is a step")
-
-
-def _started(awaitable: Awaitable[T]) -> asyncio.Task[T]:
-    # A coroutine as it is: within another, it would be complained of as never awaited if it is cancelled at once.
-    return asyncio.create_task(awaitable if asyncio.iscoroutine(awaitable) else _awaited(awaitable))
-
-
-async def _awaited(awaitable: Awaitable[T]) -> T:
-    return await awaitable

@@ -14,7 +14,7 @@ _LONGEST_NAME: Final = 200
 
 def checked_name(name: Any, field: str) -> str:
     """Raises ConfigurationError. A `#` counts occurrences in the keys of a history, and begins names of our own."""
-    checked = checked_text(name, field)
-    if "#" in checked or len(checked) > _LONGEST_NAME:
+    checked = checked_text(name, field, most=_LONGEST_NAME)
+    if "#" in checked:
         raise ConfigurationError(f"{field} is {checked[:50]!r}; give 1 to {_LONGEST_NAME} characters without '#'")
     return checked

@@ -53,6 +53,9 @@ class Ended:
 class Replay:
     """One workflow in memory. `body` is called at once and must not run before the loop does."""
 
+    end_notes: tuple[str, ...] = ()
+    """Of the error that has ended the body: what failed while it was undone and finalized, for one."""
+
     def __init__(
         self,
         body: Callable[[Replay], Coroutine[Any, Any, Any]],

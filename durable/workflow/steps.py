@@ -74,7 +74,7 @@ class StepRuns:
         services: WorkflowServices,
         codec: Codec,
         *,
-        call: Callable[[RunStep, tuple[Any, ...]], Awaitable[Any]],
+        call: Callable[[Pending, tuple[Any, ...]], Awaitable[Any]],
         random: Callable[[], float],
         clock: Clock,
     ) -> None:
@@ -228,10 +228,10 @@ class StepRuns:
             self.on_end()
         return finished
 
-    async def _in_part(self, command: RunStep, first: tuple[Any, ...]) -> Any:
+    async def _in_part(self, pending: Pending, first: tuple[Any, ...]) -> Any:
         """A savepoint tells whether the function has ended the transaction whose connection it is given."""
         async with self._services.transaction(first[0]):
-            return await self._call(command, first)
+            return await self._call(pending, first)
 
     async def _judged(
         self,
@@ -239,17 +239,17 @@ class StepRuns:
         command: RunStep,
         began: float,
         first: tuple[Any, ...],
-        call: Callable[[RunStep, tuple[Any, ...]], Awaitable[Any]] | None = None,
+        call: Callable[[Pending, tuple[Any, ...]], Awaitable[Any]] | None = None,
     ) -> Finished:
         call = call or self._call
         attempt = pending.attempts + 1
         limit = None if command.timeout is None else asyncio.timeout(command.timeout)
         try:
             if limit is None:
-                value = await call(command, first)
+                value = await call(pending, first)
             else:
                 async with limit:
-                    value = await call(command, first)
+                    value = await call(pending, first)
             return Finished(pending.key, attempt, command.dump(value), None, digest=pending.digest)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_stopped():

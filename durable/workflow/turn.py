@@ -82,6 +82,8 @@ class WorkflowTurn:
         self._active_children = attempt.claimed.active_children_count
         self._placed = attempt.claimed.children_count
         self._is_progress = attempt.claimed.deliveries > 1
+        self._is_careful = attempt.claimed.error is not None
+        """The turn before was lost, or refused by the storage: no step is run once more only to be refused again."""
         self._seq = replay.seq
         self._new: list[NewEntry] = []
         """Numbered, and not yet delivered."""
@@ -133,7 +135,10 @@ class WorkflowTurn:
             # Before it looks: what comes from now on is news to whoever waits afterwards.
             self._stirred.clear()
             self._let_go()
-            self._begin([*self._take_held(), *self._replay.take_fresh()])
+            fresh = [*self._take_held(), *self._replay.take_fresh()]
+            if self._is_careful and self._unwritten and any(isinstance(each.command, RunStep) for each in fresh):
+                await self._write()
+            self._begin(fresh)
             if not self._new and self._replay.ended is None:
                 await self._collect()
             if self._new:

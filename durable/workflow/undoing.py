@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from durable.definition import Definition
 from durable.errors import ConfigurationError, InvalidInput, SerializationError, StepMismatch
 from durable.execution import Kind
+from durable.workflow.asks import NO_ASKS, Asks
 from durable.workflow.step import StepPlan, StepPlans
 
 __all__ = ["Carried", "Compensation", "Undoing", "carried_of", "input_of", "undone_later"]
@@ -23,6 +24,8 @@ class Carried(NamedTuple):
 
     task: str
     input: str
+    options: str | None = None
+    """Of the call, as Asks stores them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Compensation:
     plan: StepPlan
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    asks: Asks = NO_ASKS
+    """The options of the call, which the plan has already."""
 
 
 class Undoing:
@@ -70,7 +75,8 @@ def _carried(compensation: Compensation) -> Carried:
             "a stored form. Declare it with @app.task, or let go of it with ctx.forget_rollback() and let the next run "
             "register it anew if its work is still to be undone"
         )
-    return Carried(task.name, task.dump_input(compensation.args, dict(compensation.kwargs)))
+    stored_input = task.dump_input(compensation.args, dict(compensation.kwargs))
+    return Carried(task.name, stored_input, compensation.asks.to_json())
 
 
 # --- the stored form: a JSON object in the place of the input that a run continues with ---------------------
@@ -92,7 +98,7 @@ def undone_later(
 
     `find` gives the definition of a name.
     """
-    stored: list[list[str]] = [] if run_output is None else json.loads(run_output)["undo"]
+    stored: list[list[Any]] = [] if run_output is None else json.loads(run_output)["undo"]
     return [_compensation(Carried(*each), plans, find) for each in stored]
 
 
@@ -105,4 +111,5 @@ def _compensation(carried: Carried, plans: StepPlans, find: Callable[[str], Defi
         args, kwargs = task.signature.load(carried.input)
     except (InvalidInput, SerializationError) as error:
         raise StepMismatch(what, str(error), advice="let the task take what was stored, or run the old code") from error
-    return Compensation(plans.of_task(task), args, kwargs)
+    asks = Asks.from_json(carried.options)
+    return Compensation(asks.on(plans.of_task(task)), args, kwargs, asks)

@@ -172,7 +172,8 @@ class WorkflowHandle(Handle[R]):
         `from_step` is a step's key such as `charge#2`, its name for the first of that name, or the key of anything else
         in the history. What came before is not done again: it has its stored results, and its children their ends; a
         child that had not ended is started anew. None: from where it failed, before it began to undo its work; all of
-        it for one that has completed, or waits. What was undone stays undone. Signals that it had not met are not
+        it for one that has completed, or waits. What was undone stays undone, and is not done again: fork a workflow
+        that has undone its work from before the first step that was undone. Signals that it had not met are not
         copied. Its stream begins with what had been streamed, its values are published again by its first turn, and an
         approval that was not decided is asked for anew. Raises ExecutionNotFound, and ConfigurationError for a step
         that the history does not have.

@@ -220,6 +220,12 @@ class TestEnded:
         findings = found(Scene(ended(Status.FAILED, parent_id="the-parent"), NOW))
         assert "the-parent has already counted its end" in findings["not_redrivable"].text
 
+    def test_a_workflow_that_was_given_up_says_what_to_do(self) -> None:
+        given_up = ended(Status.FAILED, kind=Kind.WORKFLOW, reason="poisoned")
+        text = found(Scene(given_up, NOW))["not_redrivable"].text
+        assert "nothing that it has done was undone" in text
+        assert "handle.fork()" in text
+
     def test_a_sequence_gains_nothing_by_a_retry(self) -> None:
         assert "redrive_useless" in codes(ended(Status.FINALIZE_FAILED, kind=Kind.SEQUENCE))
         assert "redrivable" in codes(ended(Status.FINALIZE_FAILED, kind=Kind.PARENT))

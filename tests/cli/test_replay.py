@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from durable.cli import main
 from durable.execution import Kind
 from durable.workflow_rows import Checkpoint, NewEntry
 from tests.cli.stage import Stage
@@ -84,6 +85,25 @@ def test_replay_says_where_a_workflow_stands_and_runs_no_step(stage: Stage, flow
     assert "met, it had failed" in outcome.out
     found = stage.run("replay", flow, "--app", app, "--json").json
     assert (found["problem"], found["waits_for"], found["end"]) == (None, ["step 'charge#2'"], None)
+
+
+def test_replay_looks_where_the_app_does(
+    stage: Stage,
+    flow: str,
+    app: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DURABLE_DSN", "postgresql://nobody@nowhere.invalid/another")
+    module = tmp_path / f"{app.partition(':')[0]}.py"
+    nowhere = '"postgresql://nobody@nowhere.invalid/nothing"'
+    text = module.read_text(encoding="utf-8")
+    module.write_text(text.replace(nowhere, f"{stage.dsn!r}, schema={stage.schema!r}"), encoding="utf-8")
+    assert main(["replay", flow, "--app", app]) == 0
+    assert "The body waits for step 'charge#2'" in capsys.readouterr().out
+    assert main(["replay", flow, "--app", app, "--schema", "not_there"]) != 0
+    assert "not_there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("app", ["child(flow, amount).with_name('charge')"], indirect=True)

@@ -55,6 +55,54 @@ async def test_an_abandoned_child_is_awaited_as_others_are(app: Durable, storage
         assert await handle.result(timeout=0) == 42
 
 
+@pytest.mark.parametrize("way", ["task group", "create_task", "gather", "ensure_future"])
+async def test_a_child_is_given_to_asyncio_as_a_coroutine_is(app: Durable, storage: VirtualStorage, way: str) -> None:
+    @app.task
+    async def double(n: int) -> int:
+        return 2 * n
+
+    @app.workflow
+    async def outer(ctx: WorkflowContext) -> list[int]:
+        calls = [ctx.child(double, number) for number in range(3)]
+        match way:
+            case "task group":
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(call) for call in calls]
+                return [task.result() for task in tasks]
+            case "create_task":
+                return [await task for task in [asyncio.create_task(call) for call in calls]]
+            case "gather":
+                return await asyncio.gather(*calls)
+            case _:
+                return [await task for task in [asyncio.ensure_future(call) for call in calls]]
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await outer.enqueue()
+        await kit.drain()
+        assert await handle.result(timeout=0) == [0, 2, 4]
+
+
+async def test_a_task_of_a_child_that_is_cancelled_cancels_it(app: Durable, storage: VirtualStorage) -> None:
+    @app.workflow
+    async def inner(ctx: WorkflowContext) -> None:
+        await ctx.sleep("1h")
+
+    @app.workflow
+    async def outer(ctx: WorkflowContext) -> str:
+        never_started, started = (asyncio.create_task(ctx.child(inner)) for _ in range(2))
+        never_started.cancel()
+        await ctx.sleep("1m")
+        started.cancel()
+        await ctx.sleep("1m")
+        return f"{never_started.cancelled()} {started.cancelled()}"
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await outer.enqueue()
+        await kit.clock.advance("2m")
+        assert await handle.result(timeout=0) == "True True"
+        assert [child.status for child in await handle.children()] == [Status.CANCELLED]
+
+
 async def test_the_policy_is_checked_and_belongs_to_children(app: Durable) -> None:
     @app.task
     async def work() -> None: ...
