@@ -218,11 +218,19 @@ class Replay:
             found = "the end of the workflow"
         raise StepMismatch(f"{unmet.kind} {unmet.key!r}", found)
 
-    def deliver_all(self, entries: Iterable[Entry]) -> None:
-        """As `deliver`, one after the other; the body's loop is entered once for all of them."""
+    def deliver_all(self, entries: Iterable[Entry], *, until_end: bool = False) -> int:
+        """As `deliver`, one after the other; the body's loop is entered once for all of them. Gives how many they were.
+
+        `until_end`: what follows the one with which the body has ended is left out.
+        """
+        count = 0
         with Entered(self._loop):
             for entry in entries:
+                if until_end and self.ended is not None:
+                    break
                 self.deliver(entry)
+                count += 1
+        return count
 
     def deliver(self, entry: Entry) -> None:
         """Give the body the next entry of its history, and let it run as far as it can."""
@@ -350,9 +358,11 @@ class Replay:
                 self.ended = Ended(error=raised) if raised is not None else Ended(self._main.result())
 
     def _stop(self, kind: str, detail: dict[str, Any]) -> None:
+        if self.ended is not None:
+            return  # not heard, and so not met: it is for the next run, if there is one
         if "number" in detail and detail.get("of", self.own) == self.own:  # as of an update
             self.inbox.meet_stops(int(detail["number"]))
-        if self.is_unwinding or self.ended is not None:
+        if self.is_unwinding:
             return  # too late to stop anything
         self.stop_kind, self.stop_reason = kind, detail["reason"]
         self._main.cancel(self.stop_reason)
@@ -465,6 +475,8 @@ class Replay:
             self.outbox.values[key] = text
 
     def _meet(self, pending: Pending, entry: Entry) -> None:
+        if self.ended is not None:
+            return  # as of a request to stop
         command = pending.command
         assert isinstance(command, WaitMessage)
         payload = entry.output  # in a copied history, whose messages are another's

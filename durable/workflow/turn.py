@@ -134,10 +134,10 @@ class WorkflowTurn:
             self._stirred.clear()
             self._let_go()
             self._begin([*self._take_held(), *self._replay.take_fresh()])
-            if not self._new and self._replay.ended is None:
-                await self._collect()
             if self._new:
                 await self._deliver()
+            elif self._replay.ended is None and await self._collect():
+                pass  # the body has gone on, and may have asked for more
             elif self._is_over():
                 if not self._has_risky_children():
                     return self._rest()
@@ -251,8 +251,12 @@ class WorkflowTurn:
 
     # --- what has happened ----------------------------------------------------------------------------------
 
-    async def _collect(self) -> None:
-        """Number what has happened since: ends of steps, a request to stop, messages, timers, ends of children."""
+    async def _collect(self) -> bool:
+        """Give the body what has happened since: ends of steps, a request to stop, messages, timers, ends of children.
+
+        One kind of it after the other, because what comes first may end the body: what it has not heard then is not
+        met, and is there for its next run if it continues as new. False: there was nothing.
+        """
         if self._attempt.has_news or self._has_risky_children():
             # Somebody has sent a message, or has ended the workflow by force: the row knows. A child that may be
             # refused is written before a step ends whose transaction it would take with it.
@@ -262,10 +266,38 @@ class WorkflowTurn:
         # From here on nothing is waited for: what ends meanwhile ends after this.
         for finished in self._steps.take_finished():
             self._add_finished(finished)
-        self._collect_stop()
+        is_news = await self._has_delivered()
+        if self._replay.ended is None:
+            self._collect_stop()
+            is_news |= await self._has_delivered()
+        if self._replay.ended is None:
+            is_news |= self._deliver_messages()
+        if self._replay.ended is None:
+            await self._collect_ends(has_failures=has_failures)
+            if not (is_news or self._new):
+                self._collect_update()
+            is_news |= await self._has_delivered()
+        return is_news
+
+    async def _has_delivered(self) -> bool:
+        if not self._new:
+            return False
+        await self._deliver()
+        return True
+
+    def _deliver_messages(self) -> bool:
+        """Nothing of it need be written first, so that what the body does not hear, having ended, leaves no entry."""
         for pending, number in self._replay.messages_met():
             detail = {"number": number, "at": _latest(self._time.shown()), **digest_detail(pending.digest)}
             self._add(EntryKind.SIGNAL, pending.key, detail=detail)
+        new, self._new = self._new, []
+        heard = self._replay.deliver_all((Entry(*entry, self._time.now()) for entry in new), until_end=True)
+        self._seq -= len(new) - heard
+        self._unwritten += new[:heard]
+        return bool(new)
+
+    async def _collect_ends(self, *, has_failures: bool) -> None:
+        """Of timers and of children, which nobody hears of if the body ends before them."""
         if self._replay.has_timers:
             self._collect_due()
         if self._watched:
@@ -277,8 +309,6 @@ class WorkflowTurn:
             self._active_children -= await self._look_for_ends()
         if self._replay.has_maps:
             await self._collect_maps(is_news=has_failures)
-        if not self._new:
-            self._collect_update()
 
     def _collect_due(self) -> None:
         met = {entry.key for entry in self._new}

@@ -453,3 +453,21 @@ def test_now_moves_with_what_is_stored_alone() -> None:
     hand = Hand(body)
     hand.answer_all()
     assert hand.replay.ended == replays.Ended([timedelta(0), timedelta(seconds=1)])
+
+
+def test_a_message_stored_behind_the_entry_that_ended_the_body_is_not_met_in_a_replay() -> None:
+    async def body(ctx: WorkflowContext) -> None:
+        waiting = asyncio.create_task(ctx.wait_signal("x", int))
+        await ctx.step(echo, 1)
+        assert not waiting.done()
+        ctx.continue_as_new()
+
+    hand = Hand(body)
+    hand.send("x", 7)
+    step, wait = hand.replay.open
+    hand.give([hand.answer(step), hand.answer(wait)])
+    again = replay_of(body)
+    again.start(hand.history, hand.messages, known=1)
+    for replay in (hand.replay, again):
+        assert replay.ended is not None
+        assert replay.unmet_messages == (1,)
