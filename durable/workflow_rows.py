@@ -153,7 +153,9 @@ class Standing(NamedTuple):
     """Messages ever sent to it, those of its own call included, and children of its that failed."""
     active_children_count: int
     at: datetime
-    """The moment that the entries of the checkpoint carry."""
+    """The moment that the entries of the checkpoint carry: of one that was written before, when it was."""
+    now: datetime
+    """The storage's clock when it gave this."""
 
 
 class Checkpointed(NamedTuple):

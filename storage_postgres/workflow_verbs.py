@@ -60,13 +60,14 @@ def checkpoint(rows: Sequence[Checkpoint], *, note: Note | None = None) -> Plan[
     if not any(map(is_rich, rows)):
         return Checkpointed((yield from _append(parts, parts)), frozenset())
     yield from hold([*(row.id for row in rows), *_others(parts)])
-    fresh = [part for part, is_repeated in (yield from _open(parts)) if not is_repeated]
+    found = yield from _open(parts)
     forgiven = [(row.id, row.fence) for row in rows if row.is_progress]
     if forgiven:
         ids, fences = zip(*forgiven, strict=True)
         yield Query("forgive_deliveries", {"id": plain(ids), "fence": plain(fences)})
-    queues = yield from _write(fresh, note)
-    return Checkpointed((yield from _append(parts, fresh)), frozenset(queues))
+    queues = yield from _write([part for part, is_repeated in found if not is_repeated], note)
+    # With the entries of those that were written before: it gives their moments.
+    return Checkpointed((yield from _append(parts, [part for part, _ in found])), frozenset(queues))
 
 
 def hold_turns(settlements: Sequence[Settlement]) -> Plan[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from durable.execution import FINISHED, Execution, Settled, Settlement, Status
 from durable.memory.cancel import cancel_telling
@@ -38,16 +39,25 @@ def checkpoint(tx: Transaction, rows: Sequence[Checkpoint], *, note: Note | None
         record = tx.executions.get(row.id)
         if record is not None and row.is_progress and record.deliveries > 1:
             tx.put(record._replace(deliveries=1, updated_at=tx.now))
+    before = {row.id: _written_at(tx, row) for row in held if _is_repeated(tx, row.id, row.entries)}
     queues = _write(tx, [(row.id, row) for row in held if not _is_repeated(tx, row.id, row.entries)], note)
     records = [tx.executions.get(row.id) for row in held]
     return Checkpointed(
         {
-            record.id: Standing(record.id, record.message_count, record.active_children_count, tx.now)
+            record.id: Standing(
+                record.id, record.message_count, record.active_children_count, before.get(record.id, tx.now), tx.now
+            )
             for record in records
             if record is not None
         },
         frozenset(queues),
     )
+
+
+def _written_at(tx: Transaction, row: Checkpoint) -> datetime:
+    """When the entries of a checkpoint were stored that is given again."""
+    seqs = {entry.seq for entry in row.entries}
+    return max(entry.at for entry in tx.history.get(row.id) or () if entry.seq in seqs)
 
 
 def _is_repeated(tx: Transaction, id_: str, entries: Sequence[NewEntry]) -> bool:

@@ -474,7 +474,7 @@ class WorkflowTurn:
             self._attempt.is_lost = True
             raise LeaseLost(self._claimed.id, self._claimed.fence)
         self._is_progress = False
-        self._time.tell(standing.at)
+        self._time.tell(standing.now)
         self._message_count = standing.message_count
         return standing
 

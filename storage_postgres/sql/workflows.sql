@@ -23,8 +23,10 @@ from unnest(%(id)s::uuid[], %(fence)s::bigint[], %(seq)s::integer[]) with ordina
 
 -- name: checkpoint
 -- Append to the histories of running workflows, each under its fence alone, which proves that it runs; gives how those
--- stand that still have theirs. An entry that is there was written by an earlier try. Locks the executions, in the order
--- of `tell_parents`, so that no late writer gets in beside what takes its fence away. Index: the primary keys.
+-- stand that still have theirs. An entry that is there was written by an earlier try: it stays as it is, and is written
+-- over with itself because that gives its moment, also where the try was committed after this statement began.
+-- Locks the executions, in the order of `tell_parents`, so that no late writer gets in beside what takes its fence away.
+-- Index: the primary keys.
 with at as materialized (select /*schema*/clock_now() as now),
 held as materialized (
     select e.id, e.fence, e.message_count, e.active_children_count
@@ -34,7 +36,7 @@ held as materialized (
     for no key update of e
 ),
 written as (
-    insert into /*schema*/history (execution_id, seq, kind, key, output, error, detail, at)
+    insert into /*schema*/history as e (execution_id, seq, kind, key, output, error, detail, at)
     select n.id, n.seq, n.kind, n.key, n.output, n.error, n.detail, at.now
     from unnest(
         %(entry_id)s::uuid[], %(entry_fence)s::bigint[], %(seq)s::integer[], %(kind)s::text[], %(key)s::text[],
@@ -42,9 +44,13 @@ written as (
     ) as n (id, fence, seq, kind, key, output, error, detail)
         join held as h on h.id = n.id and h.fence = n.fence
         cross join at
-    on conflict do nothing
+    on conflict (execution_id, seq) do update set at = e.at
+    returning e.execution_id, e.at
 )
-select h.id, h.message_count, h.active_children_count, at.now from held as h cross join at;
+select h.id, h.message_count, h.active_children_count, coalesce(w.at, at.now), at.now
+from held as h
+    left join (select n.execution_id as id, max(n.at) as at from written as n group by n.execution_id) as w on w.id = h.id
+    cross join at;
 
 -- name: forgive_deliveries
 -- Workflows that got on count the delivery that did so and none before it. Locks what it writes; the transaction has
