@@ -6,7 +6,7 @@ Columns stand in the order of the tables. Payloads are stored JSON text; times a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -19,12 +19,14 @@ __all__ = [
     "Checkpointed",
     "ChildTally",
     "Entry",
+    "GIVEN_ID",
     "History",
     "Message",
     "MessageKind",
     "NewEntry",
     "NewMessage",
     "Published",
+    "REMEMBERED_FOR",
     "SendOutcome",
     "Sent",
     "Standing",
@@ -34,6 +36,12 @@ __all__ = [
 
 CANCEL_MESSAGE_ID = "durable:cancel"
 """The id of the message that asks a workflow to end: a second request is a duplicate of the first."""
+
+GIVEN_ID = "signal:"
+"""Begins the ids of messages that senders have given themselves: remembered as long as the receiver's record."""
+
+REMEMBERED_FOR = timedelta(hours=1)
+"""The other ids, counted from when the message was sent: longer than anybody repeats a call by itself."""
 
 CANCELLED_BY_PARENT = "cancelled_by_parent"
 """The reason of an execution whose parent, a workflow that goes on, has cancelled it."""
@@ -81,7 +89,11 @@ class NewMessage(NamedTuple):
     name: str
     payload: str
     message_id: str | None
-    """Makes it idempotent for its receiver, until that continues as new; None: every send is a message."""
+    """Makes it idempotent for its receiver; None: every send is a message.
+
+    One that continues as new remembers the ids of what it has met: those that begin with GIVEN_ID for good, those of
+    requests to end not at all, others for REMEMBERED_FOR.
+    """
 
 
 class Message(NamedTuple):
@@ -196,7 +208,10 @@ class Suspension(NamedTuple):
     delay: float | None = None
     """Seconds until it is due by itself; None: it waits for messages and children alone."""
     continued: str | None = None
-    """The input it continues as new with: its history and the messages it has read are deleted. None: it does not."""
+    """The input it continues as new with: its history is deleted, and the messages it has read but for their ids.
+
+    None: it does not.
+    """
     kept_messages: tuple[int, ...] = ()
     """Of one that continues as new: numbers of messages that it has read and not met; they stay for its next run."""
     starts: tuple[NewExecution, ...] = ()

@@ -14,6 +14,8 @@ from durable.storage import Note
 from durable.stored_errors import cancelled
 from durable.workflow_rows import (
     CANCELLED_BY_PARENT,
+    GIVEN_ID,
+    REMEMBERED_FOR,
     Checkpoint,
     Checkpointed,
     ChildTally,
@@ -98,6 +100,8 @@ def end_turns(settlements: Sequence[Settlement], note: Note | None) -> Plan[Sett
                 "seen_messages": plain(part.seen_messages for _, part in anew),
                 "kept_id": plain(id_ for id_, _ in kept),
                 "kept_number": plain(number for _, number in kept),
+                "given": GIVEN_ID,
+                "remembered_for": REMEMBERED_FOR.total_seconds(),
             },
         )
     yield from emit([notice for item in ends for notice in item.notices])

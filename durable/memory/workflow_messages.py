@@ -47,7 +47,7 @@ def _outcome(tx: Transaction, record: Execution | None, row: NewMessage) -> tupl
     if row.message_id is not None:
         for stored in tx.messages.get(record.id) or ():
             if stored.message_id == row.message_id:
-                return SendOutcome.DUPLICATE, stored.number
+                return SendOutcome.DUPLICATE, abs(stored.number)
     return (SendOutcome.FINISHED if record.is_finished else SendOutcome.ACCEPTED), None
 
 

@@ -20,9 +20,13 @@ from durable.memory.workflow_messages import send_messages
 from durable.storage import Note
 from durable.workflow_rows import (
     CANCELLED_BY_PARENT,
+    GIVEN_ID,
+    REMEMBERED_FOR,
     Checkpoint,
     Checkpointed,
     Entry,
+    Message,
+    MessageKind,
     NewEntry,
     Published,
     Standing,
@@ -156,13 +160,19 @@ def _end(tx: Transaction, settlement: Settlement, own_ended: int, own_failed: in
 
 
 def _forget(tx: Transaction, id_: str, suspension: Suspension) -> None:
-    """What a workflow that continues as new leaves behind."""
+    """What a workflow that continues as new leaves behind: of the messages it has met their ids."""
     tx.history.remove(id_)
-    tx.messages.put(
-        id_,
-        tuple(
-            message
-            for message in tx.messages.get(id_) or ()
-            if message.number > suspension.seen_messages or message.number in suspension.kept_messages
-        ),
-    )
+    left: list[Message] = []
+    for message in tx.messages.get(id_) or ():
+        if message.number > suspension.seen_messages or message.number in suspension.kept_messages:
+            left.append(message)
+        elif _is_remembered(tx, message):
+            # Below zero, where no replay reads.
+            left.append(message._replace(number=-abs(message.number), payload=""))
+    tx.messages.put(id_, tuple(left))
+
+
+def _is_remembered(tx: Transaction, message: Message) -> bool:
+    if message.message_id is None or message.kind is MessageKind.CANCEL:
+        return False
+    return message.message_id.startswith(GIVEN_ID) or message.at > tx.now - REMEMBERED_FOR

@@ -161,7 +161,7 @@ judged as materialized (
     from sent as s
         left join held as h on h.id = s.id
         left join lateral (
-            select m.number
+            select m.number & 1073741823 as number
             from /*schema*/messages as m
             where m.execution_id = any(array[s.id]) and m.message_id = any(array[s.message_id])
             offset 0
@@ -293,19 +293,46 @@ select array(select id::text from settled), array(
 
 -- name: forget_history
 -- What workflows that continue as new leave behind: their history, and the messages they have read but for those they
--- keep. The transaction holds them. Locks what it deletes. Index: the primary keys.
-with turns as materialized (
+-- keep. Of what is gone the id is remembered, in a row without a payload whose number is below zero, where no replay
+-- reads: from -2^31 on what is remembered for good, from -2^30 on what is for a while and then deleted by this statement;
+-- the lower 30 bits are the number that it had. The transaction holds the workflows. Locks what it writes.
+-- Index: the primary keys.
+with at as materialized (select /*schema*/clock_now() as now),
+turns as materialized (
     select * from unnest(%(id)s::uuid[], %(seen_messages)s::integer[]) as i (id, seen_messages)
+),
+met as materialized (
+    select m.execution_id as id, m.number,
+        case
+            when m.message_id is null or m.kind = 'cancel' then null
+            when starts_with(m.message_id, %(given)s::text) then m.number | -2147483648
+            when m.at > at.now - %(remembered_for)s::float8 * interval '1s' then m.number | -1073741824 end as put_at
+    from turns as t
+        join /*schema*/messages as m on m.execution_id = any(array[t.id]) and m.number between 1 and t.seen_messages
+        cross join at
+    where not exists (
+        select 1 from unnest(%(kept_id)s::uuid[], %(kept_number)s::integer[]) as k (id, number)
+        where k.id = m.execution_id and k.number = m.number
+    )
+),
+remembered as (
+    update /*schema*/messages as m
+    set number = g.put_at, payload = ''
+    from met as g
+    where m.execution_id = any(array[g.id]) and m.number = any(array[g.number]) and g.put_at is not null
 ),
 messages_gone as (
     delete from /*schema*/messages as m
+    using met as g
+    where m.execution_id = any(array[g.id]) and m.number = any(array[g.number]) and g.put_at is null
+),
+ids_gone as (
+    delete from /*schema*/messages as m
     using turns as t
+        cross join at
     where m.execution_id = any(array[t.id])
-        and m.number <= t.seen_messages
-        and not exists (
-            select 1 from unnest(%(kept_id)s::uuid[], %(kept_number)s::integer[]) as k (id, number)
-            where k.id = m.execution_id and k.number = m.number
-        )
+        and m.number between -1073741824 and -1
+        and m.at <= at.now - %(remembered_for)s::float8 * interval '1s'
 ),
 entries_gone as (
     delete from /*schema*/history as h using turns as t where h.execution_id = any(array[t.id])
