@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from durable.execution import FINISHED, Execution, Settled, Settlement, Status
+from durable.memory.approvals import withdraw_approvals
 from durable.memory.cancel import cancel_telling
 from durable.memory.claim import held_record
 from durable.memory.enqueue import claimable_queues, insert_child, store_row
@@ -162,6 +163,7 @@ def _end(tx: Transaction, settlement: Settlement, own_ended: int, own_failed: in
 def _forget(tx: Transaction, id_: str, suspension: Suspension) -> None:
     """What a workflow that continues as new leaves behind: of the messages it has met their ids."""
     tx.history.remove(id_)
+    withdraw_approvals(tx, id_)
     left: list[Message] = []
     for message in tx.messages.get(id_) or ():
         if message.number > suspension.seen_messages or message.number in suspension.kept_messages:

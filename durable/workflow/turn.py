@@ -18,6 +18,7 @@ from durable.errors import DurableError, ErrorInfo, IdempotencyConflict, LeaseLo
 from durable.execution import Claimed, FinishedExecution, NewExecution, Status
 from durable.ids import IdSource
 from durable.stored_errors import store_error
+from durable.workflow.beginning import deadline
 from durable.workflow.compare import digest_detail, with_digest
 from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
@@ -74,10 +75,7 @@ class WorkflowTurn:
         """Steps that begin when those that were stopped have ended."""
         self._ids = ids
         self._time = Moments(clock, claimed_at)
-        limit = attempt.claimed.timeout
-        # A fork's history began before it did itself.
-        begun_at = max(replay.started_at, attempt.claimed.created_at)
-        self._deadline = None if limit is None else begun_at + timedelta(seconds=limit)
+        self._deadline = deadline(attempt.claimed, replay.started_at)
         self._message_count = attempt.claimed.message_count
         self._active_children = attempt.claimed.active_children_count
         self._placed = attempt.claimed.children_count

@@ -295,8 +295,9 @@ select array(select id::text from settled), array(
 -- What workflows that continue as new leave behind: their history, and the messages they have read but for those they
 -- keep. Of what is gone the id is remembered, in a row without a payload whose number is below zero, where no replay
 -- reads: from -2^31 on what is remembered for good, from -2^30 on what is for a while and then deleted by this statement;
--- the lower 30 bits are the number that it had. The transaction holds the workflows. Locks what it writes.
--- Index: the primary keys.
+-- the lower 30 bits are the number that it had. Approvals that nobody has decided on in time are withdrawn: nobody
+-- waits for them any more. The transaction holds the workflows. Locks what it writes. Index: the primary keys,
+-- approvals_key.
 with at as materialized (select /*schema*/clock_now() as now),
 turns as materialized (
     select * from unnest(%(id)s::uuid[], %(seen_messages)s::integer[]) as i (id, seen_messages)
@@ -333,6 +334,15 @@ ids_gone as (
     where m.execution_id = any(array[t.id])
         and m.number between -1073741824 and -1
         and m.at <= at.now - %(remembered_for)s::float8 * interval '1s'
+),
+withdrawn as (
+    update /*schema*/approvals as a
+    set status = 'withdrawn'
+    from turns as t
+        cross join at
+    where a.execution_id = any(array[t.id])
+        and a.status = 'pending'
+        and (a.expires_at is null or a.expires_at > at.now)
 ),
 entries_gone as (
     delete from /*schema*/history as h using turns as t where h.execution_id = any(array[t.id])
