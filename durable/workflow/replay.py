@@ -107,6 +107,8 @@ class Replay:
         self._patches: dict[str, bool] = {}
         self._mismatch: StepMismatch | None = None
         self._open_children = 0
+        self._owed = 0
+        """So many entries are still to come for what the body waits for: it counts with those that are there."""
         self._dropped_maps: dict[str, Pending] = {}
         """Maps that the body has given up; a wave of theirs may have been on its way."""
         self._fresh: list[Pending] = []
@@ -127,12 +129,14 @@ class Replay:
 
     def issue(self, name: str, command: Command) -> asyncio.Future[Any]:
         """What will answer the command; it is answered already if the history was here before."""
-        if self._reached >= MOST_ENTRIES and self.stop_kind is None and not self.is_unwinding:
+        if self._reached + self._owed >= MOST_ENTRIES and self.stop_kind is None and not self.is_unwinding:
             raise HistoryTooLong(MOST_ENTRIES)
         self._count_children(_children_of(command))
         self.has_maps = self.has_maps or isinstance(command, MapChildren)
         digest = digest_of(command, self.spoken)
         pending = Pending(self.key(name), command, self._loop.create_future(), digest)
+        pending.owed = _entries_of(command)
+        self._owed += pending.owed
         self._pending[pending.key] = pending
         try:
             for entry in self._unmet.pop(pending.key, ()):
@@ -144,6 +148,8 @@ class Replay:
             self._fresh.append(pending)
             pending.future.add_done_callback(lambda _: self._settle(pending))
         else:
+            self._pending.pop(pending.key)
+            self._owed -= pending.owed
             self._open_children -= _children_of(command)
         return pending.future
 
@@ -176,6 +182,7 @@ class Replay:
     def _settle(self, pending: Pending) -> None:
         """Its command is answered, or nobody waits for it any more."""
         self._pending.pop(pending.key, None)
+        self._owed -= pending.owed
         self._open_children -= _children_of(pending.command)
         if pending.future.cancelled():
             self._released.append(pending)
@@ -395,6 +402,7 @@ class Replay:
             case EntryKind.ATTEMPT:
                 self._count_attempt(pending, entry)
             case EntryKind.SLEEPING:
+                self._pay(pending)
                 self.has_timers = True
                 pending.due_at = datetime.fromisoformat(json.loads(entry.detail or "{}")["until"])
             case EntryKind.SLEPT if isinstance(command, Sleep):
@@ -407,6 +415,7 @@ class Replay:
                 self._pass(moment_of(entry))
                 self._meet(pending, entry)
             case EntryKind.CHILD:
+                self._pay(pending)
                 self._start_child(pending, entry)
             case EntryKind.CHILD_END:
                 self._end_child(pending, entry)
@@ -416,6 +425,11 @@ class Replay:
                 self._map(pending, entry)
             case _:
                 pending.future.set_result(None)
+
+    def _pay(self, pending: Pending) -> None:
+        """The first of the two entries that its command takes is there."""
+        pending.owed -= 1
+        self._owed -= 1
 
     def _pass(self, at: datetime) -> None:
         """Time goes on, and never back. Only by what is the same in a replay: when an entry that need not be written at
@@ -530,6 +544,12 @@ def _children_of(command: Command) -> int:
     if isinstance(command, MapChildren):
         return command.most_at_once
     return 1 if isinstance(command, StartChild) else 0
+
+
+def _entries_of(command: Command) -> int:
+    """How many its answer takes: of timers and children also one for their beginning."""
+    has_timer = isinstance(command, WaitMessage) and (command.timeout is not None or command.until is not None)
+    return 2 if has_timer or isinstance(command, (Sleep, StartChild)) else 1
 
 
 def _is_map(pending: Pending) -> bool:

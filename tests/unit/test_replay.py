@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Awaitable
 from datetime import timedelta
 
 import pytest
@@ -268,6 +269,54 @@ def test_a_history_that_is_too_long_is_refused_but_the_undoing_is_not(monkeypatc
     assert undone == ["undone"]
     # Four steps beside the entry of the code, and the one that undoes.
     assert [entry.key for entry in hand.history[1:]] == ["echo#1", "echo#2", "echo#3", "echo#4", "rollback:append#1"]
+
+
+@pytest.mark.parametrize(("command", "most"), [("step", 20), ("sleep", 10), ("wait", 20), ("timed wait", 10)])
+def test_what_a_body_waits_for_counts_with_its_history(
+    monkeypatch: pytest.MonkeyPatch, command: str, most: int
+) -> None:
+    monkeypatch.setattr(replays, "MOST_ENTRIES", 20)
+
+    def ask(ctx: WorkflowContext, n: int) -> Awaitable[object]:
+        match command:
+            case "step":
+                return ctx.step(echo, n)
+            case "sleep":
+                return ctx.sleep("1s")
+            case "wait":
+                return ctx.wait_signal("x", int)
+            case _:
+                return ctx.wait_signal("x", int, timeout="1m")
+
+    def begun(count: int) -> replays.Ended | None:
+        async def body(ctx: WorkflowContext) -> None:
+            await ctx.gather(*(ask(ctx, n) for n in range(count)))
+
+        hand = Hand(body)
+        assert keys(hand.replay) == keys(replayed(hand, body))
+        return hand.replay.ended
+
+    assert begun(most) is None
+    ended = begun(most + 1)
+    assert ended is not None
+    assert isinstance(ended.error, HistoryTooLong)
+
+
+def test_a_fan_out_of_as_much_as_may_be_comes_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "MOST_ENTRIES", 20)
+
+    async def body(ctx: WorkflowContext) -> str:
+        await asyncio.gather(*(ctx.step(echo, n) for n in range(5)), *(ctx.sleep("1s") for _ in range(7)))
+        try:
+            await ctx.step(echo, 0)
+        except HistoryTooLong:
+            return "full"
+        return "not full"
+
+    hand = Hand(body)
+    hand.answer_all()
+    assert len(hand.history) == 20
+    assert hand.replay.ended == replayed(hand, body).ended == replays.Ended("full")
 
 
 def test_a_body_that_waits_for_nothing_has_nothing_open() -> None:
