@@ -159,7 +159,7 @@ class Replay:
         self._open_children += count
 
     def patched(self, patch_id: str) -> bool:
-        """True if the body is to run the new code: it met the patch before, or has not come beyond it yet."""
+        """True if the body is to run the new code: it met the patch before, or has left no entry beyond it yet."""
         if patch_id not in self._patches:
             name = f"patch:{patch_id}"
             # A history that only this code has written has met the patch in each of its replays.

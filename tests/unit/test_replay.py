@@ -12,6 +12,7 @@ import pytest
 from durable import ConfigurationError, HistoryTooLong, StepFailed, StepMismatch, WorkflowContext
 from durable.workflow import replay as replays
 from durable.workflow.body import run_body
+from durable.workflow.compare import digest_detail
 from durable.workflow.entries import EntryKind
 from tests.unit.replay_hand import BEGAN, Body, Hand, replay_of
 
@@ -192,6 +193,27 @@ def test_a_patch_is_for_those_who_have_not_come_by() -> None:
     assert anew.replay.ended == replayed(anew, after, "two").ended == replays.Ended("new")
     # A later change keeps to what the mark says.
     assert replayed(anew, after, "three").ended == replays.Ended("new")
+
+
+@pytest.mark.parametrize(("timeout", "is_met"), [(None, True), ("1h", False)])
+def test_a_patch_before_a_wait_is_for_those_whose_wait_has_left_no_entry(timeout: str | None, is_met: bool) -> None:
+    async def before(ctx: WorkflowContext) -> object:
+        await ctx.step(echo, 1)
+        return await ctx.wait_signal("go", int, timeout=timeout)
+
+    async def after(ctx: WorkflowContext) -> object:
+        await ctx.step(echo, 1)
+        if ctx.patched("better"):
+            await ctx.step(other, "new")
+        return await ctx.wait_signal("go", int, timeout=timeout)
+
+    hand = Hand(before)
+    hand.give([hand.answer(pending) for pending in hand.replay.open])
+    (wait,) = hand.replay.open
+    if timeout is not None:
+        until = {"until": (BEGAN + timedelta(hours=1)).isoformat(), **digest_detail(wait.digest)}
+        hand.give([(EntryKind.SLEEPING, wait.key, None, None, until)])
+    assert keys(replayed(hand, after, "two")) == (["patch:better#1", "other#1"] if is_met else [wait.key])
 
 
 def test_a_patch_is_met_again_after_a_crash_before_its_mark() -> None:
