@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
 
 from durable.appends import Appends
 from durable.bus import Bus
@@ -107,7 +108,9 @@ class Live:
         """Cancel, and close the trees below, a transaction for each level; what is left any executor closes."""
         self.check()
         results = await self._in_turn(
-            self.storage.cancel(ids, reason=reason, may_finish=may_finish, force=force, note=self.emitter.note),
+            self.storage.cancel(
+                ids, reason=reason, may_finish=may_finish, force=force, request_id=str(uuid4()), note=self.emitter.note
+            ),
             "cancelling",
         )
         await self._after_cancel(results)

@@ -5,6 +5,7 @@ Columns stand in the order of the tables. Payloads are stored JSON text; times a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,23 +16,24 @@ from durable.execution import NewExecution
 __all__ = [
     "CANCELLED_BY_PARENT",
     "CANCEL_MESSAGE_ID",
+    "GIVEN_ID",
+    "REMEMBERED_FOR",
     "Checkpoint",
     "Checkpointed",
     "ChildTally",
     "Entry",
-    "GIVEN_ID",
     "History",
     "Message",
     "MessageKind",
     "NewEntry",
     "NewMessage",
     "Published",
-    "REMEMBERED_FOR",
     "SendOutcome",
     "Sent",
     "Standing",
     "StoredChunk",
     "Suspension",
+    "cancel_payload",
 ]
 
 CANCEL_MESSAGE_ID = "durable:cancel"
@@ -78,7 +80,12 @@ class MessageKind(StrEnum):
     UPDATE = "update"
     """A request that the workflow validates and answers."""
     CANCEL = "cancel"
-    """Asks the workflow to end; its payload is an object with the `reason`."""
+    """Asks the workflow to end; its payload is an object with the `reason`, and the `request` that it was made by."""
+
+
+def cancel_payload(reason: str, request_id: str | None = None) -> str:
+    said = {"reason": reason} if request_id is None else {"reason": reason, "request": request_id}
+    return json.dumps(said, ensure_ascii=False)
 
 
 class NewMessage(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final, ParamSpec, TypeVar
 from uuid import uuid4
 
@@ -25,7 +24,16 @@ from durable.workflow.requests import Query, Update, UpdateOptions
 from durable.workflow.said import PublishedValues
 from durable.workflow.updates import Answer, answer_key
 from durable.workflow.values import dump_value
-from durable.workflow_rows import GIVEN_ID, MessageKind, NewMessage, Published, SendOutcome, Sent, StoredChunk
+from durable.workflow_rows import (
+    GIVEN_ID,
+    MessageKind,
+    NewMessage,
+    Published,
+    SendOutcome,
+    Sent,
+    StoredChunk,
+    cancel_payload,
+)
 
 __all__ = ["all_values", "cancel_again", "next_chunks", "next_value", "one_value", "query", "signal", "update"]
 
@@ -71,8 +79,7 @@ def cancel_again(result: CancelResult, reason: str) -> Script[CancelResult]:
     """
     if result.outcome != "already_requested":
         return result
-    payload = json.dumps({"reason": reason}, ensure_ascii=False)
-    message = NewMessage(result.id, MessageKind.CANCEL, "cancel", payload, f"call:{uuid4()}")
+    message = NewMessage(result.id, MessageKind.CANCEL, "cancel", cancel_payload(reason), f"call:{uuid4()}")
     (sent,) = yield from change(lambda storage: storage.send_messages([message]))
     # Refused: a task that is to end after its attempt, or it has ended meanwhile.
     if sent.outcome is SendOutcome.ACCEPTED:
