@@ -31,8 +31,10 @@ def cancel(
     request_id: str | None = None,
     note: Note | None,
 ) -> list[CancelResult]:
-    options = {"may_finish": may_finish, "force": force, "request_id": request_id}
-    return cancel_telling(tx, ids, reason=reason, note=note, **options)[0]
+    results, _ = cancel_telling(
+        tx, ids, reason=reason, may_finish=may_finish, force=force, request_id=request_id, note=note
+    )
+    return results
 
 
 def cancel_telling(

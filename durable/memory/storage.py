@@ -230,8 +230,10 @@ class MemoryStorage:
         self, ids: Sequence[str], *, reason: str, may_finish: bool = False, force: bool = False,
         request_id: str | None = None, note: Note | None = None,
     ) -> MemoryOperation[list[CancelResult]]:  # fmt: skip
-        options = {"may_finish": may_finish, "force": force, "request_id": request_id, "note": note}
-        return self._do(partial(cancel.cancel, ids=ids, reason=reason, **options))
+        verb = partial(
+            cancel.cancel, ids=ids, reason=reason, may_finish=may_finish, force=force, request_id=request_id, note=note
+        )
+        return self._do(verb)
 
     def cancel_all(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from typing import Any
 
 from durable.execution import Claimed
 
@@ -14,7 +15,7 @@ _KEY = "begun_at"
 
 def beginning(claimed: Claimed, run_began: datetime) -> datetime:
     """Of the first run; `run_began` is the moment of this one."""
-    stored = {} if claimed.run_output is None else json.loads(claimed.run_output)
+    stored: dict[str, Any] = {} if claimed.run_output is None else json.loads(claimed.run_output)
     begun_at = datetime.fromisoformat(stored[_KEY]) if _KEY in stored else run_began
     # A fork's history began before it did itself.
     return max(begun_at, claimed.created_at)
