@@ -33,7 +33,7 @@ class ApprovalStatus(StrEnum):
     EXPIRED = "expired"
     """Nobody has decided in time; also of one whose time is over and whose workflow has not looked yet."""
     WITHDRAWN = "withdrawn"
-    """Its workflow ended before anybody decided. Shown, never stored."""
+    """Its workflow ended, or continued as new, before anybody decided. Stored for the second, shown for the first."""
 
 
 class NewApproval(NamedTuple):

@@ -486,11 +486,14 @@ class StepMismatch(DurableError):
 
 
 class HistoryTooLong(DurableError):
-    """A workflow has as many entries in its history as it may have."""
+    """A workflow has as many entries in its history as it may have, those counted that its open commands will take."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        super().__init__(f"the workflow has {limit} entries in its history, the limit; use ctx.continue_as_new(…)")
+        super().__init__(
+            f"the workflow has {limit} entries in its history, with those of what it waits for: the limit; use "
+            "ctx.continue_as_new(…), or ctx.map(…) for many children"
+        )
 
 
 class WorkflowTrapWarning(UserWarning):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
 
 from durable.appends import Appends
 from durable.bus import Bus
@@ -109,7 +110,12 @@ class Live:
         self.check()
         results = await self._in_turn(
             self.storage.cancel(
-                ids, reason=checked_reason(reason), may_finish=may_finish, force=force, note=self.emitter.note
+                ids,
+                reason=checked_reason(reason),
+                may_finish=may_finish,
+                force=force,
+                request_id=str(uuid4()),
+                note=self.emitter.note,
             ),
             "cancelling",
         )

@@ -351,6 +351,7 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         reason: str,
         may_finish: bool = False,
         force: bool = False,
+        request_id: str | None = None,
         note: Note | None = None,
     ) -> Operation[list[CancelResult]]:
         """End unfinished executions as cancelled, at once, telling their parents; results in the order of ids.
@@ -360,7 +361,8 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         and is cancelled only if its attempt does not end it: the first request counts.
 
         A workflow that has ever run is asked to end, by a message of kind `cancel` that wakes it: one request counts,
-        until it continues as new. With `force` it is ended as others are.
+        until it continues as new. With `force` it is ended as others are. `request_id` names the call: given again, as
+        when its answer was lost, it has requested what it requested the first time.
         """
         ...
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeVar, Unpack, cast, overload
+from uuid import uuid4
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
@@ -208,10 +209,12 @@ class Client:
         self, execution_id: str, *, reason: str = "cancelled by a client", running: HowToEnd = "stop"
     ) -> CancelResult:
         """See Handle.cancel. The levels below are closed by the executors."""
-        id_, note, why = parse_id(execution_id), self._emitter.note, checked_reason(reason)
-        finish, force = may_end(running)
+        id_, request_id, note = parse_id(execution_id), str(uuid4()), self._emitter.note
+        why, (finish, force) = checked_reason(reason), may_end(running)
         (result,) = self._run(
-            lambda: self._storage.cancel([id_], reason=why, may_finish=finish, force=force, note=note)
+            lambda: self._storage.cancel(
+                [id_], reason=why, may_finish=finish, force=force, request_id=request_id, note=note
+            )
         )
         if result.status_before is None:
             raise ExecutionNotFound(execution_id)

@@ -5,8 +5,9 @@ Columns stand in the order of the tables. Payloads are stored JSON text; times a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from durable.execution import NewExecution
 __all__ = [
     "CANCELLED_BY_PARENT",
     "CANCEL_MESSAGE_ID",
+    "GIVEN_ID",
+    "REMEMBERED_FOR",
     "Checkpoint",
     "Checkpointed",
     "ChildTally",
@@ -30,10 +33,17 @@ __all__ = [
     "Standing",
     "StoredChunk",
     "Suspension",
+    "cancel_payload",
 ]
 
 CANCEL_MESSAGE_ID = "durable:cancel"
 """The id of the message that asks a workflow to end: a second request is a duplicate of the first."""
+
+GIVEN_ID = "signal:"
+"""Begins the ids of messages that senders have given themselves: remembered as long as the receiver's record."""
+
+REMEMBERED_FOR = timedelta(hours=1)
+"""The other ids, counted from when the message was sent: longer than anybody repeats a call by itself."""
 
 CANCELLED_BY_PARENT = "cancelled_by_parent"
 """The reason of an execution whose parent, a workflow that goes on, has cancelled it."""
@@ -70,7 +80,12 @@ class MessageKind(StrEnum):
     UPDATE = "update"
     """A request that the workflow validates and answers."""
     CANCEL = "cancel"
-    """Asks the workflow to end; its payload is an object with the `reason`."""
+    """Asks the workflow to end; its payload is an object with the `reason`, and the `request` that it was made by."""
+
+
+def cancel_payload(reason: str, request_id: str | None = None) -> str:
+    said = {"reason": reason} if request_id is None else {"reason": reason, "request": request_id}
+    return json.dumps(said, ensure_ascii=False)
 
 
 class NewMessage(NamedTuple):
@@ -81,7 +96,11 @@ class NewMessage(NamedTuple):
     name: str
     payload: str
     message_id: str | None
-    """Makes it idempotent for its receiver, until that continues as new; None: every send is a message."""
+    """Makes it idempotent for its receiver; None: every send is a message.
+
+    One that continues as new remembers the ids of what it has met: those that begin with GIVEN_ID for good, those of
+    requests to end not at all, others for REMEMBERED_FOR.
+    """
 
 
 class Message(NamedTuple):
@@ -153,7 +172,9 @@ class Standing(NamedTuple):
     """Messages ever sent to it, those of its own call included, and children of its that failed."""
     active_children_count: int
     at: datetime
-    """The moment that the entries of the checkpoint carry."""
+    """The moment that the entries of the checkpoint carry: of one that was written before, when it was."""
+    now: datetime
+    """The storage's clock when it gave this."""
 
 
 class Checkpointed(NamedTuple):
@@ -194,7 +215,10 @@ class Suspension(NamedTuple):
     delay: float | None = None
     """Seconds until it is due by itself; None: it waits for messages and children alone."""
     continued: str | None = None
-    """The input it continues as new with: its history and the messages it has read are deleted. None: it does not."""
+    """The input it continues as new with: its history is deleted, and the messages it has read but for their ids.
+
+    None: it does not.
+    """
     kept_messages: tuple[int, ...] = ()
     """Of one that continues as new: numbers of messages that it has read and not met; they stay for its next run."""
     starts: tuple[NewExecution, ...] = ()

@@ -25,11 +25,10 @@ __all__ = ["decide_approval", "expire_approval", "get_approval", "list_approvals
 
 _KEPT_AS: Final[Mapping[ApprovalStatus | None, ApprovalStatus]] = {
     ApprovalStatus.PENDING: ApprovalStatus.PENDING,
-    ApprovalStatus.WITHDRAWN: ApprovalStatus.PENDING,
     ApprovalStatus.GRANTED: ApprovalStatus.GRANTED,
     ApprovalStatus.REFUSED: ApprovalStatus.REFUSED,
 }
-"""What stands in the row; one that has expired may stand there as pending or as expired."""
+"""What stands in the row. Those that have expired or are withdrawn may stand there as that or as pending."""
 
 
 def open_approval(new: NewApproval) -> Plan[StoredApproval | None]:
@@ -68,7 +67,7 @@ def decide_approval(approval_id: str, decision: Decision) -> Plan[Decided]:
 
 def expire_approval(approval_id: str) -> Plan[StoredApproval | None]:
     approval = yield from _held(approval_id)
-    if approval is None or approval.decided_at is not None:
+    if approval is None or approval.decided_at is not None or approval.status is ApprovalStatus.WITHDRAWN:
         return approval
     return (yield from _decide(approval, ApprovalStatus.EXPIRED, None))
 

@@ -261,12 +261,13 @@ class PostgresStorage:
         reason: str,
         may_finish: bool = False,
         force: bool = False,
+        request_id: str | None = None,
         note: Note | None = None,
     ) -> PostgresOperation[list[CancelResult]]:
-        error = cancelled(reason)
         plan = partial(
-            cancel_verbs.cancel, ids, reason=reason, error=error, may_finish=may_finish, force=force, note=note
-        )
+            cancel_verbs.cancel, ids, reason=reason, error=cancelled(reason), may_finish=may_finish, force=force,
+            request_id=request_id, note=note,
+        )  # fmt: skip
         return self._do(plan, transaction=True)
 
     def cancel_all(

@@ -14,6 +14,8 @@ from durable.storage import Note
 from durable.stored_errors import cancelled
 from durable.workflow_rows import (
     CANCELLED_BY_PARENT,
+    GIVEN_ID,
+    REMEMBERED_FOR,
     Checkpoint,
     Checkpointed,
     ChildTally,
@@ -60,13 +62,14 @@ def checkpoint(rows: Sequence[Checkpoint], *, note: Note | None = None) -> Plan[
     if not any(map(is_rich, rows)):
         return Checkpointed((yield from _append(parts, parts)), frozenset())
     yield from hold([*(row.id for row in rows), *_others(parts)])
-    fresh = [part for part, is_repeated in (yield from _open(parts)) if not is_repeated]
+    found = yield from _open(parts)
     forgiven = [(row.id, row.fence) for row in rows if row.is_progress]
     if forgiven:
         ids, fences = zip(*forgiven, strict=True)
         yield Query("forgive_deliveries", {"id": plain(ids), "fence": plain(fences)})
-    queues = yield from _write(fresh, note)
-    return Checkpointed((yield from _append(parts, fresh)), frozenset(queues))
+    queues = yield from _write([part for part, is_repeated in found if not is_repeated], note)
+    # With the entries of those that were written before: it gives their moments.
+    return Checkpointed((yield from _append(parts, [part for part, _ in found])), frozenset(queues))
 
 
 def hold_turns(settlements: Sequence[Settlement]) -> Plan[None]:
@@ -97,6 +100,8 @@ def end_turns(settlements: Sequence[Settlement], note: Note | None) -> Plan[Sett
                 "seen_messages": plain(part.seen_messages for _, part in anew),
                 "kept_id": plain(id_ for id_, _ in kept),
                 "kept_number": plain(number for _, number in kept),
+                "given": GIVEN_ID,
+                "remembered_for": REMEMBERED_FOR.total_seconds(),
             },
         )
     yield from emit([notice for item in ends for notice in item.notices])

@@ -15,6 +15,7 @@ from durable.execution import Claimed
 from durable.kinds.turn import EndedBy, Turn
 from durable.outcomes import Blocked, Completed, Outcome, Stopped, Suspended
 from durable.workflow.begin import begin
+from durable.workflow.beginning import beginning, deadline, with_beginning
 from durable.workflow.context import ContinueAsNew
 from durable.workflow.desk import Desk
 from durable.workflow.entries import RunStep
@@ -81,8 +82,8 @@ async def _is_too_late(claimed: Claimed, replay: Replay | None, services: Workfl
     entries = (await services.read(claimed.id, 0, 0)).entries
     if any(is_end_of_work(entry) for entry in entries):
         return False
-    begun_at = moment_of(entries[0]) if entries else _claimed_at(claimed)
-    return _claimed_at(claimed) >= max(begun_at, claimed.created_at) + timedelta(seconds=claimed.timeout) + _GRACE
+    over_at = deadline(claimed, moment_of(entries[0]) if entries else _claimed_at(claimed))
+    return over_at is not None and _claimed_at(claimed) >= over_at + _GRACE
 
 
 def _left(error: StepMismatch, replay: Replay | None) -> Stopped:
@@ -175,11 +176,9 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
     """A bare end is written as that of a task, in one statement: nothing else is written, no child can end with it."""
     if isinstance(ended.error, ContinueAsNew):
         # What was waiting when this run began has a number of its own, below those that came since.
-        return Suspended(
-            rest._replace(
-                continued=carried_of(ended.error.stored_input, ended.error.undo), kept_messages=replay.unmet_messages
-            )
-        )
+        begun_at = beginning(turn.claimed, replay.started_at)
+        continued = with_beginning(carried_of(ended.error.stored_input, ended.error.undo), begun_at)
+        return Suspended(rest._replace(continued=continued, kept_messages=replay.unmet_messages))
     turn.attempt.close = lambda settlement: settlement._replace(workflow=None if is_bare else rest)
     if ended.error is None:
         return Completed(ended.value)

@@ -19,7 +19,14 @@ from durable.approval_rows import (
 from durable.memory.store import KeptApproval, Transaction
 from durable.memory.workflow_messages import send_messages
 
-__all__ = ["decide_approval", "expire_approval", "get_approval", "list_approvals", "open_approval"]
+__all__ = [
+    "decide_approval",
+    "expire_approval",
+    "get_approval",
+    "list_approvals",
+    "open_approval",
+    "withdraw_approvals",
+]
 
 
 def open_approval(tx: Transaction, new: NewApproval) -> StoredApproval | None:
@@ -89,10 +96,18 @@ def expire_approval(tx: Transaction, approval_id: str) -> StoredApproval | None:
     kept = _find(tx, approval_id)
     if kept is None:
         return None
-    if kept.row.status is ApprovalStatus.PENDING:
-        expired = kept.row._replace(status=ApprovalStatus.EXPIRED, decided_at=kept.row.expires_at or tx.now)
-        kept = _put(tx, kept._replace(row=expired))
-    return kept.row
+    shown = _shown(tx, kept)
+    if shown.decided_at is not None or shown.status is ApprovalStatus.WITHDRAWN:
+        return shown
+    expired = kept.row._replace(status=ApprovalStatus.EXPIRED, decided_at=kept.row.expires_at or tx.now)
+    return _put(tx, kept._replace(row=expired)).row
+
+
+def withdraw_approvals(tx: Transaction, execution_id: str) -> None:
+    """Those that nobody has decided on in time; nobody waits for them any more."""
+    for kept in tx.approvals.get(execution_id) or ():
+        if _shown(tx, kept).status is ApprovalStatus.PENDING:
+            _put(tx, kept._replace(row=kept.row._replace(status=ApprovalStatus.WITHDRAWN)))
 
 
 def _all(tx: Transaction) -> Iterator[KeptApproval]:

@@ -12,7 +12,7 @@ from durable.memory.outbox import note_ends
 from durable.memory.parents import tell_parents
 from durable.memory.records import moved
 from durable.memory.store import Transaction
-from durable.memory.workflow_messages import ask_to_end, is_asked, is_started_workflow
+from durable.memory.workflow_messages import ask_to_end, is_asked, is_asked_by, is_started_workflow
 from durable.storage import Note
 from durable.stored_errors import cancelled
 from durable.transitions import Event
@@ -22,13 +22,30 @@ __all__ = ["cancel", "cancel_all", "cancel_record", "cancel_telling", "pick_up_c
 
 
 def cancel(
-    tx: Transaction, ids: Sequence[str], *, reason: str, may_finish: bool, force: bool, note: Note | None
+    tx: Transaction,
+    ids: Sequence[str],
+    *,
+    reason: str,
+    may_finish: bool,
+    force: bool,
+    request_id: str | None = None,
+    note: Note | None,
 ) -> list[CancelResult]:
-    return cancel_telling(tx, ids, reason=reason, may_finish=may_finish, force=force, note=note)[0]
+    results, _ = cancel_telling(
+        tx, ids, reason=reason, may_finish=may_finish, force=force, request_id=request_id, note=note
+    )
+    return results
 
 
 def cancel_telling(
-    tx: Transaction, ids: Sequence[str], *, reason: str, may_finish: bool, force: bool, note: Note | None
+    tx: Transaction,
+    ids: Sequence[str],
+    *,
+    reason: str,
+    may_finish: bool,
+    force: bool,
+    request_id: str | None = None,
+    note: Note | None,
 ) -> tuple[list[CancelResult], set[str]]:
     """The results, and the queues in which a workflow that was asked to end became claimable."""
     before = {id_: tx.executions.get(id_) for id_ in ids}
@@ -41,9 +58,13 @@ def cancel_telling(
     }
     ending = {record.id: record for record in open_ones if record.id not in spared and record.id not in workflows}
     _end(tx, ending, reason, note)
-    sent = [ask_to_end(tx, id_, reason) for id_ in workflows]
+    sent = [ask_to_end(tx, id_, reason, request_id) for id_ in workflows]
     asked = {id_ for id_ in spared if _is_asked(tx, id_, cancelled(reason))}
-    asked.update(each.execution_id for each in sent if each.outcome is SendOutcome.ACCEPTED)
+    asked.update(
+        each.execution_id
+        for each in sent
+        if each.outcome is SendOutcome.ACCEPTED or is_asked_by(tx, each.execution_id, request_id)
+    )
     queues = {each.ready_queue for each in sent if each.ready_queue is not None}
     return [_result(id_, before[id_], id_ in ending, id_ in asked) for id_ in ids], queues
 

@@ -238,9 +238,12 @@ class MemoryStorage:
 
     def cancel(
         self, ids: Sequence[str], *, reason: str, may_finish: bool = False, force: bool = False,
-        note: Note | None = None,
+        request_id: str | None = None, note: Note | None = None,
     ) -> MemoryOperation[list[CancelResult]]:  # fmt: skip
-        return self._do(partial(cancel.cancel, ids=ids, reason=reason, may_finish=may_finish, force=force, note=note))
+        verb = partial(
+            cancel.cancel, ids=ids, reason=reason, may_finish=may_finish, force=force, request_id=request_id, note=note
+        )
+        return self._do(verb)
 
     def cancel_all(
         self,

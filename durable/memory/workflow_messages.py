@@ -9,9 +9,17 @@ from typing import Final
 from durable.execution import Execution, Kind, Status
 from durable.memory.records import resumed
 from durable.memory.store import Transaction
-from durable.workflow_rows import CANCEL_MESSAGE_ID, Message, MessageKind, NewMessage, SendOutcome, Sent
+from durable.workflow_rows import (
+    CANCEL_MESSAGE_ID,
+    Message,
+    MessageKind,
+    NewMessage,
+    SendOutcome,
+    Sent,
+    cancel_payload,
+)
 
-__all__ = ["ask_to_end", "is_asked", "is_started_workflow", "send_messages"]
+__all__ = ["ask_to_end", "is_asked", "is_asked_by", "is_started_workflow", "send_messages"]
 
 _REFUSED: Final = {SendOutcome.FINISHED, SendOutcome.NOT_FOUND, SendOutcome.NOT_A_WORKFLOW}
 
@@ -47,7 +55,7 @@ def _outcome(tx: Transaction, record: Execution | None, row: NewMessage) -> tupl
     if row.message_id is not None:
         for stored in tx.messages.get(record.id) or ():
             if stored.message_id == row.message_id:
-                return SendOutcome.DUPLICATE, stored.number
+                return SendOutcome.DUPLICATE, abs(stored.number)
     return (SendOutcome.FINISHED if record.is_finished else SendOutcome.ACCEPTED), None
 
 
@@ -68,8 +76,16 @@ def is_asked(tx: Transaction, record: Execution) -> bool:
     return any(message.message_id == CANCEL_MESSAGE_ID for message in tx.messages.get(record.id) or ())
 
 
-def ask_to_end(tx: Transaction, id_: str, reason: str) -> Sent:
+def is_asked_by(tx: Transaction, id_: str, request_id: str | None) -> bool:
+    """By this very call, which was made before."""
+    if request_id is None:
+        return False
+    asked = (message for message in tx.messages.get(id_) or () if message.message_id == CANCEL_MESSAGE_ID)
+    return any(json.loads(message.payload).get("request") == request_id for message in asked)
+
+
+def ask_to_end(tx: Transaction, id_: str, reason: str, request_id: str | None = None) -> Sent:
     """Send a workflow the request to end: a duplicate where it has one."""
-    payload = json.dumps({"reason": reason}, ensure_ascii=False)
+    payload = cancel_payload(reason, request_id)
     (sent,) = send_messages(tx, [NewMessage(id_, MessageKind.CANCEL, "cancel", payload, CANCEL_MESSAGE_ID)])
     return sent

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from durable.execution import FINISHED, Execution, Settled, Settlement, Status
+from durable.memory.approvals import withdraw_approvals
 from durable.memory.cancel import cancel_telling
 from durable.memory.claim import held_record
 from durable.memory.enqueue import claimable_queues, insert_child, store_row
@@ -19,9 +21,13 @@ from durable.memory.workflow_messages import send_messages
 from durable.storage import Note
 from durable.workflow_rows import (
     CANCELLED_BY_PARENT,
+    GIVEN_ID,
+    REMEMBERED_FOR,
     Checkpoint,
     Checkpointed,
     Entry,
+    Message,
+    MessageKind,
     NewEntry,
     Published,
     Standing,
@@ -38,16 +44,25 @@ def checkpoint(tx: Transaction, rows: Sequence[Checkpoint], *, note: Note | None
         record = tx.executions.get(row.id)
         if record is not None and row.is_progress and record.deliveries > 1:
             tx.put(record._replace(deliveries=1, updated_at=tx.now))
+    before = {row.id: _written_at(tx, row) for row in held if _is_repeated(tx, row.id, row.entries)}
     queues = _write(tx, [(row.id, row) for row in held if not _is_repeated(tx, row.id, row.entries)], note)
     records = [tx.executions.get(row.id) for row in held]
     return Checkpointed(
         {
-            record.id: Standing(record.id, record.message_count, record.active_children_count, tx.now)
+            record.id: Standing(
+                record.id, record.message_count, record.active_children_count, before.get(record.id, tx.now), tx.now
+            )
             for record in records
             if record is not None
         },
         frozenset(queues),
     )
+
+
+def _written_at(tx: Transaction, row: Checkpoint) -> datetime:
+    """When the entries of a checkpoint were stored that is given again."""
+    seqs = {entry.seq for entry in row.entries}
+    return max(entry.at for entry in tx.history.get(row.id) or () if entry.seq in seqs)
 
 
 def _is_repeated(tx: Transaction, id_: str, entries: Sequence[NewEntry]) -> bool:
@@ -146,13 +161,20 @@ def _end(tx: Transaction, settlement: Settlement, own_ended: int, own_failed: in
 
 
 def _forget(tx: Transaction, id_: str, suspension: Suspension) -> None:
-    """What a workflow that continues as new leaves behind."""
+    """What a workflow that continues as new leaves behind: of the messages it has met their ids."""
     tx.history.remove(id_)
-    tx.messages.put(
-        id_,
-        tuple(
-            message
-            for message in tx.messages.get(id_) or ()
-            if message.number > suspension.seen_messages or message.number in suspension.kept_messages
-        ),
-    )
+    withdraw_approvals(tx, id_)
+    left: list[Message] = []
+    for message in tx.messages.get(id_) or ():
+        if message.number > suspension.seen_messages or message.number in suspension.kept_messages:
+            left.append(message)
+        elif _is_remembered(tx, message):
+            # Below zero, where no replay reads.
+            left.append(message._replace(number=-abs(message.number), payload=""))
+    tx.messages.put(id_, tuple(left))
+
+
+def _is_remembered(tx: Transaction, message: Message) -> bool:
+    if message.message_id is None or message.kind is MessageKind.CANCEL:
+        return False
+    return message.message_id.startswith(GIVEN_ID) or message.at > tx.now - REMEMBERED_FOR

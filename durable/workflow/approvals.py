@@ -35,7 +35,7 @@ class ApprovalRecord:
     execution_id: str
     name: str
     status: StatusName
-    """`withdrawn`: its workflow ended before anybody decided."""
+    """`withdrawn`: its workflow ended, or continued as new, before anybody decided."""
     allowed: tuple[str, ...] | None
     """None: whoever has the token."""
     details: Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final, ParamSpec, TypeVar
 from uuid import uuid4
 
@@ -25,7 +24,16 @@ from durable.workflow.requests import Query, Update, UpdateOptions
 from durable.workflow.said import PublishedValues
 from durable.workflow.updates import Answer, answer_key
 from durable.workflow.values import dump_value
-from durable.workflow_rows import MessageKind, NewMessage, Published, SendOutcome, Sent, StoredChunk
+from durable.workflow_rows import (
+    GIVEN_ID,
+    MessageKind,
+    NewMessage,
+    Published,
+    SendOutcome,
+    Sent,
+    StoredChunk,
+    cancel_payload,
+)
 
 __all__ = ["all_values", "cancel_again", "next_chunks", "next_value", "one_value", "query", "signal", "update"]
 
@@ -39,13 +47,16 @@ def signal(execution_id: str, codec: Codec, name: str, value: Any, signal_id: st
     """Checks its arguments now."""
     checked = checked_name(name, "name")
     payload = dump_value(codec, value, f"signal {checked!r}")
-    # A prefix of its own: ids of requests to stop and of updates are ids of messages as well.
-    message_id = None if signal_id is None else f"signal:{checked_text(signal_id, 'signal_id')}"
-    return _signalled(NewMessage(execution_id, MessageKind.SIGNAL, checked, payload, message_id))
+    # Prefixes of their own: ids of requests to stop and of updates are ids of messages as well. A call without an id
+    # has one too, because it is repeated where its answer is lost.
+    message_id = f"call:{uuid4()}" if signal_id is None else f"{GIVEN_ID}{checked_text(signal_id, 'signal_id')}"
+    return _signalled(NewMessage(execution_id, MessageKind.SIGNAL, checked, payload, message_id), signal_id is not None)
 
 
-def _signalled(message: NewMessage) -> Script[SendOutcome]:
-    return (yield from send(message)).outcome
+def _signalled(message: NewMessage, is_named: bool) -> Script[SendOutcome]:
+    outcome = (yield from send(message)).outcome
+    # Of an id that only this call has: it was repeated, and the first try was stored.
+    return SendOutcome.ACCEPTED if outcome is SendOutcome.DUPLICATE and not is_named else outcome
 
 
 def send(message: NewMessage) -> Script[Sent]:
@@ -68,8 +79,7 @@ def cancel_again(result: CancelResult, reason: str) -> Script[CancelResult]:
     """
     if result.outcome != "already_requested":
         return result
-    payload = json.dumps({"reason": reason}, ensure_ascii=False)
-    message = NewMessage(result.id, MessageKind.CANCEL, "cancel", payload, None)
+    message = NewMessage(result.id, MessageKind.CANCEL, "cancel", cancel_payload(reason), f"call:{uuid4()}")
     (sent,) = yield from change(lambda storage: storage.send_messages([message]))
     # Refused: a task that is to end after its attempt, or it has ended meanwhile.
     if sent.outcome is SendOutcome.ACCEPTED:

@@ -142,7 +142,7 @@ class WorkflowContext:
         return UUID(int=self.random.getrandbits(128), version=4)
 
     def patched(self, patch_id: str) -> bool:
-        """True if the new code is to run: always but for workflows that came by here before the change.
+        """True if the new code is to run: always but for workflows with an entry from behind here before the change.
 
         Leave the call while any such workflow lives; its answer is stored, and the same in every replay.
         """

@@ -31,6 +31,8 @@ class Pending:
     first_at: datetime | None = None
     """Of a step: when its first attempt began."""
     child_id: str | None = None
+    owed: int = 0
+    """So many entries that its answer takes are still to come, attempts that fail apart."""
     is_taken: bool = False
     """Somebody carries it out already."""
 

@@ -109,7 +109,8 @@ class Replay:
         """Keys of the marks of the whole history, also of what is still to be delivered."""
         self._patches: dict[str, bool] = {}
         self._mismatch: StepMismatch | None = None
-        self._open_children = 0
+        self._open_children = self._owed = 0
+        """And entries that are still to come for what the body waits for."""
         self._dropped_maps: dict[str, Pending] = {}
         """Maps that the body has given up; a wave of theirs may have been on its way."""
         self._fresh: list[Pending] = []
@@ -130,12 +131,14 @@ class Replay:
 
     def issue(self, name: str, command: Command) -> asyncio.Future[Any]:
         """What will answer the command; it is answered already if the history was here before."""
-        if self._reached >= MOST_ENTRIES and self.stop_kind is None and not self.is_unwinding:
+        if self._reached + self._owed >= MOST_ENTRIES and self.stop_kind is None and not self.is_unwinding:
             raise HistoryTooLong(MOST_ENTRIES)
         self._count_children(_children_of(command))
         self.has_maps = self.has_maps or isinstance(command, MapChildren)
         digest = digest_of(command, self.spoken)
         pending = Pending(self.key(name), command, self._loop.create_future(), digest)
+        pending.owed = _entries_of(command)
+        self._owed += pending.owed
         self._pending[pending.key] = pending
         try:
             for entry in self._unmet.pop(pending.key, ()):
@@ -147,6 +150,8 @@ class Replay:
             self._fresh.append(pending)
             pending.future.add_done_callback(lambda _: self._settle(pending))
         else:
+            self._pending.pop(pending.key)
+            self._owed -= pending.owed
             self._open_children -= _children_of(command)
         return pending.future
 
@@ -156,7 +161,7 @@ class Replay:
         self._open_children += count
 
     def patched(self, patch_id: str) -> bool:
-        """True if the body is to run the new code: it met the patch before, or has not come beyond it yet."""
+        """True if the body is to run the new code: it met the patch before, or has left no entry beyond it yet."""
         if patch_id not in self._patches:
             name = f"patch:{patch_id}"
             # A history that only this code has written has met the patch in each of its replays.
@@ -179,6 +184,7 @@ class Replay:
     def _settle(self, pending: Pending) -> None:
         """Its command is answered, or nobody waits for it any more."""
         self._pending.pop(pending.key, None)
+        self._owed -= pending.owed
         self._open_children -= _children_of(pending.command)
         if pending.future.cancelled():
             self._released.append(pending)
@@ -221,11 +227,19 @@ class Replay:
             found = "the end of the workflow"
         raise StepMismatch(f"{unmet.kind} {unmet.key!r}", found)
 
-    def deliver_all(self, entries: Iterable[Entry]) -> None:
-        """As `deliver`, one after the other; the body's loop is entered once for all of them."""
+    def deliver_all(self, entries: Iterable[Entry], *, until_end: bool = False) -> int:
+        """As `deliver`, one after the other; the body's loop is entered once for all of them. Gives how many they were.
+
+        `until_end`: what follows the one with which the body has ended is left out.
+        """
+        count = 0
         with Entered(self._loop):
             for entry in entries:
+                if until_end and self.ended is not None:
+                    break
                 self.deliver(entry)
+                count += 1
+        return count
 
     def deliver(self, entry: Entry) -> None:
         """Give the body the next entry of its history, and let it run as far as it can."""
@@ -353,9 +367,11 @@ class Replay:
                 self.ended = Ended(error=raised) if raised is not None else Ended(self._main.result())
 
     def _stop(self, kind: str, detail: dict[str, Any]) -> None:
+        if self.ended is not None:
+            return  # not heard, and so not met: it is for the next run, if there is one
         if "number" in detail and detail.get("of", self.own) == self.own:  # as of an update
             self.inbox.meet_stops(int(detail["number"]))
-        if self.is_unwinding or self.ended is not None:
+        if self.is_unwinding:
             return  # too late to stop anything
         self.stop_kind, self.stop_reason = kind, detail["reason"]
         self._main.cancel(self.stop_reason)
@@ -388,6 +404,7 @@ class Replay:
             case EntryKind.ATTEMPT:
                 self._count_attempt(pending, entry)
             case EntryKind.SLEEPING:
+                self._pay(pending)
                 self.has_timers = True
                 pending.due_at = datetime.fromisoformat(json.loads(entry.detail or "{}")["until"])
             case EntryKind.SLEPT if isinstance(command, Sleep):
@@ -400,6 +417,7 @@ class Replay:
                 self._pass(moment_of(entry))
                 self._meet(pending, entry)
             case EntryKind.CHILD:
+                self._pay(pending)
                 self._start_child(pending, entry)
             case EntryKind.CHILD_END:
                 self._end_child(pending, entry)
@@ -409,6 +427,11 @@ class Replay:
                 self._map(pending, entry)
             case _:
                 pending.future.set_result(None)
+
+    def _pay(self, pending: Pending) -> None:
+        """The first of the two entries that its command takes is there."""
+        pending.owed -= 1
+        self._owed -= 1
 
     def _pass(self, at: datetime) -> None:
         """Time goes on, and never back. Only by what is the same in a replay: when an entry that need not be written at
@@ -468,6 +491,8 @@ class Replay:
             self.outbox.values[key] = text
 
     def _meet(self, pending: Pending, entry: Entry) -> None:
+        if self.ended is not None:
+            return  # as of a request to stop
         command = pending.command
         assert isinstance(command, WaitMessage)
         payload = entry.output  # in a copied history, whose messages are another's
@@ -521,6 +546,12 @@ def _children_of(command: Command) -> int:
     if isinstance(command, MapChildren):
         return command.most_at_once
     return 1 if isinstance(command, StartChild) else 0
+
+
+def _entries_of(command: Command) -> int:
+    """How many its answer takes: of timers and children also one for their beginning."""
+    has_timer = isinstance(command, WaitMessage) and (command.timeout is not None or command.until is not None)
+    return 2 if has_timer or isinstance(command, (Sleep, StartChild)) else 1
 
 
 def _is_map(pending: Pending) -> bool:

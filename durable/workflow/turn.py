@@ -18,12 +18,14 @@ from durable.errors import DurableError, ErrorInfo, IdempotencyConflict, LeaseLo
 from durable.execution import Claimed, FinishedExecution, NewExecution, Status
 from durable.ids import IdSource
 from durable.stored_errors import store_error
-from durable.workflow.compare import digest_detail, with_digest
+from durable.workflow.beginning import deadline
+from durable.workflow.compare import digest_detail
 from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.maps import Maps
 from durable.workflow.moments import Moments
 from durable.workflow.pending import Pending
+from durable.workflow.recorded import latest, of_request, of_step, of_update
 from durable.workflow.replay import Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import Finished, NotCommitted, StepRuns
@@ -74,10 +76,7 @@ class WorkflowTurn:
         """Steps that begin when those that were stopped have ended."""
         self._ids = ids
         self._time = Moments(clock, claimed_at)
-        limit = attempt.claimed.timeout
-        # A fork's history began before it did itself.
-        begun_at = max(replay.started_at, attempt.claimed.created_at)
-        self._deadline = None if limit is None else begun_at + timedelta(seconds=limit)
+        self._deadline = deadline(attempt.claimed, replay.started_at)
         self._message_count = attempt.claimed.message_count
         self._active_children = attempt.claimed.active_children_count
         self._placed = attempt.claimed.children_count
@@ -85,6 +84,8 @@ class WorkflowTurn:
         self._is_careful = attempt.claimed.error is not None
         """The turn before was lost, or refused by the storage: no step is run once more only to be refused again."""
         self._seq = replay.seq
+        self._is_short = replay.seq < _WARN_AT
+        """Nobody was warned yet of a history that grows long."""
         self._new: list[NewEntry] = []
         """Numbered, and not yet delivered."""
         self._unwritten: list[NewEntry] = []
@@ -127,7 +128,7 @@ class WorkflowTurn:
         if self._replay.codes.is_new:
             # The body has begun with that moment, and so will every replay.
             at = self._time.shown() if self._replay.seq else self._replay.now
-            self._add(EntryKind.CODE, self._replay.codes.code, detail={"at": _latest(at), "seed": self._replay.seed})
+            self._add(EntryKind.CODE, self._replay.codes.code, detail={"at": latest(at), "seed": self._replay.seed})
         self._begin(self._replay.open)
         if self._active_children < self._placed and self._open_children():
             await self._look_for_ends()
@@ -139,10 +140,10 @@ class WorkflowTurn:
             if self._is_careful and self._unwritten and any(isinstance(each.command, RunStep) for each in fresh):
                 await self._write()
             self._begin(fresh)
-            if not self._new and self._replay.ended is None:
-                await self._collect()
             if self._new:
                 await self._deliver()
+            elif self._replay.ended is None and await self._collect():
+                pass  # the body has gone on, and may have asked for more
             elif self._is_over():
                 if not self._has_risky_children():
                     return self._rest()
@@ -256,8 +257,12 @@ class WorkflowTurn:
 
     # --- what has happened ----------------------------------------------------------------------------------
 
-    async def _collect(self) -> None:
-        """Number what has happened since: ends of steps, a request to stop, messages, timers, ends of children."""
+    async def _collect(self) -> bool:
+        """Give the body what has happened since: ends of steps, a request to stop, messages, timers, ends of children.
+
+        One kind of it after the other, because what comes first may end the body: what it has not heard then is not
+        met, and is there for its next run if it continues as new. False: there was nothing.
+        """
         if self._attempt.has_news or self._has_risky_children():
             # Somebody has sent a message, or has ended the workflow by force: the row knows. A child that may be
             # refused is written before a step ends whose transaction it would take with it.
@@ -267,10 +272,38 @@ class WorkflowTurn:
         # From here on nothing is waited for: what ends meanwhile ends after this.
         for finished in self._steps.take_finished():
             self._add_finished(finished)
-        self._collect_stop()
+        is_news = await self._has_delivered()
+        if self._replay.ended is None:
+            self._collect_stop()
+            is_news |= await self._has_delivered()
+        if self._replay.ended is None:
+            is_news |= self._deliver_messages()
+        if self._replay.ended is None:
+            await self._collect_ends(has_failures=has_failures)
+            if not (is_news or self._new):
+                self._collect_update()
+            is_news |= await self._has_delivered()
+        return is_news
+
+    async def _has_delivered(self) -> bool:
+        if not self._new:
+            return False
+        await self._deliver()
+        return True
+
+    def _deliver_messages(self) -> bool:
+        """Nothing of it need be written first, so that what the body does not hear, having ended, leaves no entry."""
         for pending, number in self._replay.messages_met():
-            detail = {"number": number, "at": _latest(self._time.shown()), **digest_detail(pending.digest)}
+            detail = {"number": number, "at": latest(self._time.shown()), **digest_detail(pending.digest)}
             self._add(EntryKind.SIGNAL, pending.key, detail=detail)
+        new, self._new = self._new, []
+        heard = self._replay.deliver_all((Entry(*entry, self._time.now()) for entry in new), until_end=True)
+        self._seq -= len(new) - heard
+        self._unwritten += new[:heard]
+        return bool(new)
+
+    async def _collect_ends(self, *, has_failures: bool) -> None:
+        """Of timers and of children, which nobody hears of if the body ends before them."""
         if self._replay.has_timers:
             self._collect_due()
         if self._watched:
@@ -282,8 +315,6 @@ class WorkflowTurn:
             self._active_children -= await self._look_for_ends()
         if self._replay.has_maps:
             await self._collect_maps(is_news=has_failures)
-        if not self._new:
-            self._collect_update()
 
     def _collect_due(self) -> None:
         met = {entry.key for entry in self._new}
@@ -294,7 +325,7 @@ class WorkflowTurn:
             if isinstance(pending.command, RunStep):
                 self._start_step(pending)
             else:
-                self._add(EntryKind.SLEPT, pending.key, detail={"at": _latest(self._time.shown(), pending.due_at)})
+                self._add(EntryKind.SLEPT, pending.key, detail={"at": latest(self._time.shown(), pending.due_at)})
 
     def _collect_update(self) -> None:
         """One at a time and alone: its validator sees what came of all that was before."""
@@ -302,46 +333,24 @@ class WorkflowTurn:
         if message is None or updates is None:
             return
         refused = updates.judge(message)
-        id_ = message.message_id or f"update:{message.number}"
-        detail = {
-            "number": message.number,
-            "of": self._replay.own,
-            "id": id_,
-            "name": message.name,
-            "at": _latest(self._time.shown()),
-        }
+        detail = of_update(message, own=self._replay.own, at=self._time.shown())
         # With its arguments, so that the history tells all by itself.
         output = message.payload if refused is None else None
         self._add(EntryKind.UPDATE, f"update:{message.name}#{message.number}", output, refused, detail)
 
     def _add_finished(self, finished: Finished) -> None:
         self._seq += 1
-        self._new.append(self._entry_of(self._seq, finished))
-
-    def _entry_of(self, seq: int, finished: Finished) -> NewEntry:
-        if finished.delay is None:
-            said = with_digest(finished.digest)
-            return NewEntry(seq, str(EntryKind.STEP), finished.key, finished.output, finished.error, said)
-        first_at = self._time.now() - timedelta(seconds=finished.elapsed)
-        detail = {"attempt": finished.attempt, "delay": finished.delay, "first_at": first_at.isoformat()}
-        detail |= digest_detail(finished.digest)
-        return NewEntry(seq, str(EntryKind.ATTEMPT), finished.key, None, finished.error, json.dumps(detail))
+        self._new.append(of_step(self._seq, finished, self._time.now()))
 
     def _collect_stop(self) -> None:
         if not self._replay.can_be_stopped:
             return
         asked = self._replay.inbox.stop_request()
         if asked is not None:
-            reason = json.loads(asked.payload).get("reason", "")
-            detail = {
-                "reason": reason,
-                "number": asked.number,
-                "of": self._replay.own,
-                "at": _latest(self._time.shown()),
-            }
+            detail = of_request(asked, own=self._replay.own, at=self._time.shown())
             self._add(EntryKind.CANCEL, "cancelled", detail=detail)
         elif self._deadline is not None and self._replay.can_time_out and self._time.now() >= self._deadline:
-            detail = {"reason": "it took longer than its timeout", "at": _latest(self._time.shown())}
+            detail = {"reason": "it took longer than its timeout", "at": latest(self._time.shown())}
             self._add(EntryKind.CANCEL, "timed_out", detail=detail)
 
     async def _read_messages(self) -> bool:
@@ -391,7 +400,7 @@ class WorkflowTurn:
         self._active_children += len(step.children)
         self._children += step.children
         self._cancels += step.cancels
-        self._add(step.kind, pending.key, step.output, None, {**(step.detail or {}), "at": _latest(self._time.shown())})
+        self._add(step.kind, pending.key, step.output, None, {**(step.detail or {}), "at": latest(self._time.shown())})
 
     async def _look_for_ends(self) -> int:
         """Of the children that the row counts as ended; gives of how many."""
@@ -407,7 +416,7 @@ class WorkflowTurn:
         return len(ends)
 
     def _add_end(self, pending: Pending, end: Any) -> None:
-        detail = {"id": end.id, "status": str(end.status), "at": _latest(self._time.shown())}
+        detail = {"id": end.id, "status": str(end.status), "at": latest(self._time.shown())}
         self._add(EntryKind.CHILD_END, pending.key, end.output, end.error, detail)
 
     def _open_children(self) -> int:
@@ -433,11 +442,6 @@ class WorkflowTurn:
     async def _deliver(self) -> None:
         """Write the new entries if one of them must be written, then give them to the body in their order."""
         new, self._new = self._new, []
-        if new[0].seq <= _WARN_AT <= new[-1].seq:
-            _log.warning(
-                "workflow %s has %d entries in its history; let it continue as new before it has 10,000",
-                self._claimed.id, _WARN_AT,
-            )  # fmt: skip
         self._unwritten += new
         must_be_written = any(entry.kind in _MUST_BE_WRITTEN for entry in new)
         at = (await self._write()).at if must_be_written else self._time.now()
@@ -449,7 +453,7 @@ class WorkflowTurn:
             self._attempt.is_lost = True
             raise LeaseLost(self._claimed.id, self._claimed.fence)
         self._is_progress = False
-        self._time.tell(standing.at)
+        self._time.tell(standing.now)
         self._message_count = standing.message_count
         return standing
 
@@ -461,7 +465,7 @@ class WorkflowTurn:
         except NotCommitted as refused:
             finished = refused.finished
             seq = next(each.seq for each in checkpoint.entries if (each.kind, each.key) == ("step", finished.key))
-            self._corrected = {seq: self._entry_of(seq, finished)}
+            self._corrected = {seq: of_step(seq, finished, self._time.now())}
             entries = tuple(self._corrected.get(entry.seq, entry) for entry in checkpoint.entries)
             return await self._written(checkpoint._replace(entries=entries))
         except (IdempotencyConflict, SleepingIdConflict) as conflict:
@@ -479,6 +483,7 @@ class WorkflowTurn:
 
     def _checkpoint(self) -> Checkpoint:
         values, chunks = self._take_outbox()
+        self._warn_of_length()
         checkpoint = Checkpoint(
             self._claimed.id,
             self._claimed.fence,
@@ -493,6 +498,16 @@ class WorkflowTurn:
         )
         self._unwritten, self._children, self._messages, self._cancels, self._starts = [], [], [], [], []
         return checkpoint
+
+    def _warn_of_length(self) -> None:
+        """Once in a turn, and not in those that begin beyond it."""
+        if not self._is_short or self._seq < _WARN_AT:
+            return
+        self._is_short = False
+        _log.warning(
+            "workflow %s has %d entries in its history; let it continue as new before it has 10,000",
+            self._claimed.id, self._seq,
+        )  # fmt: skip
 
     def _take_outbox(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
         values, chunks = self._outbox.take()
@@ -566,10 +581,6 @@ class WorkflowTurn:
                 future = self._services.watch(child_id)
                 future.add_done_callback(lambda _: self._stirred.set())
                 self._watched[child_id] = future
-
-
-def _latest(*moments: datetime) -> str:
-    return max(moments).isoformat()
 
 
 def _is_of(conflict: IdempotencyConflict | SleepingIdConflict, child: NewExecution) -> bool:

@@ -68,9 +68,10 @@ class WorkflowHandle(Handle[R]):
     ) -> SendOutcome:
         """Send a signal: durable when this returns, kept until the workflow waits for it, and given to it once.
 
-        `signal_id` makes a repeated call a no-op, told by the outcome `duplicate`. With a connection it is part of the
-        caller's transaction. `finished` is the outcome for a workflow that has ended. Raises ExecutionNotFound,
-        SerializationError, and ConfigurationError for what is no name.
+        `signal_id` makes a repeated call a no-op, told by the outcome `duplicate`, as long as the execution is kept,
+        which remembers each one. With a connection it is part of the caller's transaction. `finished` is the outcome
+        for a workflow that has ended. Raises ExecutionNotFound, SerializationError, and ConfigurationError for what is
+        no name.
         """
         return await self._play(calls.signal(self.execution_id, self._codec, name, value, signal_id), connection)
 

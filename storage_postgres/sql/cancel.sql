@@ -69,6 +69,15 @@ ended as (
 /*include tell_parents*/
 select n.id, n.status, n.is_open, n.id in (select asked.id from asked), n.kind = 'turn', n.is_asked from named as n;
 
+-- name: asked_by_request
+-- Which of these workflows were asked to end by a request that was made before. The transaction holds them.
+-- Index: messages_message_id.
+select m.execution_id
+from /*schema*/messages as m
+where m.execution_id = any(%(ids)s::uuid[])
+    and m.message_id = any(array[%(cancel_id)s::text])
+    and m.payload::json ->> 'request' = %(request)s::text;
+
 -- name: cancelled_among
 -- Which of these were cancelled after their attempt, as they had been asked to. Index: the primary key.
 select e.id

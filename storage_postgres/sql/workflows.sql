@@ -25,8 +25,10 @@ from unnest(%(id)s::uuid[], %(fence)s::bigint[], %(seq)s::integer[]) with ordina
 
 -- name: checkpoint
 -- Append to the histories of running workflows, each under its fence alone, which proves that it runs; gives how those
--- stand that still have theirs. An entry that is there was written by an earlier try. Locks the executions, in the order
--- of `tell_parents`, so that no late writer gets in beside what takes its fence away. Index: the primary keys.
+-- stand that still have theirs. An entry that is there was written by an earlier try: it stays as it is, and is written
+-- over with itself because that gives its moment, also where the try was committed after this statement began.
+-- Locks the executions, in the order of `tell_parents`, so that no late writer gets in beside what takes its fence away.
+-- Index: the primary keys.
 with at as materialized (select /*schema*/clock_now() as now, /*include may_wait*/),
 held as materialized (
     select e.id, e.fence, e.message_count, e.active_children_count
@@ -37,7 +39,7 @@ held as materialized (
     for no key update of e
 ),
 written as (
-    insert into /*schema*/history (execution_id, seq, kind, key, output, error, detail, at)
+    insert into /*schema*/history as e (execution_id, seq, kind, key, output, error, detail, at)
     select n.id, n.seq, n.kind, n.key, n.output, n.error, n.detail, at.now
     from unnest(
         %(entry_id)s::uuid[], %(entry_fence)s::bigint[], %(seq)s::integer[], %(kind)s::text[], %(key)s::text[],
@@ -45,9 +47,13 @@ written as (
     ) as n (id, fence, seq, kind, key, output, error, detail)
         join held as h on h.id = n.id and h.fence = n.fence
         cross join at
-    on conflict do nothing
+    on conflict (execution_id, seq) do update set at = e.at
+    returning e.execution_id, e.at
 )
-select h.id, h.message_count, h.active_children_count, at.now from held as h cross join at;
+select h.id, h.message_count, h.active_children_count, coalesce(w.at, at.now), at.now
+from held as h
+    left join (select n.execution_id as id, max(n.at) as at from written as n group by n.execution_id) as w on w.id = h.id
+    cross join at;
 
 -- name: forgive_deliveries
 -- Workflows that got on count the delivery that did so and none before it. Locks what it writes; the transaction has
@@ -158,7 +164,7 @@ judged as materialized (
     from sent as s
         left join held as h on h.id = s.id
         left join lateral (
-            select m.number
+            select m.number & 1073741823 as number
             from /*schema*/messages as m
             where m.execution_id = any(array[s.id]) and m.message_id = any(array[s.message_id])
             offset 0
@@ -290,19 +296,56 @@ select array(select id::text from settled), array(
 
 -- name: forget_history
 -- What workflows that continue as new leave behind: their history, and the messages they have read but for those they
--- keep. The transaction holds them. Locks what it deletes. Index: the primary keys.
-with turns as materialized (
+-- keep. Of what is gone the id is remembered, in a row without a payload whose number is below zero, where no replay
+-- reads: from -2^31 on what is remembered for good, from -2^30 on what is for a while and then deleted by this statement;
+-- the lower 30 bits are the number that it had. Approvals that nobody has decided on in time are withdrawn: nobody
+-- waits for them any more. The transaction holds the workflows. Locks what it writes. Index: the primary keys,
+-- approvals_key.
+with at as materialized (select /*schema*/clock_now() as now),
+turns as materialized (
     select * from unnest(%(id)s::uuid[], %(seen_messages)s::integer[]) as i (id, seen_messages)
+),
+met as materialized (
+    select m.execution_id as id, m.number,
+        case
+            when m.message_id is null or m.kind = 'cancel' then null
+            when starts_with(m.message_id, %(given)s::text) then m.number | -2147483648
+            when m.at > at.now - %(remembered_for)s::float8 * interval '1s' then m.number | -1073741824 end as put_at
+    from turns as t
+        join /*schema*/messages as m on m.execution_id = any(array[t.id]) and m.number between 1 and t.seen_messages
+        cross join at
+    where not exists (
+        select 1 from unnest(%(kept_id)s::uuid[], %(kept_number)s::integer[]) as k (id, number)
+        where k.id = m.execution_id and k.number = m.number
+    )
+),
+remembered as (
+    update /*schema*/messages as m
+    set number = g.put_at, payload = ''
+    from met as g
+    where m.execution_id = any(array[g.id]) and m.number = any(array[g.number]) and g.put_at is not null
 ),
 messages_gone as (
     delete from /*schema*/messages as m
+    using met as g
+    where m.execution_id = any(array[g.id]) and m.number = any(array[g.number]) and g.put_at is null
+),
+ids_gone as (
+    delete from /*schema*/messages as m
     using turns as t
+        cross join at
     where m.execution_id = any(array[t.id])
-        and m.number <= t.seen_messages
-        and not exists (
-            select 1 from unnest(%(kept_id)s::uuid[], %(kept_number)s::integer[]) as k (id, number)
-            where k.id = m.execution_id and k.number = m.number
-        )
+        and m.number between -1073741824 and -1
+        and m.at <= at.now - %(remembered_for)s::float8 * interval '1s'
+),
+withdrawn as (
+    update /*schema*/approvals as a
+    set status = 'withdrawn'
+    from turns as t
+        cross join at
+    where a.execution_id = any(array[t.id])
+        and a.status = 'pending'
+        and (a.expires_at is null or a.expires_at > at.now)
 ),
 entries_gone as (
     delete from /*schema*/history as h using turns as t where h.execution_id = any(array[t.id])

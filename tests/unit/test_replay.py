@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Awaitable
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from durable import ConfigurationError, HistoryTooLong, StepFailed, StepMismatch, WorkflowContext
 from durable.workflow import replay as replays
 from durable.workflow.body import run_body
+from durable.workflow.compare import digest_detail
 from durable.workflow.entries import EntryKind
 from tests.unit.replay_hand import BEGAN, Body, Hand, replay_of
 
@@ -193,6 +195,27 @@ def test_a_patch_is_for_those_who_have_not_come_by() -> None:
     assert replayed(anew, after, "three").ended == replays.Ended("new")
 
 
+@pytest.mark.parametrize(("timeout", "is_met"), [(None, True), ("1h", False)])
+def test_a_patch_before_a_wait_is_for_those_whose_wait_has_left_no_entry(timeout: str | None, is_met: bool) -> None:
+    async def before(ctx: WorkflowContext) -> object:
+        await ctx.step(echo, 1)
+        return await ctx.wait_signal("go", int, timeout=timeout)
+
+    async def after(ctx: WorkflowContext) -> object:
+        await ctx.step(echo, 1)
+        if ctx.patched("better"):
+            await ctx.step(other, "new")
+        return await ctx.wait_signal("go", int, timeout=timeout)
+
+    hand = Hand(before)
+    hand.give([hand.answer(pending) for pending in hand.replay.open])
+    (wait,) = hand.replay.open
+    if timeout is not None:
+        until = {"until": (BEGAN + timedelta(hours=1)).isoformat(), **digest_detail(wait.digest)}
+        hand.give([(EntryKind.SLEEPING, wait.key, None, None, until)])
+    assert keys(replayed(hand, after, "two")) == (["patch:better#1", "other#1"] if is_met else [wait.key])
+
+
 def test_a_patch_is_met_again_after_a_crash_before_its_mark() -> None:
     """Two steps end together; the body meets the patch between them, and dies before that is written."""
 
@@ -268,6 +291,54 @@ def test_a_history_that_is_too_long_is_refused_but_the_undoing_is_not(monkeypatc
     assert undone == ["undone"]
     # Four steps beside the entry of the code, and the one that undoes.
     assert [entry.key for entry in hand.history[1:]] == ["echo#1", "echo#2", "echo#3", "echo#4", "rollback:append#1"]
+
+
+@pytest.mark.parametrize(("command", "most"), [("step", 20), ("sleep", 10), ("wait", 20), ("timed wait", 10)])
+def test_what_a_body_waits_for_counts_with_its_history(
+    monkeypatch: pytest.MonkeyPatch, command: str, most: int
+) -> None:
+    monkeypatch.setattr(replays, "MOST_ENTRIES", 20)
+
+    def ask(ctx: WorkflowContext, n: int) -> Awaitable[object]:
+        match command:
+            case "step":
+                return ctx.step(echo, n)
+            case "sleep":
+                return ctx.sleep("1s")
+            case "wait":
+                return ctx.wait_signal("x", int)
+            case _:
+                return ctx.wait_signal("x", int, timeout="1m")
+
+    def begun(count: int) -> replays.Ended | None:
+        async def body(ctx: WorkflowContext) -> None:
+            await ctx.gather(*(ask(ctx, n) for n in range(count)))
+
+        hand = Hand(body)
+        assert keys(hand.replay) == keys(replayed(hand, body))
+        return hand.replay.ended
+
+    assert begun(most) is None
+    ended = begun(most + 1)
+    assert ended is not None
+    assert isinstance(ended.error, HistoryTooLong)
+
+
+def test_a_fan_out_of_as_much_as_may_be_comes_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "MOST_ENTRIES", 20)
+
+    async def body(ctx: WorkflowContext) -> str:
+        await asyncio.gather(*(ctx.step(echo, n) for n in range(5)), *(ctx.sleep("1s") for _ in range(7)))
+        try:
+            await ctx.step(echo, 0)
+        except HistoryTooLong:
+            return "full"
+        return "not full"
+
+    hand = Hand(body)
+    hand.answer_all()
+    assert len(hand.history) == 20
+    assert hand.replay.ended == replayed(hand, body).ended == replays.Ended("full")
 
 
 def test_a_body_that_waits_for_nothing_has_nothing_open() -> None:
@@ -453,3 +524,21 @@ def test_now_moves_with_what_is_stored_alone() -> None:
     hand = Hand(body)
     hand.answer_all()
     assert hand.replay.ended == replays.Ended([timedelta(0), timedelta(seconds=1)])
+
+
+def test_a_message_stored_behind_the_entry_that_ended_the_body_is_not_met_in_a_replay() -> None:
+    async def body(ctx: WorkflowContext) -> None:
+        waiting = asyncio.create_task(ctx.wait_signal("x", int))
+        await ctx.step(echo, 1)
+        assert not waiting.done()
+        ctx.continue_as_new()
+
+    hand = Hand(body)
+    hand.send("x", 7)
+    step, wait = hand.replay.open
+    hand.give([hand.answer(step), hand.answer(wait)])
+    again = replay_of(body)
+    again.start(hand.history, hand.messages, known=1)
+    for replay in (hand.replay, again):
+        assert replay.ended is not None
+        assert replay.unmet_messages == (1,)

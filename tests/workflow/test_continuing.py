@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from durable import Durable, Handle, Status, UpdateFailed, WorkflowContext
+from durable import ApprovalClosed, Durable, Handle, Status, UpdateFailed, WorkflowContext
 from durable.testing import VirtualStorage, app_under_test
 
 
@@ -122,3 +123,39 @@ async def test_a_group_s_error_shows_what_is_inside(app: Durable, storage: Virtu
             "some failed (8 sub-exceptions): ExceptionGroup: inner (1 sub-exception): KeyError: 'k'; ValueError: no 0; "
             "ValueError: no 1; ValueError: no 2; ValueError: no 3; and 3 more"
         )
+
+
+async def test_the_timeout_of_a_workflow_counts_from_its_first_run(app: Durable, storage: VirtualStorage) -> None:
+    @app.workflow(timeout="10m")
+    async def flow(ctx: WorkflowContext, n: int) -> None:
+        await ctx.sleep("3m")
+        ctx.continue_as_new(n + 1)
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue(1, delay="1h")
+        await kit.clock.advance("1h")
+        began = kit.clock.now()
+        await kit.clock.advance("1h")
+        record = await handle.execution()
+        assert (record.status, record.iteration) == (Status.TIMED_OUT, 3)
+        assert record.finished_at == began + timedelta(minutes=10)
+
+
+async def test_an_approval_that_a_run_left_open_is_withdrawn(app: Durable, storage: VirtualStorage) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext, n: int) -> str:
+        approval = await ctx.approval("refund")
+        if n == 1:
+            ctx.continue_as_new(2)
+        return (await approval.decision()).outcome
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue(1)
+        await kit.drain()
+        (withdrawn,) = await app.approvals.list(status="withdrawn")
+        with pytest.raises(ApprovalClosed, match="withdrawn"):
+            await app.approvals.grant(withdrawn, by="alice")
+        (pending,) = await app.approvals.list(status="pending")
+        await app.approvals.grant(pending, by="alice")
+        await kit.drain()
+        assert await handle.result(timeout=0) == "granted"

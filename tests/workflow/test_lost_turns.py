@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -143,3 +144,39 @@ async def test_a_turn_that_was_marked_before_it_began_reads_its_messages_while_a
         handle = await flow.enqueue()
         await kit.drain()
         assert await handle.result(timeout=0) == "signal"
+
+
+async def test_the_time_is_the_stored_one_where_the_answer_to_a_checkpoint_was_lost(
+    app: Durable, storage: VirtualStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def note(at: str) -> str:
+        return at
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> str:
+        await ctx.step(note, "first")
+        seen = str(ctx.now())
+        await ctx.step(note, seen)
+        await ctx.wait_signal("go", bool)
+        return seen
+
+    async with app_under_test(app, storage=storage) as kit:
+        checkpoint, calls = kit.app.storage.checkpoint, list[bool]()
+
+        async def unanswered(*args: Any, **options: Any) -> Any:
+            done = await checkpoint(*args, **options)
+            calls.append(True)
+            if len(calls) == 1:
+                storage.move_to(storage.now() + timedelta(seconds=5))
+                raise StorageUnavailable("the answer was lost")
+            return done
+
+        monkeypatch.setattr(kit.app.storage, "checkpoint", unanswered)
+        handle = await flow.enqueue()
+        began = storage.now()
+        await kit.drain()
+        assert (len(calls), storage.now()) == (3, began + timedelta(seconds=5))
+        kit.executor._checkpoint.cache.clear()
+        await handle.signal("go", True)
+        await kit.drain()
+        assert await handle.result(timeout=0) == str(began)

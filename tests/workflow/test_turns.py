@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,7 @@ from psycopg import sql
 from durable import ChildFailed, Durable, NonRetryable, Retry, Status, StepFailed, WorkflowContext, constant
 from durable.storage import Storage
 from durable.testing import VirtualStorage, app_under_test
+from durable.workflow import turn as turns
 from storage_postgres.testing.virtual import VirtualPostgres
 from tests.jobs.crew import Door, crew, reached, turned
 
@@ -442,3 +444,30 @@ async def test_a_stop_rolls_back_the_transactions_that_wait_for_their_checkpoint
         assert len(written) == 3
         (history,) = await kit.app.storage.histories([(handle.execution_id, 0, 0)])
         assert len([entry for entry in history.entries if entry.kind == "step"]) == 2
+
+
+async def test_a_long_history_is_warned_of_once_whatever_its_thousandth_entry_is(
+    app: Durable, storage: VirtualStorage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_WARN_AT", 10)
+
+    async def note() -> None:
+        """A step."""
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext, first: int) -> None:
+        await ctx.gather(*(ctx.sleep(0) for _ in range(first)))
+        for n in range(4):
+            ctx.publish("n", n)
+            await ctx.step(note)
+
+    async with app_under_test(app, storage=storage) as kit:
+        for first in range(3):
+            handle = await flow.enqueue(first)
+            with caplog.at_level(logging.WARNING, logger="durable"):
+                await kit.drain()
+            (history,) = await kit.app.storage.histories([(handle.execution_id, 0, 0)])
+            assert len(history.entries) >= 8
+            warned = [record for record in caplog.records if "entries in its history" in record.message]
+            assert len(warned) == (1 if len(history.entries) >= 10 else 0), history.entries
+            caplog.clear()

@@ -20,7 +20,7 @@ from durable.approval_rows import (
     message_name,
 )
 from durable.execution import Claimed, Status
-from durable.testing.contract.workflows_scene import WORKFLOW, WorkflowCase, WorkflowScene
+from durable.testing.contract.workflows_scene import WORKFLOW, WorkflowCase, WorkflowScene, entries
 from durable.transitions import complete
 from durable.workflow_rows import SendOutcome
 
@@ -179,6 +179,26 @@ class ApprovalContract(WorkflowCase):
         assert await decide(flow, approval) == Decided(Verdict.CLOSED, withdrawn, None)
         await flow.subject.advance(60.0)
         assert await flow.storage.get_approval(approval_id=approval.id) == withdrawn
+
+    async def test_it_is_withdrawn_where_its_workflow_continues_as_new(self, flow: WorkflowScene) -> None:
+        turn, other = await flow.begin_all(2)
+        late, decided = await opened(flow, turn, expires_after=1.0), await opened(flow, turn)
+        approval, kept = await opened(flow, turn, expires_after=60.0), await opened(flow, other)
+        await decide(flow, decided)
+        await flow.subject.advance(1.0)
+        await flow.suspend(turn, entries=entries(1), continued='"next"')
+        withdrawn = approval._replace(status=ApprovalStatus.WITHDRAWN)
+        assert await flow.storage.get_approval(approval_id=approval.id) == withdrawn
+        assert await decide(flow, approval) == Decided(Verdict.CLOSED, withdrawn, None)
+        await flow.subject.advance(60.0)
+        assert await flow.storage.expire_approval(approval.id) == withdrawn
+
+        async def ids(status: ApprovalStatus) -> list[str]:
+            return [row.id for row in await flow.storage.list_approvals(ApprovalFilter(status), limit=9, before=None)]
+
+        assert await ids(ApprovalStatus.WITHDRAWN) == [approval.id]
+        assert [await ids(each) for each in (PENDING, GRANTED)] == [[kept.id], [decided.id]]
+        assert await ids(ApprovalStatus.EXPIRED) == [late.id]
 
     async def test_a_decision_joins_the_transaction_of_who_decides(self, flow: WorkflowScene) -> None:
         turn = await flow.suspended()

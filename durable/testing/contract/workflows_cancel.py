@@ -51,6 +51,19 @@ class WorkflowCancelContract(WorkflowCase):
         assert result.outcome == "already_requested"
         assert (await flow.status_of(turn.id), len(await flow.payloads(turn.id))) == (Status.WAITING, 1)
 
+    async def test_a_request_that_is_made_again_by_the_same_call_is_the_first(self, flow: WorkflowScene) -> None:
+        turn, other = await flow.begin_all(2)
+
+        async def outcomes(request_id: str | None) -> list[str]:
+            results = await flow.storage.cancel([turn.id, other.id], reason="no", request_id=request_id)
+            return [result.outcome for result in results]
+
+        await flow.storage.cancel([other.id], reason="no", request_id="other")
+        assert await outcomes("a") == ["requested", "already_requested"]
+        assert await outcomes("a") == ["requested", "already_requested"]
+        assert await outcomes("b") == await outcomes(None) == ["already_requested", "already_requested"]
+        assert len(await flow.payloads(turn.id)) == 1
+
     async def test_a_workflow_that_continued_as_new_can_be_asked_again(self, flow: WorkflowScene) -> None:
         turn = await flow.begin()
         await flow.storage.cancel([turn.id], reason="no")

@@ -26,7 +26,7 @@ class WorkflowCheckpointContract(WorkflowCase):
         ]
         done = await flow.checkpoint(turn, entries=tuple(new))
         now = await flow.subject.now()
-        assert done.accepted[turn.id] == (turn.id, 0, 0, now)
+        assert done.accepted[turn.id] == (turn.id, 0, 0, now, now)
         assert (await flow.history(turn.id)).entries == [Entry(*entry, at=now) for entry in new]
         record = await flow.get(turn.id)
         assert (record.status, record.fence, record.attempts) == (Status.RUNNING, turn.fence, 1)
@@ -109,6 +109,21 @@ class WorkflowCheckpointContract(WorkflowCase):
         assert len(await flow.payloads(other.id)) == (1 if is_rich else 0)
         assert len(await flow.storage.stored_chunks(turn.id, after=0, limit=9)) == (1 if is_rich else 0)
         assert [each.version for each in await flow.storage.published_values(turn.id)] == ([1] if is_rich else [])
+
+    @pytest.mark.parametrize("is_rich", [False, True])
+    async def test_a_checkpoint_given_again_gives_the_moment_that_is_stored(
+        self, flow: WorkflowScene, is_rich: bool
+    ) -> None:
+        turn, other = await flow.begin_all(2)
+        row = Checkpoint(turn.id, turn.fence, entries(2), values=(("k", "1"),) if is_rich else ())
+        stored_at = (await flow.storage.checkpoint([row])).accepted[turn.id].at
+        await flow.subject.advance(1.0)
+        again = await flow.storage.checkpoint([row, Checkpoint(other.id, other.fence, entries(1))])
+        now = await flow.subject.now()
+        assert now > stored_at
+        assert (again.accepted[turn.id].at, again.accepted[turn.id].now) == (stored_at, now)
+        assert again.accepted[other.id].at == now
+        assert [entry.at for entry in (await flow.history(turn.id)).entries] == [stored_at] * 2
 
     async def test_a_checkpoint_of_progress_forgives_the_deliveries_before_it(self, flow: WorkflowScene) -> None:
         await flow.begin(max_deliveries=3)

@@ -10,7 +10,7 @@ from durable.execution import Claimed, CloseStatus, Kind, Status
 from durable.testing.contract.scene import CHILD, ERROR, LEASE
 from durable.testing.contract.workflows_scene import WORKFLOW, WorkflowCase, WorkflowScene, entries
 from durable.transitions import cancelled, complete, fail, release, suspend
-from durable.workflow_rows import Checkpoint, Suspension
+from durable.workflow_rows import GIVEN_ID, REMEMBERED_FOR, Checkpoint, MessageKind, SendOutcome, Suspension
 
 __all__ = ["WorkflowSuspendContract"]
 
@@ -360,6 +360,41 @@ class WorkflowSuspendContract(WorkflowCase):
         await flow.storage.checkpoint([Checkpoint(again.id, again.fence, entries(1))])
         assert await flow.keys(turn.id) == ["charge#1"]
         assert (await flow.send(turn.id)).number == 4
+
+    async def test_a_workflow_that_continues_as_new_remembers_the_ids_of_what_it_has_met(
+        self, flow: WorkflowScene
+    ) -> None:
+        turn = await flow.begin()
+        ids = [f"{GIVEN_ID}a", "call:b", None, f"{GIVEN_ID}c"]
+        for message_id in ids:
+            await flow.send(turn.id, "1", message_id=message_id)
+        await flow.send(turn.id, "1", message_id="stop", kind=MessageKind.CANCEL)
+
+        async def again(message_id: str) -> tuple[SendOutcome, int | None]:
+            sent = await flow.send(turn.id, "2", message_id=message_id)
+            return sent.outcome, sent.number
+
+        async def go_on(after: float, seen: int, *kept: int) -> None:
+            await flow.subject.advance(after)
+            await flow.suspend(
+                turns[-1], seen_messages=seen, kept_messages=kept, entries=entries(1), continued='"next"'
+            )
+            turns.append(await flow.next_turn())
+
+        turns = [turn]
+        await go_on(60.0, 5, 4)
+        assert [(each.number, each.payload) for each in (await flow.history(turn.id)).messages] == [(4, "1")]
+        duplicate, accepted = SendOutcome.DUPLICATE, SendOutcome.ACCEPTED
+        assert [await again(f"{GIVEN_ID}a"), await again("call:b")] == [(duplicate, 1), (duplicate, 2)]
+        assert await again("stop") == (accepted, 6)
+        await go_on(1.0, 6)
+        assert await again(f"{GIVEN_ID}c") == (duplicate, 4)
+        await go_on(REMEMBERED_FOR.total_seconds(), 6)
+        assert [await again(f"{GIVEN_ID}{each}") for each in "ac"] == [(duplicate, 1), (duplicate, 4)]
+        assert await again("call:b") == (accepted, 7)
+        await go_on(REMEMBERED_FOR.total_seconds(), 7)
+        assert await again("call:b") == (accepted, 8)
+        assert await flow.payloads(turn.id) == ["2"]
 
     async def test_workflows_that_continue_leave_the_histories_of_others(self, flow: WorkflowScene) -> None:
         turn, other = await flow.begin_all(2)

@@ -15,8 +15,8 @@ create table /*schema*/approvals (
     decided_by text,
     comment text,
     decided_at timestamptz,
-    constraint approvals_status check (status in ('pending', 'granted', 'refused', 'expired')),
-    constraint approvals_decided check ((status = 'pending') = (decided_at is null))
+    constraint approvals_status check (status in ('pending', 'granted', 'refused', 'expired', 'withdrawn')),
+    constraint approvals_decided check ((status in ('pending', 'withdrawn')) = (decided_at is null))
 ) with (fillfactor = 80);
 
 -- One for each key of a workflow; and what is deleted with it.

@@ -1,0 +1,40 @@
+"""What has happened to a workflow, as the entries and details that its history keeps of it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from durable.workflow.compare import digest_detail, with_digest
+from durable.workflow.entries import EntryKind
+from durable.workflow.steps import Finished
+from durable.workflow_rows import Message, NewEntry
+
+__all__ = ["latest", "of_request", "of_step", "of_update"]
+
+
+def latest(*moments: datetime) -> str:
+    return max(moments).isoformat()
+
+
+def of_step(seq: int, finished: Finished, now: datetime) -> NewEntry:
+    """Of an attempt: the end of its step, or a failure after which there is another one."""
+    if finished.delay is None:
+        said = with_digest(finished.digest)
+        return NewEntry(seq, str(EntryKind.STEP), finished.key, finished.output, finished.error, said)
+    first_at = now - timedelta(seconds=finished.elapsed)
+    detail = {"attempt": finished.attempt, "delay": finished.delay, "first_at": first_at.isoformat()}
+    detail |= digest_detail(finished.digest)
+    return NewEntry(seq, str(EntryKind.ATTEMPT), finished.key, None, finished.error, json.dumps(detail))
+
+
+def of_request(asked: Message, *, own: str, at: datetime) -> dict[str, Any]:
+    """To stop; `own` names the run that hears of it."""
+    reason = json.loads(asked.payload).get("reason", "")
+    return {"reason": reason, "number": asked.number, "of": own, "at": latest(at)}
+
+
+def of_update(message: Message, *, own: str, at: datetime) -> dict[str, Any]:
+    id_ = message.message_id or f"update:{message.number}"
+    return {"number": message.number, "of": own, "id": id_, "name": message.name, "at": latest(at)}
