@@ -255,10 +255,10 @@ class Triggered(NamedTuple):
 
     job: Job | None
     is_queued: bool
-    """A turn is running that was taken before: one more follows it, however many triggers come."""
+    """A turn was taken before, and runs or has taken events: one more follows it, however many triggers come."""
     ready_queue: str | None
     taken_count: int = 0
-    """For `only_pending`: the events with which a turn between attempts begins again; 0: the turn takes what waits."""
+    """For `only_pending`: the events of the turn whose next attempt is due now; 0: the turn takes what waits."""
 
 
 class Cleared(NamedTuple):

@@ -61,11 +61,12 @@ class JobStorage(Protocol):
     def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> Operation[Triggered]:
         """Make a turn due now for the cause `trigger`; while one that was taken runs, one more after it.
 
-        A turn between attempts begins again with the first, without an error, with the events it has taken and no
-        others, and still runs for the moment it was planned for. A failed job is active again, a paused one stays
-        paused.
+        A turn between attempts begins again with the first, without an error, and still runs for the moment it was
+        planned for; but one that has taken events stays the turn that it is, with its cause, its events and its
+        attempts, and one more follows it. It is due now if none of its attempts has failed. A failed job is active
+        again, a paused one stays paused.
         `only_pending`: nothing happens, and nothing is queued, for a job without events that wait or are between
-        attempts.
+        attempts. A turn between attempts that has taken events is due now, and no other follows it.
         """
         ...
 

@@ -89,11 +89,22 @@ def trigger_job(key: JobKey, *, turn: NewTurn, only_pending: bool) -> Plan[Trigg
     if job is None:
         return Triggered(None, False, None)
     is_running = yield from _is_running(job)
-    taken = 0 if is_running or not only_pending else (yield from _taken_count(job))
+    taken = 0 if is_running else (yield from _taken_count(job))
     if only_pending and not job.pending_count and not taken:
         return Triggered(job, False, None)
-    done = yield from _run_now(job, turn, is_running, is_trigger=True)
-    return done._replace(taken_count=0 if done.is_queued else taken)
+    if taken:
+        return (yield from _behind_events(job, turn, taken, is_for_events=only_pending))
+    return (yield from _run_now(job, turn, is_running, is_trigger=True))
+
+
+def _behind_events(job: Job, turn: NewTurn, taken_count: int, *, is_for_events: bool) -> Plan[Triggered]:
+    """What a trigger does to a turn that has taken events and waits for an attempt: that stays the same turn."""
+    moved = yield Query("bring_forward", {"id": job.turn_id, "always": is_for_events})
+    params = {**to.turn_params(turn), "id": job.id, "is_running": True, "is_trigger": not is_for_events}
+    (row,) = yield Query("trigger_job", params)
+    # Not moved, it may have been claimed since it was looked at: then it runs for these events.
+    queue = moved[0][0] if moved else None
+    return Triggered(to.job(row), not is_for_events, queue, taken_count if is_for_events else 0)
 
 
 def _run_now(job: Job, turn: NewTurn, is_running: bool, *, is_trigger: bool) -> Plan[Triggered]:
@@ -310,7 +321,7 @@ def _is_running(job: Job) -> Plan[bool]:
 
 def _taken_count(job: Job) -> Plan[int]:
     """How many events the live turn has taken; 0 without one."""
-    if job.turn_id is None:
+    if job.turn_id is None or job.turn_cause is None:
         return 0
     ((count,),) = yield Query("taken_count", {"turn": job.turn_id})
     return int(count)

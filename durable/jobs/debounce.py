@@ -66,7 +66,7 @@ class _Calls(Calls[DebounceSpec], Generic[S, E]):
         job_key = self.spec.job_key(key)
         limit_of(timeout)
         done = yield from self.triggered(job_key, only_pending=True)
-        if done.job is None or not (done.job.is_triggered or done.is_queued):
+        if done.job is None or not (done.job.is_triggered or done.is_queued or done.taken_count):
             return FlushResult(job_key.instance_id, False, False, 0, "empty")
         most = self.spec.policy.max_events or done.job.pending_count
         asked = done.taken_count or min(done.job.pending_count, most)
@@ -160,7 +160,7 @@ class Debounce(Keyed[_Calls[S, E]], Generic[S, E]):
     async def flush(self, key: str, *, wait: bool = True, timeout: Duration | None = None) -> FlushResult:
         """Flush the open batch now, behind a flush that runs; nothing happens without events.
 
-        A batch that waits for its retry is the one that is flushed. Raises JobExecutionError if the flush that it waits
+        A batch that waits for its retry is the one that is flushed: its next attempt begins now. Raises JobExecutionError if the flush that it waits
         for failed for good.
         """
         return await self._play(self.__calls__.flush_script(key, wait=wait, timeout=timeout))

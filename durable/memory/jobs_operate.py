@@ -38,9 +38,11 @@ def living_job(tx: Transaction, key: JobKey) -> Job | None:
 
 def trigger_job(tx: Transaction, key: JobKey, *, turn: NewTurn, only_pending: bool) -> Triggered:
     job = living_job(tx, key)
-    taken_count = _between_attempts(tx, job) if only_pending and job is not None else 0
+    taken_count = _between_attempts(tx, job) if job is not None else 0
     if job is None or (only_pending and not job.pending_count and not taken_count):
         return Triggered(job, False, None)
+    if taken_count:
+        return _behind_events(tx, job, taken_count, is_for_events=only_pending)
     job = job._replace(is_triggered=True, status=_active_again(job))
     live = live_turn(tx, job)
     if live is None:
@@ -51,7 +53,18 @@ def trigger_job(tx: Transaction, key: JobKey, *, turn: NewTurn, only_pending: bo
         return Triggered(put_job(tx, job), job.turn_cause is not None, None)
     tx.put(live._replace(due_at=tx.now, attempts=0, error=None, updated_at=tx.now))
     job = job._replace(turn_cause=None)
-    return Triggered(put_job(tx, job), False, live.queue, taken_count)
+    return Triggered(put_job(tx, job), False, live.queue)
+
+
+def _behind_events(tx: Transaction, job: Job, taken_count: int, *, is_for_events: bool) -> Triggered:
+    """What a trigger does to a turn that has taken events and waits for an attempt: that stays the same turn."""
+    turn = live_turn(tx, job)
+    assert turn is not None
+    # A backoff is cut short only by who asks for these events; a turn that did not fail has none.
+    is_due = is_for_events or turn.attempts == 0
+    queue = due_turn(tx, turn, tx.now) if is_due else None
+    job = put_job(tx, job._replace(is_triggered=job.is_triggered or not is_for_events))
+    return Triggered(job, not is_for_events, queue, taken_count if is_for_events else 0)
 
 
 def _active_again(job: Job) -> JobStatus:

@@ -141,7 +141,6 @@ def _begun(tx: Transaction, job: Job, turn: TurnToTake, cause: TurnCause) -> Job
         return job._replace(turn_slot=job.scheduled_at, scheduled_at=None)
     if cause is TurnCause.TRIGGER:
         job = job._replace(is_triggered=False)
-        # A trigger between attempts begins again with the events of the attempts before it, and with no others.
-        if turn.policy.window is None or taken_by(tx, job, turn.turn_id):
+        if turn.policy.window is None:
             return job
     return mark_events(tx, job, turn.turn_id, turn.policy)

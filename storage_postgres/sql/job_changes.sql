@@ -13,6 +13,16 @@ where e.id = %(id)s::uuid
     and e.status = 'ready'
 returning e.queue;
 
+-- name: bring_forward
+-- Make a turn that has taken events and waits for an attempt due now; one that failed only if that is asked for. It stays
+-- the turn that it is, with its cause and its attempts. Locks what it writes. Index: the primary key.
+update /*schema*/executions as e
+set due_at = /*schema*/clock_now(), updated_at = /*schema*/clock_now()
+where e.id = %(id)s::uuid
+    and e.status = 'ready'
+    and (%(always)s::boolean or e.attempts = 0)
+returning e.queue;
+
 -- name: trigger_job
 -- Note a trigger, or another reason to run now, on a job whose row is held, and give it a turn if it has none.
 -- Locks what it writes.

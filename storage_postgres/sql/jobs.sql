@@ -114,7 +114,6 @@ marked as (
             limit case when d.batch_id is null then d.max_events end
         ) as p
     where (d.cause = 'events' or (d.cause = 'trigger' and d.takes_on_trigger))
-        and not exists (select 1 from /*schema*/inbox as t where t.turn_id = j.turn_id and t.status = 'taken')
         and i.job_id = any(array[p.job_id])
         and i.epoch = any(array[p.epoch])
         and i.number = any(array[p.number])
