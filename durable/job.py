@@ -147,7 +147,7 @@ class Job(NamedTuple):
     pending_first_at: datetime | None
     pending_last_at: datetime | None
     error: str | None
-    """The error of the last turn that failed for good; None after one that did not."""
+    """The error of the last turn that failed for good; None after one that was accepted."""
     created_at: datetime
     updated_at: datetime
     ended_at: datetime | None
@@ -331,6 +331,7 @@ class JobCommit(NamedTuple):
     """Added to run_count."""
     executes: int
     error: str | None
+    """None: nothing failed; then the error of the turn before stays, if this one counts no run."""
     writes_schedule: bool
     """False leaves what is planned as it is."""
     schedule_delay: float | None

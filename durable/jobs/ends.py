@@ -36,7 +36,7 @@ class Ends:
         self._now = now
 
     def nothing(self) -> JobCommit:
-        """The turn was not due, or its slot is not run: only what is due next is asked anew."""
+        """The turn was not due, or its slot is not run: only what is due next is asked anew, and the error stays."""
         return self._commit(runs=0, events=EventsEnd.KEPT)
 
     def postponed(self, due: Due) -> JobCommit:
@@ -97,11 +97,13 @@ class Ends:
         assert self.taken is not None
         assert self._now is not None
         job, now = self.taken.job, self._now()
-        is_triggered = job.turn_cause is TurnCause.TRIGGER
-        due = self._spec.schedule.next(job.turn_slot, now)
-        if is_triggered and due.at is not None and job.scheduled_at is not None and job.scheduled_at > now:
-            return None
-        return due
+        slot = job.turn_slot
+        if job.turn_cause is TurnCause.TRIGGER and job.scheduled_at is not None:
+            is_slot = job.turn_began_at is not None and job.scheduled_at <= job.turn_began_at
+            if not is_slot and self._spec.schedule.next(None, now).at is not None:
+                return None  # it came meanwhile, or is yet to come: it is run, or missed, like any other
+            slot = job.scheduled_at  # a trigger of a run that is due is that run
+        return self._spec.schedule.next(slot, now)
 
     @staticmethod
     def _planned(commit: JobCommit, due: Due | None) -> JobCommit:

@@ -305,7 +305,7 @@ written as (
         pending_count = case when n.is_end then 0 else n.pending_count end,
         pending_first_at = case when not n.is_end then n.pending_first_at end,
         pending_last_at = case when not n.is_end then n.pending_last_at end,
-        error = case when not n.is_renewed then i.error end,
+        error = case when not n.is_renewed then coalesce(i.error, case when i.runs = 0 then j.error end) end,
         created_at = case when n.is_renewed then at.now else j.created_at end,
         updated_at = at.now,
         ended_at = case when n.is_end then at.now end,
