@@ -39,6 +39,7 @@ __all__ = [
     "TurnPolicy",
     "TurnToTake",
     "events_due_at",
+    "opens_batch",
 ]
 
 
@@ -226,9 +227,9 @@ class NewEvent(NamedTuple):
 
     def is_told(self, done: Appended) -> bool:
         """Whether what became of the event makes its notices true."""
-        if done.is_duplicate:
-            return False
-        return done.is_new_job if self.policy.window is None else done.pending_count == 1
+        if self.policy.window is not None:
+            return opens_batch(done, self.policy)
+        return done.is_new_job and not done.is_duplicate
 
 
 class Appended(NamedTuple):
@@ -367,6 +368,14 @@ class JobFilter(NamedTuple):
     """With a live turn, running or not; or without one."""
     has_dead: bool | None = None
     """With events that are kept as dead, or without any."""
+
+
+def opens_batch(done: Appended, policy: TurnPolicy) -> bool:
+    """Whether an event that was accepted is the first of a batch, as far as the events that wait before it tell."""
+    if done.is_duplicate:
+        return False
+    before = done.pending_count - 1
+    return before == 0 or (policy.max_events is not None and before % policy.max_events == 0)
 
 
 def events_due_at(pending: Job | Appended, policy: TurnPolicy) -> datetime | None:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from durable.attempts import Attempt
 from durable.definition import Definition
-from durable.execution import FINISHED, Claimed, Settlement
+from durable.execution import FINISHED, Settlement
 from durable.ids import IdSource
 from durable.job import EventsEnd, JobCommit, JobStatus, NewEvent, TakenTurn, TurnCause
 from durable.jobs.schedule import Due
@@ -16,19 +17,22 @@ from durable.jobs.spec import ContinuousSpec, DebounceSpec, KeyedSpec, TaskSpec
 __all__ = ["Ends"]
 
 _EXHAUSTED = "retries exhausted"
+_NOT_RETRYABLE = "not retryable"
+_POISONED = "poisoned"
 
 
 class Ends:
     """Builds the commits of one turn. Before the turn was taken, only a failure can be written."""
 
-    def __init__(self, spec: KeyedSpec, definition: Definition, claimed: Claimed, ids: IdSource) -> None:
+    def __init__(self, spec: KeyedSpec, definition: Definition, attempt: Attempt, ids: IdSource) -> None:
         self._spec = spec
         self._definition = definition
-        self._claimed = claimed
+        self._attempt = attempt
+        self._claimed = attempt.claimed
         self._ids = ids
         self.taken: TakenTurn | None = None
         self._now: Callable[[], datetime] | None = None
-        self.max_attempts = claimed.max_attempts
+        self.max_attempts = attempt.claimed.max_attempts
 
     def begin(self, taken: TakenTurn, now: Callable[[], datetime]) -> None:
         """The turn was taken; `now` is the storage's clock."""
@@ -83,13 +87,23 @@ class Ends:
             case ContinuousSpec() if goes_on:
                 return self._planned(commit, self.next_due())
             case ContinuousSpec() if is_purged:
-                return commit._replace(status=JobStatus.TERMINATED, reason=_EXHAUSTED, writes_state=True, state=None)
+                return commit._replace(
+                    status=JobStatus.TERMINATED, reason=self._why(error), writes_state=True, state=None
+                )
             case ContinuousSpec():
-                return commit._replace(status=JobStatus.FAILED, reason=_EXHAUSTED)
+                return commit._replace(status=JobStatus.FAILED, reason=self._why(error))
             case DebounceSpec() | TaskSpec() if is_purged:
                 return commit
             case _:
                 return commit._replace(events=EventsEnd.DEAD)
+
+    def _why(self, error: str | None) -> str:
+        """Why no attempt follows the one that failed, for people."""
+        info = self._definition.load_error(error)
+        if info is not None and info.type == _POISONED:
+            return _POISONED
+        is_last = self._claimed.attempts >= self.max_attempts
+        return _EXHAUSTED if is_last or self._attempt.exhausted is not None else _NOT_RETRYABLE
 
     def next_due(self) -> Due | None:
         """When a Continuous runs next, as the turn ends now; None leaves what is planned."""

@@ -28,7 +28,7 @@ async def run(turn: Turn) -> Blocked | JobTurned:
     spec, claimed, services = turn.definition.spec, turn.claimed, turn.services
     assert isinstance(spec, KeyedSpec)
     make_ends = TimerEnds if isinstance(spec, TimerSpec) else Ends
-    ends = make_ends(spec, turn.definition, claimed, services.ids)
+    ends = make_ends(spec, turn.definition, turn.attempt, services.ids)
     turn.attempt.close = ends.close
     taken = await services.take(turn.attempt, TurnToTake(claimed.id, claimed.fence, spec.policy))
     if taken is None:

@@ -67,11 +67,12 @@ async def test_a_run_cut_short_runs_again_though_the_next_slot_has_passed(
     app: Durable, storage: VirtualStorage, name: str, way: str
 ) -> None:
     door = Door()
-    begun: list[tuple[str, float | None]] = []
+    begun: list[tuple[str, float]] = []
 
     @app.continuous(state=int, schedule=GRID[name])
     async def job(ctx: ContinuousContext[int]) -> None:
-        begun.append((ctx.execution_id, ctx.scheduled_for and minutes(ctx.scheduled_for)))
+        assert ctx.scheduled_for is not None
+        begun.append((ctx.execution_id, minutes(ctx.scheduled_for)))
         if len(begun) > 1:
             ctx.set_state(ctx.run_count)
         elif way == "stop":

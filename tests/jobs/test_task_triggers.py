@@ -1,4 +1,4 @@
-"""Task jobs: a trigger while an event waits for another attempt asks for one more turn, and takes nothing from that one."""
+"""Task jobs: a trigger while an event waits for another attempt asks for one more turn, and takes no event away."""
 
 from __future__ import annotations
 
