@@ -39,6 +39,7 @@ __all__ = [
     "TurnPolicy",
     "TurnToTake",
     "events_due_at",
+    "is_held",
     "opens_batch",
 ]
 
@@ -56,7 +57,7 @@ class JobStatus(StrEnum):
 
     ACTIVE = "active"
     PAUSED = "paused"
-    """A turn that runs ends; no other begins, except by a trigger."""
+    """An attempt that runs ends; no other begins, except by a trigger."""
     FAILED = "failed"
     """A Continuous whose retries are used up: kept, without a next turn, until it is triggered or ended."""
     TERMINATED = "terminated"
@@ -75,7 +76,9 @@ class TurnCause(StrEnum):
     TRIGGER = "trigger"
     EVENTS = "events"
     NOTHING = "nothing"
-    """Nothing is due: an event was taken by another turn, or a sliding window has moved on."""
+    """Nothing is due: an event was taken by another turn, a sliding window has moved on, or a pause holds the turn.
+
+    Stored only while a triggered run goes on into which a pause came: no other attempt at it is to begin."""
 
 
 class EventsEnd(StrEnum):
@@ -300,7 +303,9 @@ class TurnToTake(NamedTuple):
 
 
 class TakenTurn(NamedTuple):
-    """What a claimed turn runs on. `job.turn_cause` and `job.turn_slot` are set."""
+    """What a claimed turn runs on. `job.turn_cause` and `job.turn_slot` are set.
+
+    `job.turn_id` is another than `turn_id` where the job is paused: then the turn was ended, and is not to run."""
 
     turn_id: str
     job: Job
@@ -368,6 +373,11 @@ class JobFilter(NamedTuple):
     """With a live turn, running or not; or without one."""
     has_dead: bool | None = None
     """With events that are kept as dead, or without any."""
+
+
+def is_held(job: Job) -> bool:
+    """Whether a pause keeps the live turn from starting, or from starting again."""
+    return job.status is JobStatus.PAUSED and not job.is_triggered and job.turn_cause is not TurnCause.TRIGGER
 
 
 def opens_batch(done: Appended, policy: TurnPolicy) -> bool:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from durable.execution import Status
-from durable.job import ENDED, Cleared, Job, JobKey, JobKind, JobStatus, NewTurn, Triggered, TurnCause
+from durable.job import ENDED, Cleared, Job, JobKey, JobKind, JobStatus, NewTurn, Triggered, TurnCause, is_held
 from durable.memory.jobs_append import incarnation
 from durable.memory.jobs_inbox import counted, drop_events, events_of, give_back, taken_by
-from durable.memory.jobs_turns import due_turn, end_turn, insert_turn, is_untried, job_under, live_turn, put_job
+from durable.memory.jobs_turns import (
+    due_turn,
+    end_turn,
+    hold_turn,
+    insert_turn,
+    is_untried,
+    job_under,
+    live_turn,
+    put_job,
+)
 from durable.memory.outbox import emit
 from durable.memory.store import EventStatus, Transaction
 from durable.memory.timer_rows import timers_of
@@ -162,32 +171,22 @@ def _idle(job: Job) -> Job:
 
 def pause_job(tx: Transaction, key: JobKey) -> Job | None:
     job = living_job(tx, key)
-    if job is None or job.status is not JobStatus.ACTIVE:
+    if job is None or not (job.status is JobStatus.ACTIVE or is_held(job)):
         return job
     turn = live_turn(tx, job)
     if turn is not None and turn.status is Status.READY:
-        job = job._replace(error=turn.error or job.error)
-        job = end_turn(tx, _put_back(tx, job, turn.id), reason="paused", message="the job was paused")
+        job = hold_turn(tx, job, turn)
+    elif job.kind is JobKind.CONTINUOUS and job.turn_cause is TurnCause.TRIGGER:
+        job = job._replace(turn_cause=TurnCause.NOTHING)  # no other attempt, unless another trigger comes
     return put_job(tx, job._replace(status=JobStatus.PAUSED))
-
-
-def _put_back(tx: Transaction, job: Job, turn_id: str) -> Job:
-    """What a turn took when it was first tried, for the turn that follows the pause."""
-    return give_back(
-        tx,
-        job._replace(
-            scheduled_at=job.scheduled_at or job.turn_slot,
-            is_triggered=job.is_triggered or job.turn_cause is TurnCause.TRIGGER,
-        ),
-        taken_by(tx, job, turn_id),
-    )
 
 
 def resume_job(tx: Transaction, key: JobKey, *, turn: NewTurn) -> Job | None:
     job = living_job(tx, key)
     if job is None or job.status is not JobStatus.PAUSED:
         return job
-    job = job._replace(status=JobStatus.ACTIVE)
+    cause = TurnCause.TRIGGER if job.turn_cause is TurnCause.NOTHING else job.turn_cause
+    job = job._replace(status=JobStatus.ACTIVE, turn_cause=cause)
     if job.turn_id is None:
         due_at = tx.now if job.is_triggered or job.pending_count else job.scheduled_at
         if due_at is None and job.kind is JobKind.CONTINUOUS:

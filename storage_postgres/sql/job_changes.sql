@@ -113,15 +113,19 @@ where j.id = %(id)s::uuid
 returning j.id;
 
 -- name: pause_job
--- Pause a job whose row is held, and whose turn, if it waits, is to be cancelled: the job keeps the error of the attempt
--- that the turn was to repeat. Locks what it writes. Index: the primary key, see `tell_parents`.
+-- Pause a job whose row is held, and whose turn, unless an attempt at it runs, is to be cancelled: the job keeps the error
+-- of the attempt before. Of a triggered run that runs the cause says meanwhile that no other attempt begins. Locks what it writes. Index: the primary key, see `tell_parents`.
 update /*schema*/jobs as j
 set status = 'paused',
     error = case when %(is_running)s::boolean then j.error else coalesce((
         select e.error from /*schema*/executions as e where e.id = any(array[j.turn_id])), j.error) end,
     turn_id = case when %(is_running)s::boolean then j.turn_id end,
-    turn_cause = case when %(is_running)s::boolean then j.turn_cause end,
-    is_triggered = j.is_triggered or (not %(is_running)s::boolean and j.turn_cause is not distinct from 'trigger'),
+    turn_cause = case
+        when not %(is_running)s::boolean then null
+        when j.kind = 'continuous' and j.turn_cause = 'trigger' then 'nothing'
+        else j.turn_cause end,
+    is_triggered = j.is_triggered
+        or (not %(is_running)s::boolean and coalesce(j.turn_cause in ('trigger', 'nothing'), false)),
     scheduled_at = case when %(is_running)s::boolean then j.scheduled_at else coalesce(j.scheduled_at, j.turn_slot) end,
     turn_slot = case when %(is_running)s::boolean then j.turn_slot end,
     turn_began_at = case when %(is_running)s::boolean then j.turn_began_at end,
@@ -179,6 +183,7 @@ with at as materialized (select /*schema*/clock_now() as now),
 resumed as (
     update /*schema*/jobs as j
     set status = 'active',
+        turn_cause = case j.turn_cause when 'nothing' then 'trigger' else j.turn_cause end,
         turn_id = case when j.turn_id is null
                 and (%(always)s::boolean or j.scheduled_at is not null or j.pending_count > 0 or j.is_triggered)
             then %(turn_id)s::uuid else j.turn_id end,

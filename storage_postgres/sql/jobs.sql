@@ -57,8 +57,10 @@ where j.kind = %(kind)s::text
 for no key update;
 
 -- name: lock_turn_jobs
--- The jobs of claimed turns, held until the transaction ends; skips what others hold. Index: the primary keys.
-select e.id, e.fence, j.id
+-- The jobs of claimed turns, held until the transaction ends; skips what others hold. Last, as `is_held` in durable.job:
+-- whether a pause keeps the turn from starting. Index: the primary keys.
+select e.id, e.fence, j.id,
+    j.status = 'paused' and not j.is_triggered and j.turn_cause is distinct from 'trigger'
 from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
     join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
         and e.lease_expires_at is not null
@@ -67,7 +69,7 @@ order by j.id
 for no key update of j skip locked;
 
 -- name: take_turns
--- Decide why turns run that have not been taken, and mark their events. With a window these are those of the first batch
+-- Decide why turns run that have not been taken, or that a pause would hold but for a trigger, and mark their events. With a window these are those of the first batch
 -- that was taken before, or else the first that never were; the former stand before the latter, since turns take the
 -- first that wait. A trigger stands as long as such batches wait. The jobs are held. Locks what it writes.
 -- Index: the primary key of jobs, inbox_pending.
@@ -83,6 +85,7 @@ due as materialized (
     ) as i (job_id, window_seconds, max_wait, max_events)
         join /*schema*/jobs as j on j.id = any(array[i.job_id])
     where j.turn_cause is null
+        or (j.status = 'paused' and j.is_triggered and j.kind = 'continuous' and j.turn_cause <> 'trigger')
 ),
 decided as materialized (
     select d.id, d.max_events, d.takes_on_trigger,
