@@ -1,5 +1,3 @@
--- What operators do to jobs: trigger, end, clear, pause, resume, redrive. The row of the job is held meanwhile.
-
 -- name: turn_of
 -- The status of the live turn of a job whose row is held. Index: the primary key.
 select e.status from /*schema*/executions as e where e.id = %(id)s::uuid;
