@@ -39,6 +39,8 @@ __all__ = [
     "TurnPolicy",
     "TurnToTake",
     "events_due_at",
+    "is_held",
+    "opens_batch",
 ]
 
 
@@ -55,7 +57,7 @@ class JobStatus(StrEnum):
 
     ACTIVE = "active"
     PAUSED = "paused"
-    """A turn that runs ends; no other begins, except by a trigger."""
+    """An attempt that runs ends; no other begins, except by a trigger."""
     FAILED = "failed"
     """A Continuous whose retries are used up: kept, without a next turn, until it is triggered or ended."""
     TERMINATED = "terminated"
@@ -74,7 +76,9 @@ class TurnCause(StrEnum):
     TRIGGER = "trigger"
     EVENTS = "events"
     NOTHING = "nothing"
-    """Nothing is due: an event was taken by another turn, or a sliding window has moved on."""
+    """Nothing is due: an event was taken by another turn, a sliding window has moved on, or a pause holds the turn.
+
+    Stored only while a triggered run goes on into which a pause came: no other attempt at it is to begin."""
 
 
 class EventsEnd(StrEnum):
@@ -147,7 +151,7 @@ class Job(NamedTuple):
     pending_first_at: datetime | None
     pending_last_at: datetime | None
     error: str | None
-    """The error of the last turn that failed for good; None after one that did not."""
+    """The error of the last turn that failed for good; None after one that was accepted."""
     created_at: datetime
     updated_at: datetime
     ended_at: datetime | None
@@ -226,9 +230,9 @@ class NewEvent(NamedTuple):
 
     def is_told(self, done: Appended) -> bool:
         """Whether what became of the event makes its notices true."""
-        if done.is_duplicate:
-            return False
-        return done.is_new_job if self.policy.window is None else done.pending_count == 1
+        if self.policy.window is not None:
+            return opens_batch(done, self.policy)
+        return done.is_new_job and not done.is_duplicate
 
 
 class Appended(NamedTuple):
@@ -255,10 +259,10 @@ class Triggered(NamedTuple):
 
     job: Job | None
     is_queued: bool
-    """A turn is running that was taken before: one more follows it, however many triggers come."""
+    """A turn was taken before, and runs or has taken events: one more follows it, however many triggers come."""
     ready_queue: str | None
     taken_count: int = 0
-    """For `only_pending`: the events with which a turn between attempts begins again; 0: the turn takes what waits."""
+    """For `only_pending`: the events of the turn whose next attempt is due now; 0: the turn takes what waits."""
 
 
 class Cleared(NamedTuple):
@@ -299,7 +303,9 @@ class TurnToTake(NamedTuple):
 
 
 class TakenTurn(NamedTuple):
-    """What a claimed turn runs on. `job.turn_cause` and `job.turn_slot` are set."""
+    """What a claimed turn runs on. `job.turn_cause` and `job.turn_slot` are set.
+
+    `job.turn_id` is another than `turn_id` where the job is paused: then the turn was ended, and is not to run."""
 
     turn_id: str
     job: Job
@@ -331,6 +337,7 @@ class JobCommit(NamedTuple):
     """Added to run_count."""
     executes: int
     error: str | None
+    """None: nothing failed; then the error of the turn before stays, if this one counts no run."""
     writes_schedule: bool
     """False leaves what is planned as it is."""
     schedule_delay: float | None
@@ -366,6 +373,19 @@ class JobFilter(NamedTuple):
     """With a live turn, running or not; or without one."""
     has_dead: bool | None = None
     """With events that are kept as dead, or without any."""
+
+
+def is_held(job: Job) -> bool:
+    """Whether a pause keeps the live turn from starting, or from starting again."""
+    return job.status is JobStatus.PAUSED and not job.is_triggered and job.turn_cause is not TurnCause.TRIGGER
+
+
+def opens_batch(done: Appended, policy: TurnPolicy) -> bool:
+    """Whether an event that was accepted is the first of a batch, as far as the events that wait before it tell."""
+    if done.is_duplicate:
+        return False
+    before = done.pending_count - 1
+    return before == 0 or (policy.max_events is not None and before % policy.max_events == 0)
 
 
 def events_due_at(pending: Job | Appended, policy: TurnPolicy) -> datetime | None:

@@ -61,11 +61,12 @@ class JobStorage(Protocol):
     def trigger_job(self, key: JobKey, *, turn: NewTurn, only_pending: bool) -> Operation[Triggered]:
         """Make a turn due now for the cause `trigger`; while one that was taken runs, one more after it.
 
-        A turn between attempts begins again with the first, without an error, with the events it has taken and no
-        others, and still runs for the moment it was planned for. A failed job is active again, a paused one stays
-        paused.
+        A turn between attempts begins again with the first, without an error, and still runs for the moment it was
+        planned for; but one that has taken events stays the turn that it is, with its cause, its events and its
+        attempts, and one more follows it. It is due now if none of its attempts has failed. A failed job is active
+        again, a paused one stays paused.
         `only_pending`: nothing happens, and nothing is queued, for a job without events that wait or are between
-        attempts.
+        attempts. A turn between attempts that has taken events is due now, and no other follows it.
         """
         ...
 
@@ -89,10 +90,12 @@ class JobStorage(Protocol):
         ...
 
     def pause_job(self, key: JobKey) -> Operation[Job | None]:
-        """Active → paused: a turn that does not run is cancelled, with the reason `paused`.
+        """Active → paused: a turn that does not run is cancelled, with the reason `paused`, now or when it is taken.
 
         What it was for is kept: its planned moment, its trigger, and its events, which are pending again; and the error
-        of the attempt it was to repeat. Gives the job after it, unchanged if it was not active; None where none lives.
+        of the attempt it was to repeat. The turn of a trigger that comes later is none of these. Of a paused job the
+        turn is cancelled that was running when it was paused, and waits for another attempt now. Gives the job after
+        it, unchanged if it was neither; None where none lives.
         """
         ...
 
@@ -123,8 +126,9 @@ class JobStorage(Protocol):
         that are due, before nothing. A trigger of a job with a window takes its events too. A turn takes `max_events`
         at most, or those of one batch that was taken before and waits again; with a window a trigger then stands until
         no such batch waits. Nothing stores nothing: the next call decides anew. A turn of a job of timers starts the
-        first of them that is due, which each call finds anew, and counts its attempt. Missing from the answer: turns
-        whose fence is gone, and those whose job's row somebody holds.
+        first of them that is due, which each call finds anew, and counts its attempt. One that a pause holds is
+        ended as by pause_job, and its job is given without a turn. Missing from the answer: turns whose fence is gone,
+        and those whose job's row somebody holds.
         """
         ...
 

@@ -27,7 +27,9 @@ from durable.job import (
     StoredEvent,
     TakenTurn,
     Triggered,
+    TurnCause,
     TurnToTake,
+    is_held,
 )
 from durable.notice import NewNotice
 from storage_postgres import job_rows as to
@@ -89,11 +91,22 @@ def trigger_job(key: JobKey, *, turn: NewTurn, only_pending: bool) -> Plan[Trigg
     if job is None:
         return Triggered(None, False, None)
     is_running = yield from _is_running(job)
-    taken = 0 if is_running or not only_pending else (yield from _taken_count(job))
+    taken = 0 if is_running else (yield from _taken_count(job))
     if only_pending and not job.pending_count and not taken:
         return Triggered(job, False, None)
-    done = yield from _run_now(job, turn, is_running, is_trigger=True)
-    return done._replace(taken_count=0 if done.is_queued else taken)
+    if taken:
+        return (yield from _behind_events(job, turn, taken, is_for_events=only_pending))
+    return (yield from _run_now(job, turn, is_running, is_trigger=True))
+
+
+def _behind_events(job: Job, turn: NewTurn, taken_count: int, *, is_for_events: bool) -> Plan[Triggered]:
+    """What a trigger does to a turn that has taken events and waits for an attempt: that stays the same turn."""
+    moved = yield Query("bring_forward", {"id": job.turn_id, "always": is_for_events})
+    params = {**to.turn_params(turn), "id": job.id, "is_running": True, "is_trigger": not is_for_events}
+    (row,) = yield Query("trigger_job", params)
+    # Not moved, it may have been claimed since it was looked at: then it runs for these events.
+    queue = moved[0][0] if moved else None
+    return Triggered(to.job(row), not is_for_events, queue, taken_count if is_for_events else 0)
 
 
 def _run_now(job: Job, turn: NewTurn, is_running: bool, *, is_trigger: bool) -> Plan[Triggered]:
@@ -142,16 +155,20 @@ def clear_job(key: JobKey, *, error: str) -> Plan[Cleared | None]:
 
 def pause_job(key: JobKey, *, error: str) -> Plan[Job | None]:
     job = yield from _lock(key)
-    if job is None or job.status is not JobStatus.ACTIVE:
+    if job is None or not (job.status is JobStatus.ACTIVE or is_held(job)):
         return job
-    is_running = yield from _is_running(job)
-    has_waiting = job.turn_id is not None and not is_running
-    if has_waiting:
-        yield Query("return_events", {"id": job.id, "turn": job.turn_id, "is_dead": False})
-    (row,) = yield Query("pause_job", {"id": job.id, "is_running": is_running})
-    if has_waiting:
-        # Only now: the job keeps the error of the attempt before.
-        yield from _cancel_turn(job, error, "paused")
+    if job.turn_id is None or (yield from _is_running(job)):
+        (row,) = yield Query("pause_job", {"id": job.id, "is_running": job.turn_id is not None})
+        return to.job(row)
+    return (yield from _hold_turn(job.id, job.turn_id, error))
+
+
+def _hold_turn(job_id: str, turn_id: str, error: str) -> Plan[Job]:
+    """The job, paused, without its live turn, which is cancelled; what that took and was for is there for the next."""
+    yield Query("return_events", {"id": job_id, "turn": turn_id, "is_dead": False})
+    (row,) = yield Query("pause_job", {"id": job_id, "is_running": False})
+    # Only now: the job keeps the error of the attempt before.
+    yield Query("cancel_turn", {"id": turn_id, "error": error, "reason": "paused"})
     return to.job(row)
 
 
@@ -182,16 +199,22 @@ def redrive_job(key: JobKey, *, turn: NewTurn) -> Plan[Triggered]:
     return done._replace(job=(yield from _lock(key)))
 
 
-def take_turns(turns: Sequence[TurnToTake]) -> Plan[list[TakenTurn]]:
+def take_turns(turns: Sequence[TurnToTake], *, error: str) -> Plan[list[TakenTurn]]:
+    """`error` is that of turns which are ended because their job is paused."""
     if not turns:
         return []
     pairs = {"id": plain(turn.turn_id for turn in turns), "fence": plain(turn.fence for turn in turns)}
     locked = yield Query("lock_turn_jobs", pairs)
-    held: dict[str, str] = {turn_id: job_id for turn_id, _, job_id in locked}
-    current = {(turn_id, fence) for turn_id, fence, _ in locked}
+    ended: list[TakenTurn] = []
+    for turn_id, _, job_id, is_kept in sorted(locked):  # executions are locked in the order of their ids
+        if is_kept:
+            job = yield from _hold_turn(job_id, turn_id, error)
+            ended.append(TakenTurn(turn_id, job._replace(turn_cause=TurnCause.NOTHING), (), job.updated_at, None))
+    held: dict[str, str] = {turn_id: job_id for turn_id, _, job_id, is_kept in locked if not is_kept}
+    current = {(turn_id, fence) for turn_id, fence, _, is_kept in locked if not is_kept}
     taken = [turn for turn in turns if (turn.turn_id, turn.fence) in current]
     if not taken:
-        return []
+        return ended
     params = {
         "job_id": plain(held[turn.turn_id] for turn in taken),
         **to.policy_columns([turn.policy for turn in taken]),
@@ -199,7 +222,7 @@ def take_turns(turns: Sequence[TurnToTake]) -> Plan[list[TakenTurn]]:
     yield Query("take_turns", params)
     rows = yield Query("taken_turns", params)
     found = to.taken_turns(rows, {job_id: turn_id for turn_id, job_id in held.items()})
-    return (yield from take_timers(found))
+    return [*ended, *(yield from take_timers(found))]
 
 
 def hold_jobs(settlements: Sequence[Settlement]) -> Plan[frozenset[str]]:
@@ -310,7 +333,7 @@ def _is_running(job: Job) -> Plan[bool]:
 
 def _taken_count(job: Job) -> Plan[int]:
     """How many events the live turn has taken; 0 without one."""
-    if job.turn_id is None:
+    if job.turn_id is None or job.turn_cause is None:
         return 0
     ((count,),) = yield Query("taken_count", {"turn": job.turn_id})
     return int(count)

@@ -339,7 +339,8 @@ class PostgresStorage:
         return self._do(partial(job_verbs.redrive_job, key, turn=turn), transaction=True)
 
     def take_turns(self, turns: Sequence[TurnToTake]) -> PostgresOperation[list[TakenTurn]]:
-        return self._do(partial(job_verbs.take_turns, turns), transaction=True)
+        plan = partial(job_verbs.take_turns, turns, error=cancelled("the job was paused"))
+        return self._do(plan, transaction=True)
 
     def get_jobs(self, keys: Sequence[JobKey]) -> PostgresOperation[list[JobView | None]]:
         return self._do(partial(job_verbs.get_jobs, keys))

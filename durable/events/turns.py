@@ -65,7 +65,7 @@ def _accepted(end: TurnEnd, taken: TakenTurn, commit: JobCommit) -> Iterator[Fac
         data = _common(end, job) | {
             "event_count": len(taken.events),
             "reason": _flush_reason(taken, commit),
-            "batch_id": taken.turn_id,
+            "batch_id": taken.batch_id,
             "batch_age_ms": _milliseconds(taken.events[0].received_at, taken.now),
         }
         yield fact_of_job(EventName.DEBOUNCE_FLUSHED, job.job_key, data)

@@ -143,7 +143,10 @@ class Continuous(Keyed[_Calls[S]], Generic[S]):
         return await self._play(self.__calls__.terminate_script(key, reason), connection)
 
     async def pause(self, key: str, *, connection: Any = None) -> PauseResult:
-        """Plan no runs until `resume`; one that goes on ends. Raises InvalidJobState for a failed or ended job."""
+        """Begin no run and no attempt until `resume`, except for a trigger; the attempt that runs ends.
+
+        A job that has ended is `not_found`. Raises InvalidJobState for one that has failed.
+        """
         return await self._play(self.__calls__.pause_script(key), connection)
 
     async def resume(self, key: str, *, connection: Any = None) -> PauseResult:

@@ -10,7 +10,7 @@ from durable.definition import Definition
 from durable.durations import Duration
 from durable.events import EventName, fact_of_job
 from durable.execution import Status
-from durable.job import Appended, Job, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy, events_due_at
+from durable.job import Appended, Job, JobKey, JobView, NewEvent, StoredEvent, TurnPolicy, events_due_at, opens_batch
 from durable.jobs.context import DebounceContext
 from durable.jobs.keyed import (
     BlockingPlayer,
@@ -58,7 +58,7 @@ class _Calls(Calls[DebounceSpec], Generic[S, E]):
             new.key.instance_id,
             done.pending_count,
             _flush_at(done, done.due_at, self.spec.policy),
-            created=done.pending_count == 1 and not done.is_duplicate,
+            created=opens_batch(done, self.spec.policy),
             duplicate=done.is_duplicate and event_id is not None,
         )
 
@@ -66,7 +66,7 @@ class _Calls(Calls[DebounceSpec], Generic[S, E]):
         job_key = self.spec.job_key(key)
         limit_of(timeout)
         done = yield from self.triggered(job_key, only_pending=True)
-        if done.job is None or not (done.job.is_triggered or done.is_queued):
+        if done.job is None or not (done.job.is_triggered or done.is_queued or done.taken_count):
             return FlushResult(job_key.instance_id, False, False, 0, "empty")
         most = self.spec.policy.max_events or done.job.pending_count
         asked = done.taken_count or min(done.job.pending_count, most)
@@ -160,8 +160,8 @@ class Debounce(Keyed[_Calls[S, E]], Generic[S, E]):
     async def flush(self, key: str, *, wait: bool = True, timeout: Duration | None = None) -> FlushResult:
         """Flush the open batch now, behind a flush that runs; nothing happens without events.
 
-        A batch that waits for its retry is the one that is flushed. Raises JobExecutionError if the flush that it waits
-        for failed for good.
+        A batch that waits for its retry is the one that is flushed: its next attempt begins now. Raises
+        JobExecutionError if the flush that it waits for failed for good.
         """
         return await self._play(self.__calls__.flush_script(key, wait=wait, timeout=timeout))
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from durable.attempts import Attempt
 from durable.definition import Definition
-from durable.execution import FINISHED, Claimed, Settlement
+from durable.execution import FINISHED, Settlement
 from durable.ids import IdSource
 from durable.job import EventsEnd, JobCommit, JobStatus, NewEvent, TakenTurn, TurnCause
 from durable.jobs.schedule import Due
@@ -16,19 +17,22 @@ from durable.jobs.spec import ContinuousSpec, DebounceSpec, KeyedSpec, TaskSpec
 __all__ = ["Ends"]
 
 _EXHAUSTED = "retries exhausted"
+_NOT_RETRYABLE = "not retryable"
+_POISONED = "poisoned"
 
 
 class Ends:
     """Builds the commits of one turn. Before the turn was taken, only a failure can be written."""
 
-    def __init__(self, spec: KeyedSpec, definition: Definition, claimed: Claimed, ids: IdSource) -> None:
+    def __init__(self, spec: KeyedSpec, definition: Definition, attempt: Attempt, ids: IdSource) -> None:
         self._spec = spec
         self._definition = definition
-        self._claimed = claimed
+        self._attempt = attempt
+        self._claimed = attempt.claimed
         self._ids = ids
         self.taken: TakenTurn | None = None
         self._now: Callable[[], datetime] | None = None
-        self.max_attempts = claimed.max_attempts
+        self.max_attempts = attempt.claimed.max_attempts
 
     def begin(self, taken: TakenTurn, now: Callable[[], datetime]) -> None:
         """The turn was taken; `now` is the storage's clock."""
@@ -36,7 +40,7 @@ class Ends:
         self._now = now
 
     def nothing(self) -> JobCommit:
-        """The turn was not due, or its slot is not run: only what is due next is asked anew."""
+        """The turn was not due, or its slot is not run: only what is due next is asked anew, and the error stays."""
         return self._commit(runs=0, events=EventsEnd.KEPT)
 
     def postponed(self, due: Due) -> JobCommit:
@@ -83,13 +87,23 @@ class Ends:
             case ContinuousSpec() if goes_on:
                 return self._planned(commit, self.next_due())
             case ContinuousSpec() if is_purged:
-                return commit._replace(status=JobStatus.TERMINATED, reason=_EXHAUSTED, writes_state=True, state=None)
+                return commit._replace(
+                    status=JobStatus.TERMINATED, reason=self._why(error), writes_state=True, state=None
+                )
             case ContinuousSpec():
-                return commit._replace(status=JobStatus.FAILED, reason=_EXHAUSTED)
+                return commit._replace(status=JobStatus.FAILED, reason=self._why(error))
             case DebounceSpec() | TaskSpec() if is_purged:
                 return commit
             case _:
                 return commit._replace(events=EventsEnd.DEAD)
+
+    def _why(self, error: str | None) -> str:
+        """Why no attempt follows the one that failed, for people."""
+        info = self._definition.load_error(error)
+        if info is not None and info.type == _POISONED:
+            return _POISONED
+        is_last = self._claimed.attempts >= self.max_attempts
+        return _EXHAUSTED if is_last or self._attempt.exhausted is not None else _NOT_RETRYABLE
 
     def next_due(self) -> Due | None:
         """When a Continuous runs next, as the turn ends now; None leaves what is planned."""
@@ -97,11 +111,13 @@ class Ends:
         assert self.taken is not None
         assert self._now is not None
         job, now = self.taken.job, self._now()
-        is_triggered = job.turn_cause is TurnCause.TRIGGER
-        due = self._spec.schedule.next(job.turn_slot, now)
-        if is_triggered and due.at is not None and job.scheduled_at is not None and job.scheduled_at > now:
-            return None
-        return due
+        slot = job.turn_slot
+        if job.turn_cause is TurnCause.TRIGGER and job.scheduled_at is not None:
+            is_slot = job.turn_began_at is not None and job.scheduled_at <= job.turn_began_at
+            if not is_slot and self._spec.schedule.next(None, now).at is not None:
+                return None  # it came meanwhile, or is yet to come: it is run, or missed, like any other
+            slot = job.scheduled_at  # a trigger of a run that is due is that run
+        return self._spec.schedule.next(slot, now)
 
     @staticmethod
     def _planned(commit: JobCommit, due: Due | None) -> JobCommit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from durable.checks import shown
@@ -11,7 +12,7 @@ from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError, ErrorInfo
 from durable.events import EventName, Fact, fact_of_job
 from durable.execution import FinishedExecution, Status
-from durable.job import ENDED, Appended, Job, JobKey, JobKind, JobStatus, JobView, NewEvent, NewTurn, Triggered
+from durable.job import ENDED, Appended, Job, JobKey, JobKind, JobStatus, JobView, NewEvent, NewTurn, Triggered, is_held
 from durable.jobs.errors import DuplicateEventError, InstanceNotFound, InvalidJobState, JobExecutionError
 from durable.jobs.results import JobSummary, RedriveResult, ShownStatus, TerminateResult, TriggerResult
 from durable.jobs.spec import KeyedSpec
@@ -289,11 +290,16 @@ def attempted(calls: Calls[Any], found: JobView) -> dict[str, Any]:
     is_running = found.turn_status is Status.RUNNING
     return {
         "attempt": found.turn_attempts or 0,
-        "next_run_at": None if is_running else found.turn_due_at,
+        "next_run_at": _next_run_at(found),
         "is_turn_running": is_running,
         "last_error": calls.error_of(found),
         "dead_letters": found.job.dead_count,
     }
+
+
+def _next_run_at(found: JobView) -> datetime | None:
+    """None also for the retry of a paused job, which does not begin."""
+    return None if found.turn_status is Status.RUNNING or is_held(found.job) else found.turn_due_at
 
 
 def summary(found: JobView) -> JobSummary:
@@ -304,7 +310,7 @@ def summary(found: JobView) -> JobSummary:
         key=job.key,
         instance_id=job.job_key.instance_id,
         status=shown_status(job),
-        next_run_at=None if found.turn_status is Status.RUNNING else found.turn_due_at,
+        next_run_at=_next_run_at(found),
         run_count=job.run_count,
         pending_count=job.pending_count,
         created_at=job.created_at,

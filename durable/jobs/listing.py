@@ -100,8 +100,9 @@ class Jobs:
         """A page by kind, name and key; `after` is the instance_id of the last of the page before.
 
         `status` is a word that the lines have as theirs, such as running, debouncing, idle or terminated; without it
-        those are listed that are not ended. `dead_letters` is True for jobs that keep events for `redrive`, ended ones
-        too unless a status is given, and False for those without.
+        those are listed that are not ended. Those of timers are listed, and counted, with kind="timer" only.
+        `dead_letters` is True for jobs that keep events for `redrive`, ended ones too unless a status is given, and
+        False for those without.
         """
         where = filter_of(kind, name, status, key_prefix, dead_letters)
         return await self._home().play(list_script(where, limit, after))

@@ -65,7 +65,7 @@ class TriggerResult:
     triggered: bool
     """False: the key does not live."""
     queued: bool = False
-    """A turn was running: one more follows, however many triggers came."""
+    """A turn runs, or waits with an event that it handles first: one more follows, however many triggers came."""
 
 
 @dataclass(frozen=True, slots=True)

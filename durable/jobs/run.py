@@ -63,8 +63,10 @@ async def run_turn(
 
 async def _continuous(spec: ContinuousSpec, ends: Ends, turn: Turn[Any], call: Call) -> JobCommit:
     job = turn.taken.job
-    if job.turn_cause is TurnCause.SCHEDULE:
-        due = spec.schedule.postponed(job.turn_slot, turn.taken.now)
+    if job.turn_cause is TurnCause.SCHEDULE and job.turn_began_at is not None:
+        # By when it was first taken: a run that has begun is tried to its end, whatever slots pass meanwhile.
+        is_missed = spec.schedule.postponed(job.turn_slot, job.turn_began_at) is not None
+        due = spec.schedule.postponed(job.turn_slot, turn.taken.now) if is_missed else None
         if due is not None:
             return ends.postponed(due)
     turn.state = spec.load_state(job)

@@ -28,10 +28,11 @@ async def run(turn: Turn) -> Blocked | JobTurned:
     spec, claimed, services = turn.definition.spec, turn.claimed, turn.services
     assert isinstance(spec, KeyedSpec)
     make_ends = TimerEnds if isinstance(spec, TimerSpec) else Ends
-    ends = make_ends(spec, turn.definition, claimed, services.ids)
+    ends = make_ends(spec, turn.definition, turn.attempt, services.ids)
     turn.attempt.close = ends.close
     taken = await services.take(turn.attempt, TurnToTake(claimed.id, claimed.fence, spec.policy))
-    if taken is None:
+    if taken is None or taken.job.turn_id != claimed.id:
+        turn.attempt.is_lost = True  # there also where the job is paused: the turn has been ended
         raise LeaseLost(claimed.id, claimed.fence)
     began = services.clock.monotonic()
     ends.begin(taken, lambda: taken.now + timedelta(seconds=services.clock.monotonic() - began))

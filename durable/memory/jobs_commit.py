@@ -70,7 +70,7 @@ def _written(tx: Transaction, job: Job, commit: JobCommit) -> Job:
         state_version=commit.state_version if commit.writes_state else job.state_version,
         run_count=job.run_count + commit.runs,
         execute_count=job.execute_count + commit.executes,
-        error=commit.error,
+        error=job.error if commit.error is None and not commit.runs else commit.error,
         scheduled_at=_planned_at(tx, commit) if commit.writes_schedule else job.scheduled_at,
     )
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from durable.execution import Status
-from durable.job import ENDED, Cleared, Job, JobKey, JobKind, JobStatus, NewTurn, Triggered, TurnCause
+from durable.job import ENDED, Cleared, Job, JobKey, JobKind, JobStatus, NewTurn, Triggered, TurnCause, is_held
 from durable.memory.jobs_append import incarnation
 from durable.memory.jobs_inbox import counted, drop_events, events_of, give_back, taken_by
-from durable.memory.jobs_turns import due_turn, end_turn, insert_turn, is_untried, job_under, live_turn, put_job
+from durable.memory.jobs_turns import (
+    due_turn,
+    end_turn,
+    hold_turn,
+    insert_turn,
+    is_untried,
+    job_under,
+    live_turn,
+    put_job,
+)
 from durable.memory.outbox import emit
 from durable.memory.store import EventStatus, Transaction
 from durable.memory.timer_rows import timers_of
@@ -38,9 +47,11 @@ def living_job(tx: Transaction, key: JobKey) -> Job | None:
 
 def trigger_job(tx: Transaction, key: JobKey, *, turn: NewTurn, only_pending: bool) -> Triggered:
     job = living_job(tx, key)
-    taken_count = _between_attempts(tx, job) if only_pending and job is not None else 0
+    taken_count = _between_attempts(tx, job) if job is not None else 0
     if job is None or (only_pending and not job.pending_count and not taken_count):
         return Triggered(job, False, None)
+    if taken_count:
+        return _behind_events(tx, job, taken_count, is_for_events=only_pending)
     job = job._replace(is_triggered=True, status=_active_again(job))
     live = live_turn(tx, job)
     if live is None:
@@ -51,7 +62,18 @@ def trigger_job(tx: Transaction, key: JobKey, *, turn: NewTurn, only_pending: bo
         return Triggered(put_job(tx, job), job.turn_cause is not None, None)
     tx.put(live._replace(due_at=tx.now, attempts=0, error=None, updated_at=tx.now))
     job = job._replace(turn_cause=None)
-    return Triggered(put_job(tx, job), False, live.queue, taken_count)
+    return Triggered(put_job(tx, job), False, live.queue)
+
+
+def _behind_events(tx: Transaction, job: Job, taken_count: int, *, is_for_events: bool) -> Triggered:
+    """What a trigger does to a turn that has taken events and waits for an attempt: that stays the same turn."""
+    turn = live_turn(tx, job)
+    assert turn is not None
+    # A backoff is cut short only by who asks for these events; a turn that did not fail has none.
+    is_due = is_for_events or turn.attempts == 0
+    queue = due_turn(tx, turn, tx.now) if is_due else None
+    job = put_job(tx, job._replace(is_triggered=job.is_triggered or not is_for_events))
+    return Triggered(job, not is_for_events, queue, taken_count if is_for_events else 0)
 
 
 def _active_again(job: Job) -> JobStatus:
@@ -149,32 +171,22 @@ def _idle(job: Job) -> Job:
 
 def pause_job(tx: Transaction, key: JobKey) -> Job | None:
     job = living_job(tx, key)
-    if job is None or job.status is not JobStatus.ACTIVE:
+    if job is None or not (job.status is JobStatus.ACTIVE or is_held(job)):
         return job
     turn = live_turn(tx, job)
     if turn is not None and turn.status is Status.READY:
-        job = job._replace(error=turn.error or job.error)
-        job = end_turn(tx, _put_back(tx, job, turn.id), reason="paused", message="the job was paused")
+        job = hold_turn(tx, job, turn)
+    elif job.kind is JobKind.CONTINUOUS and job.turn_cause is TurnCause.TRIGGER:
+        job = job._replace(turn_cause=TurnCause.NOTHING)  # no other attempt, unless another trigger comes
     return put_job(tx, job._replace(status=JobStatus.PAUSED))
-
-
-def _put_back(tx: Transaction, job: Job, turn_id: str) -> Job:
-    """What a turn took when it was first tried, for the turn that follows the pause."""
-    return give_back(
-        tx,
-        job._replace(
-            scheduled_at=job.scheduled_at or job.turn_slot,
-            is_triggered=job.is_triggered or job.turn_cause is TurnCause.TRIGGER,
-        ),
-        taken_by(tx, job, turn_id),
-    )
 
 
 def resume_job(tx: Transaction, key: JobKey, *, turn: NewTurn) -> Job | None:
     job = living_job(tx, key)
     if job is None or job.status is not JobStatus.PAUSED:
         return job
-    job = job._replace(status=JobStatus.ACTIVE)
+    cause = TurnCause.TRIGGER if job.turn_cause is TurnCause.NOTHING else job.turn_cause
+    job = job._replace(status=JobStatus.ACTIVE, turn_cause=cause)
     if job.turn_id is None:
         due_at = tx.now if job.is_triggered or job.pending_count else job.scheduled_at
         if due_at is None and job.kind is JobKind.CONTINUOUS:

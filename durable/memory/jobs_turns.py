@@ -7,10 +7,22 @@ from datetime import datetime
 from typing import Final
 
 from durable.execution import Execution, Kind, NewExecution, Status
-from durable.job import Job, JobKey, JobKind, NewTurn, TakenTurn, TurnCause, TurnPolicy, TurnToTake, events_due_at
+from durable.job import (
+    Job,
+    JobKey,
+    JobKind,
+    JobStatus,
+    NewTurn,
+    TakenTurn,
+    TurnCause,
+    TurnPolicy,
+    TurnToTake,
+    events_due_at,
+    is_held,
+)
 from durable.memory.cancel import cancel_record
 from durable.memory.claim import held_record
-from durable.memory.jobs_inbox import mark_events, stored, taken_by, waiting_batch
+from durable.memory.jobs_inbox import give_back, mark_events, stored, taken_by, waiting_batch
 from durable.memory.records import first_record
 from durable.memory.store import Transaction
 from durable.memory.timer_rows import start_timer
@@ -19,6 +31,7 @@ from durable.stored_errors import cancelled
 __all__ = [
     "due_turn",
     "end_turn",
+    "hold_turn",
     "insert_turn",
     "is_untried",
     "job_of",
@@ -98,6 +111,17 @@ def end_turn(tx: Transaction, job: Job, *, reason: str, message: str) -> Job:
     return job._replace(turn_id=None, turn_cause=None, turn_slot=None, turn_began_at=None)
 
 
+def hold_turn(tx: Transaction, job: Job, turn: Execution) -> Job:
+    """The job without its live turn, because it is paused: what that took and was for is there for the next."""
+    was_triggered = job.turn_cause in (TurnCause.TRIGGER, TurnCause.NOTHING)
+    job = job._replace(
+        error=turn.error or job.error,
+        scheduled_at=job.scheduled_at or job.turn_slot,
+        is_triggered=job.is_triggered or was_triggered,
+    )
+    return end_turn(tx, give_back(tx, job, taken_by(tx, job, turn.id)), reason="paused", message="the job was paused")
+
+
 def take_turns(tx: Transaction, turns: Sequence[TurnToTake]) -> list[TakenTurn]:
     found = [_take(tx, turn) for turn in turns]
     return [taken for taken in found if taken is not None]
@@ -106,8 +130,13 @@ def take_turns(tx: Transaction, turns: Sequence[TurnToTake]) -> list[TakenTurn]:
 def _take(tx: Transaction, turn: TurnToTake) -> TakenTurn | None:
     record = held_record(tx, turn.turn_id, turn.fence)
     job = job_of(tx, record) if record is not None else None
-    if job is None:
+    if record is None or job is None:
         return None
+    if is_held(job):
+        held = put_job(tx, hold_turn(tx, job, record))
+        return TakenTurn(turn.turn_id, held._replace(turn_cause=TurnCause.NOTHING), (), tx.now, None)
+    if job.status is JobStatus.PAUSED and job.is_triggered and _gives_way(job):
+        job = job._replace(turn_cause=None)
     due_at = None
     if job.turn_cause is None:
         cause = _cause(tx, job, turn.policy)
@@ -126,6 +155,11 @@ def _take(tx: Transaction, turn: TurnToTake) -> TakenTurn | None:
     return TakenTurn(turn.turn_id, job, stored(events), tx.now, due_at, timer, batch_id)
 
 
+def _gives_way(job: Job) -> bool:
+    """Of a paused job: its turn is held but for a trigger that came later, for which it runs then."""
+    return job.kind is JobKind.CONTINUOUS and job.turn_cause is not TurnCause.TRIGGER
+
+
 def _cause(tx: Transaction, job: Job, policy: TurnPolicy) -> TurnCause:
     if job.is_triggered:
         return TurnCause.TRIGGER
@@ -141,7 +175,6 @@ def _begun(tx: Transaction, job: Job, turn: TurnToTake, cause: TurnCause) -> Job
         return job._replace(turn_slot=job.scheduled_at, scheduled_at=None)
     if cause is TurnCause.TRIGGER:
         job = job._replace(is_triggered=False)
-        # A trigger between attempts begins again with the events of the attempts before it, and with no others.
-        if turn.policy.window is None or taken_by(tx, job, turn.turn_id):
+        if turn.policy.window is None:
             return job
     return mark_events(tx, job, turn.turn_id, turn.policy)

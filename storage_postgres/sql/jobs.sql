@@ -56,200 +56,11 @@ where j.kind = %(kind)s::text
     and j.key = %(key)s::text
 for no key update;
 
--- name: turn_of
--- The status of the live turn of a job whose row is held. Index: the primary key.
-select e.status from /*schema*/executions as e where e.id = %(id)s::uuid;
-
--- name: trigger_turn
--- Make a turn that waits due now, from its first attempt. Locks what it writes.
--- Index: the primary key.
-update /*schema*/executions as e
-set due_at = /*schema*/clock_now(), attempts = 0, error = null, updated_at = /*schema*/clock_now()
-where e.id = %(id)s::uuid
-    and e.status = 'ready'
-returning e.queue;
-
--- name: trigger_job
--- Note a trigger, or another reason to run now, on a job whose row is held, and give it a turn if it has none.
--- Locks what it writes.
--- Index: the primary key.
-with at as materialized (select /*schema*/clock_now() as now),
-triggered as (
-    update /*schema*/jobs as j
-    set is_triggered = j.is_triggered or %(is_trigger)s::boolean,
-        status = case when j.status = 'failed' then 'active' else j.status end,
-        turn_cause = case when %(is_running)s::boolean then j.turn_cause end,
-        turn_id = coalesce(j.turn_id, %(turn_id)s::uuid),
-        updated_at = at.now
-    from at
-    where j.id = %(id)s::uuid
-    returning /*include job_columns*/
-),
-inserted as materialized (
-    select t.queue
-    from triggered as j
-        cross join at
-        cross join lateral (select at.now as due_at) as n
-        cross join lateral /*include one_turn*/ as t
-    where j.turn_id = %(turn_id)s::uuid
-)
-select /*include job_columns*/, (select i.queue from inserted as i)
-from triggered as j;
-
--- name: cancel_turn
--- End the live turn of a job whose row is held; its late end is then refused. Locks what it writes.
--- Index: the primary key.
-update /*schema*/executions as e
-set status = 'cancelled',
-    fence = e.fence + 1,
-    error = %(error)s::text,
-    reason = %(reason)s::text,
-    needs_cancel = e.status = 'running',
-    lease_expires_at = null,
-    finished_at = at.now,
-    close_status = 'closed',
-    closed_at = at.now,
-    updated_at = at.now
-from (select /*schema*/clock_now() as now) as at
-where e.id = %(id)s::uuid
-    and e.finished_at is null
-returning e.id;
-
--- name: end_job
--- End a job whose row is held: a tombstone with its state, and without timers. Locks what it writes.
--- Index: the primary key, timers_due.
-with dropped as (
-    delete from /*schema*/timers as t where t.job_id = %(id)s::uuid
-)
-update /*schema*/jobs as j
-set status = %(status)s::text, reason = %(reason)s::text, epoch = j.epoch + 1, turn_id = null, turn_cause = null,
-    turn_slot = null, turn_began_at = null, is_triggered = false, scheduled_at = null, pending_count = 0, pending_first_at = null,
-    pending_last_at = null, dead_count = 0, ended_at = /*schema*/clock_now(), updated_at = /*schema*/clock_now()
-where j.id = %(id)s::uuid
-returning j.id;
-
--- name: empty_inbox
--- Delete the events of a job whose row is held: all but those that were handled, whose ids are remembered, or only those
--- that no turn has ever taken. Locks what it writes. Index: the primary key.
-delete from /*schema*/inbox as i
-where i.job_id = %(id)s::uuid
-    and case when %(is_all)s::boolean then i.status <> 'consumed' else i.status = 'pending' and i.batch_id is null end
-returning i.number;
-
--- name: count_pending
--- Note how many events of a job wait, whose row is held. Locks what it writes. Index: inbox_pending, the primary key.
-update /*schema*/jobs as j
-set pending_count = k.count, pending_first_at = k.first_at, pending_last_at = k.last_at,
-    updated_at = /*schema*/clock_now()
-from (
-    select count(*) as count, min(i.received_at) as first_at, max(i.received_at) as last_at
-    from /*schema*/inbox as i
-    where i.job_id = %(id)s::uuid and i.status = 'pending'
-) as k
-where j.id = %(id)s::uuid
-returning j.id;
-
--- name: idle_job
--- Note that a job whose row is held, and whose turn has been cancelled, has nothing to do. Locks what it writes.
--- Index: the primary key.
-update /*schema*/jobs as j
-set turn_id = null, turn_cause = null, turn_slot = null, turn_began_at = null, is_triggered = false, scheduled_at = null,
-    pending_count = 0, pending_first_at = null, pending_last_at = null, updated_at = /*schema*/clock_now()
-where j.id = %(id)s::uuid
-returning j.id;
-
--- name: pause_job
--- Pause a job whose row is held, and whose turn, if it waits, is to be cancelled: the job keeps the error of the attempt
--- that the turn was to repeat. Locks what it writes. Index: the primary key, see `tell_parents`.
-update /*schema*/jobs as j
-set status = 'paused',
-    error = case when %(is_running)s::boolean then j.error else coalesce((
-        select e.error from /*schema*/executions as e where e.id = any(array[j.turn_id])), j.error) end,
-    turn_id = case when %(is_running)s::boolean then j.turn_id end,
-    turn_cause = case when %(is_running)s::boolean then j.turn_cause end,
-    is_triggered = j.is_triggered or (not %(is_running)s::boolean and j.turn_cause is not distinct from 'trigger'),
-    scheduled_at = case when %(is_running)s::boolean then j.scheduled_at else coalesce(j.scheduled_at, j.turn_slot) end,
-    turn_slot = case when %(is_running)s::boolean then j.turn_slot end,
-    turn_began_at = case when %(is_running)s::boolean then j.turn_began_at end,
-    updated_at = /*schema*/clock_now()
-where j.id = %(id)s::uuid
-returning /*include job_columns*/;
-
--- name: begin_again
--- Begin a new incarnation of an ended job whose row is held, without anything to do yet. Locks what it writes.
--- Index: the primary key.
-update /*schema*/jobs as j
-set status = 'active', reason = null, state = null, run_count = 0, execute_count = 0, event_count = 0, error = null,
-    created_at = at.now, updated_at = at.now, ended_at = null
-from (select /*schema*/clock_now() as now) as at
-where j.id = %(id)s::uuid
-    and j.ended_at is not null
-returning /*include job_columns*/;
-
--- name: has_dead_events
--- Whether a job has events whose turn failed for good. Index: inbox_dead.
-select exists (select 1 from /*schema*/inbox as i where i.job_id = %(id)s::uuid and i.status = 'dead');
-
--- name: taken_count
--- How many events the live turn of a job has taken. Index: inbox_turn.
-select count(*) from /*schema*/inbox as i where i.turn_id = %(turn)s::uuid and i.status = 'taken';
-
--- name: return_events
--- Make events of a job whose row is held pending again, with their old numbers: those of one turn, or dead ones.
--- Locks what it writes.
--- Index: inbox_turn, inbox_dead; the counts: inbox_pending.
-with returned as (
-    update /*schema*/inbox as i
-    set status = 'pending', turn_id = null
-    where (i.turn_id = %(turn)s::uuid and i.status = 'taken')
-        or (%(is_dead)s::boolean and i.job_id = %(id)s::uuid and i.status = 'dead')
-    returning i.received_at
-),
-kept as (
-    select r.received_at from returned as r
-    union all
-    select i.received_at from /*schema*/inbox as i where i.job_id = %(id)s::uuid and i.status = 'pending'
-)
-update /*schema*/jobs as j
-set pending_count = k.count, pending_first_at = k.first_at, pending_last_at = k.last_at,
-    dead_count = case when %(is_dead)s::boolean then 0 else j.dead_count end
-from (select count(*) as count, min(received_at) as first_at, max(received_at) as last_at from kept) as k
-where j.id = %(id)s::uuid
-    and exists (select 1 from returned)
-returning j.pending_count;
-
--- name: resume_job
--- Let a paused job whose row is held go on: with its turn, or with one due at the planned moment. Locks what it writes.
--- Index: the primary key.
-with at as materialized (select /*schema*/clock_now() as now),
-resumed as (
-    update /*schema*/jobs as j
-    set status = 'active',
-        turn_id = case when j.turn_id is null
-                and (%(always)s::boolean or j.scheduled_at is not null or j.pending_count > 0 or j.is_triggered)
-            then %(turn_id)s::uuid else j.turn_id end,
-        updated_at = at.now
-    from at
-    where j.id = %(id)s::uuid
-    returning /*include job_columns*/
-),
-inserted as materialized (
-    select t.queue
-    from resumed as j
-        cross join at
-        cross join lateral (
-            select case when j.pending_count > 0 or j.is_triggered then at.now
-                else coalesce(j.scheduled_at, at.now) end as due_at
-        ) as n
-        cross join lateral /*include one_turn*/ as t
-    where j.turn_id = %(turn_id)s::uuid
-)
-select /*include job_columns*/, (select i.queue from inserted as i)
-from resumed as j;
-
 -- name: lock_turn_jobs
--- The jobs of claimed turns, held until the transaction ends; skips what others hold. Index: the primary keys.
-select e.id, e.fence, j.id
+-- The jobs of claimed turns, held until the transaction ends; skips what others hold. Last, as `is_held` in durable.job:
+-- whether a pause keeps the turn from starting. Index: the primary keys.
+select e.id, e.fence, j.id,
+    j.status = 'paused' and not j.is_triggered and j.turn_cause is distinct from 'trigger'
 from unnest(%(id)s::uuid[], %(fence)s::bigint[]) as i (id, fence)
     join /*schema*/executions as e on e.id = any(array[i.id]) and e.fence = any(array[i.fence])
         and e.lease_expires_at is not null
@@ -258,7 +69,7 @@ order by j.id
 for no key update of j skip locked;
 
 -- name: take_turns
--- Decide why turns run that have not been taken, and mark their events. With a window these are those of the first batch
+-- Decide why turns run that have not been taken, or that a pause would hold but for a trigger, and mark their events. With a window these are those of the first batch
 -- that was taken before, or else the first that never were; the former stand before the latter, since turns take the
 -- first that wait. A trigger stands as long as such batches wait. The jobs are held. Locks what it writes.
 -- Index: the primary key of jobs, inbox_pending.
@@ -274,6 +85,7 @@ due as materialized (
     ) as i (job_id, window_seconds, max_wait, max_events)
         join /*schema*/jobs as j on j.id = any(array[i.job_id])
     where j.turn_cause is null
+        or (j.status = 'paused' and j.is_triggered and j.kind = 'continuous' and j.turn_cause <> 'trigger')
 ),
 decided as materialized (
     select d.id, d.max_events, d.takes_on_trigger,
@@ -305,7 +117,6 @@ marked as (
             limit case when d.batch_id is null then d.max_events end
         ) as p
     where (d.cause = 'events' or (d.cause = 'trigger' and d.takes_on_trigger))
-        and not exists (select 1 from /*schema*/inbox as t where t.turn_id = j.turn_id and t.status = 'taken')
         and i.job_id = any(array[p.job_id])
         and i.epoch = any(array[p.epoch])
         and i.number = any(array[p.number])
@@ -497,7 +308,7 @@ written as (
         pending_count = case when n.is_end then 0 else n.pending_count end,
         pending_first_at = case when not n.is_end then n.pending_first_at end,
         pending_last_at = case when not n.is_end then n.pending_last_at end,
-        error = case when not n.is_renewed then i.error end,
+        error = case when not n.is_renewed then coalesce(i.error, case when i.runs = 0 then j.error end) end,
         created_at = case when n.is_renewed then at.now else j.created_at end,
         updated_at = at.now,
         ended_at = case when n.is_end then at.now end,

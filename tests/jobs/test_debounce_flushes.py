@@ -150,9 +150,43 @@ async def test_a_flush_of_a_batch_between_attempts_tells_the_events_of_that(
         await kit.clock.advance("10s")
         await batcher.add("k", 4)
         asked = await batcher.flush("k", wait=False)
-        assert asked.event_count == 3
+        assert (asked.requested, asked.event_count) == (True, 3)
         await kit.drain()
         assert [flush.events for flush in flushes] == [[1, 2, 3], [1, 2, 3]]
+
+
+async def test_deb_16_a_flush_by_hand_of_a_batch_between_attempts_is_its_next_attempt(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    batcher, flushes = failing(app, 2, ValueError("no"), retry=TWICE, max_events=2)
+    async with app_under_test(app, storage=storage) as kit:
+        for event in (1, 2):
+            await batcher.add("k", event)
+        await kit.drain()
+        with pytest.raises(JobExecutionError):
+            await batcher.flush("k")
+        assert times(flushes) == [([1, 2], "max_events")] * 2
+        assert [flush.attempt for flush in flushes] == [1, 2]
+        assert (await batcher.status("k")).dead_letters == 2
+
+
+async def test_a_look_at_a_window_that_has_moved_on_leaves_the_last_error(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    batcher, flushes = failing(app, 1, ValueError("no"), retry=Retry(1), window="last", max_wait="10m")
+    async with app_under_test(app, storage=storage) as kit:
+        await batcher.add("k", 1)
+        await kit.clock.advance("10s")
+        error = (await batcher.status("k")).last_error
+        assert error is not None
+        await batcher.add("k", 2)
+        await kit.clock.advance("5s")
+        await batcher.add("k", 3)
+        await kit.clock.advance("6s")
+        assert len(flushes) == 1
+        assert (await batcher.status("k")).last_error == error
+        await kit.clock.advance("10s")
+        assert (flushes[1].events, (await batcher.status("k")).last_error) == ([2, 3], None)
 
 
 async def test_state_and_events_are_of_the_open_batch_while_a_flush_runs(app: Durable, storage: VirtualStorage) -> None:

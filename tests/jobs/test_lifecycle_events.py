@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from durable import Durable, LifecycleEvent, Retry, TaskContext
+from durable import Durable, LifecycleEvent, NonRetryable, Retry, TaskContext
 from durable.jobs import ContinuousContext, DebounceContext, EventContext, ExecuteContext, every
 from durable.testing import VirtualStorage, app_under_test
+
+from .crew import client_only
+from .stage import failing
 
 
 class State(BaseModel):
@@ -80,6 +83,39 @@ async def test_a_debounce_tells_when_a_batch_opens_and_when_it_is_flushed(
     flushed = [event.data for event in told.events if event.name == "debounce.flushed"]
     assert [(data["event_count"], data["reason"]) for data in flushed] == [(3, "max_events"), (1, "flush_after")]
     assert told.names[0] == "debounce.started"
+
+
+async def test_a_debounce_tells_of_each_batch_that_opens_while_others_wait(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    told = Told(app)
+
+    @app.debounce(event=int, flush_after="10s", max_events=3)
+    async def batcher(ctx: DebounceContext[int, int]) -> None:
+        """Accepts what comes."""
+
+    async with client_only(storage, app):
+        added = [await batcher.add("k", event) for event in range(7)]
+        assert [done.created for done in added] == [True, False, False, True, False, False, True]
+    async with app_under_test(app, storage=storage) as kit:
+        await kit.clock.advance("10s")
+    assert told.names.count("debounce.started") == 3
+    flushed = [event.data for event in told.events if event.name == "debounce.flushed"]
+    assert [data["event_count"] for data in flushed] == [3, 3, 1]
+
+
+async def test_a_debounce_tells_of_a_redriven_batch_under_the_id_that_it_had(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    told = Told(app)
+    batcher, flushes = failing(app, 1, NonRetryable("no"))
+    async with app_under_test(app, storage=storage) as kit:
+        await batcher.add("k", 1)
+        await kit.clock.advance("10s")
+        await batcher.redrive("k")
+        await kit.drain()
+    (flushed,) = [event.data for event in told.events if event.name == "debounce.flushed"]
+    assert flushed["batch_id"] == flushes[0].batch_id == flushes[1].batch_id != flushed["execution_id"]
 
 
 async def test_a_task_tells_what_it_plans_and_what_it_ends(app: Durable, storage: VirtualStorage) -> None:

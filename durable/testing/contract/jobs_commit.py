@@ -143,6 +143,16 @@ class JobCommitContract(JobCase):
         view = await jobs.view()
         assert (view.job.scheduled_at, view.turn_due_at) == (planned_at, planned_at)
 
+    async def test_settle_leaves_the_error_to_a_turn_that_counts_no_run(self, jobs: JobScene) -> None:
+        await jobs.start()
+        await jobs.commit(await jobs.run(), runs=0, error=ERROR)
+        await jobs.trigger()
+        await jobs.commit(await jobs.run(), runs=0)
+        assert (await jobs.job()).error == ERROR
+        await jobs.trigger()
+        await jobs.commit(await jobs.run(), runs=1)
+        assert (await jobs.job()).error is None
+
     async def test_settle_leaves_a_job_with_nothing_to_do_without_a_turn(self, jobs: JobScene) -> None:
         await jobs.start()
         settled = await jobs.commit(await jobs.run())

@@ -8,10 +8,12 @@ import pytest
 
 from durable.execution import Status
 from durable.job import JobKind, JobStatus, TurnCause
-from durable.testing.contract.jobs_scene import ONE, SUBJECT, WINDOW, JobCase, JobScene
+from durable.testing.contract.jobs_scene import ONE, SUBJECT, WINDOW, JobCase, JobScene, JobTurn
 from durable.testing.contract.scene import ERROR
 
 __all__ = ["JobPauseContract"]
+
+CONTINUOUS = SUBJECT._replace(kind=JobKind.CONTINUOUS)
 
 
 class JobPauseContract(JobCase):
@@ -114,6 +116,84 @@ class JobPauseContract(JobCase):
         await jobs.trigger()
         await jobs.storage.pause_job(SUBJECT)
         assert (await jobs.run()).job.turn_cause is TurnCause.TRIGGER
+
+    # --- while an attempt runs -------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("way", ["retried", "released", "not taken"])
+    @pytest.mark.parametrize("cause", [TurnCause.SCHEDULE, TurnCause.TRIGGER])
+    async def test_take_turns_ends_a_turn_that_a_pause_holds(self, jobs: JobScene, way: str, cause: TurnCause) -> None:
+        slot = (await jobs.start(CONTINUOUS)).scheduled_at
+        if cause is TurnCause.TRIGGER:
+            await jobs.trigger(CONTINUOUS)
+        claimed = await jobs.claim_one("turn")
+        is_taken = way != "not taken" or cause is TurnCause.TRIGGER
+        turn = JobTurn(claimed, await jobs.take(claimed)) if is_taken else None
+        assert await jobs.storage.pause_job(CONTINUOUS) == await jobs.job(CONTINUOUS)
+        if turn is not None:
+            await (jobs.retry(turn, 0.0) if way == "retried" else jobs.gone(claimed))
+            claimed = await jobs.claim_one("turn")
+        taken = await jobs.take(claimed)
+        job = await jobs.job(CONTINUOUS)
+        assert (taken.job.turn_id, taken.job.turn_cause, taken.events) == (None, TurnCause.NOTHING, ())
+        assert (job.status, job.turn_id, job.scheduled_at) == (JobStatus.PAUSED, None, slot)
+        assert (job.is_triggered, job.turn_slot, job.turn_cause) == (cause is TurnCause.TRIGGER, None, None)
+        assert job.error == (ERROR if way == "retried" else None)
+        record = await jobs.get(claimed.id)
+        assert (record.status, record.reason) == (Status.CANCELLED, "paused")
+        await jobs.assert_job_sound(CONTINUOUS)
+        await jobs.resume(CONTINUOUS)
+        assert (await jobs.run()).job.turn_cause is cause
+
+    async def test_take_turns_gives_back_the_events_of_a_turn_that_a_pause_holds(self, jobs: JobScene) -> None:
+        await jobs.send_all(2)
+        turn = await jobs.run(ONE)
+        await jobs.storage.pause_job(SUBJECT)
+        await jobs.retry(turn, 0.0)
+        claimed = await jobs.claim_one("turn")
+        assert (await jobs.take(claimed, ONE)).job.turn_id is None
+        assert ((await jobs.job()).pending_count, await jobs.waiting()) == (2, [1, 2])
+        await jobs.assert_job_sound()
+
+    async def test_pause_job_that_is_paused_takes_the_retry_of_the_attempt_that_ran(self, jobs: JobScene) -> None:
+        slot = (await jobs.start(CONTINUOUS)).scheduled_at
+        turn = await jobs.run()
+        await jobs.storage.pause_job(CONTINUOUS)
+        await jobs.retry(turn, 60.0)
+        paused = await jobs.storage.pause_job(CONTINUOUS)
+        assert paused == await jobs.job(CONTINUOUS)
+        assert paused is not None
+        assert (paused.turn_id, paused.scheduled_at, paused.error) == (None, slot, ERROR)
+        assert (await jobs.get(turn.id)).reason == "paused"
+
+    async def test_trigger_job_that_is_paused_runs_and_is_tried_again(self, jobs: JobScene) -> None:
+        slot = (await jobs.start(CONTINUOUS)).scheduled_at
+        turn = await jobs.run()
+        await jobs.storage.pause_job(CONTINUOUS)
+        assert (await jobs.trigger(CONTINUOUS)).is_queued
+        await jobs.retry(turn, 0.0)
+        for attempt in (2, 3):
+            again = await jobs.run()
+            assert (again.id, again.claimed.attempts) == (turn.id, attempt)
+            assert (again.job.turn_cause, again.job.turn_slot, again.job.is_triggered) == (
+                TurnCause.TRIGGER, slot, False,
+            )  # fmt: skip
+            if attempt == 2:
+                await jobs.retry(again, 0.0)
+
+    @pytest.mark.parametrize("cause", [TurnCause.SCHEDULE, TurnCause.TRIGGER])
+    async def test_resume_job_leaves_the_retry_of_an_attempt_that_ran(self, jobs: JobScene, cause: TurnCause) -> None:
+        await jobs.start(CONTINUOUS)
+        if cause is TurnCause.TRIGGER:
+            await jobs.trigger(CONTINUOUS)
+        turn = await jobs.run()
+        await jobs.storage.pause_job(CONTINUOUS)
+        await jobs.retry(turn, 60.0)
+        resumed = await jobs.resume(CONTINUOUS)
+        assert resumed is not None
+        assert (resumed.status, resumed.turn_id, resumed.turn_cause) == (JobStatus.ACTIVE, turn.id, cause)
+        await jobs.subject.advance(60.0)
+        again = await jobs.run()
+        assert (again.id, again.job.turn_cause, again.claimed.attempts) == (turn.id, cause, 2)
 
     # --- resume ----------------------------------------------------------------------------------------------
 

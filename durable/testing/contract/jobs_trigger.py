@@ -17,6 +17,7 @@ from durable.testing.contract.jobs_scene import (
     JobScene,
 )
 from durable.testing.contract.scene import ERROR
+from durable.transitions import release
 
 __all__ = ["JobTriggerContract"]
 
@@ -102,11 +103,33 @@ class JobTriggerContract(JobCase):
         await jobs.send_all(2)
         turn = await jobs.run(ONE)
         await jobs.retry(turn, 60.0)
-        await jobs.trigger()
+        retry_at = (await jobs.view()).turn_due_at
+        for _ in range(2):
+            triggered = await jobs.trigger()
+            assert (triggered.is_queued, triggered.ready_queue, triggered.taken_count) == (True, None, 0)
+            assert triggered.job == await jobs.job()
+        view = await jobs.view()
+        assert (view.turn_due_at, view.turn_attempts, view.turn_error) == (retry_at, 1, ERROR)
+        await jobs.subject.advance(60.0)
         again = await jobs.run(policy)
         assert (again.id, again.numbers, again.job.pending_count) == (turn.id, [1], 1)
+        assert (again.job.turn_cause, again.claimed.attempts, again.claimed.error) == (TurnCause.EVENTS, 2, ERROR)
         await jobs.commit(again)
         assert await jobs.waiting() == [2]
+        behind = await jobs.run(ONE)
+        assert (behind.job.turn_cause, behind.job.is_triggered) == (TurnCause.TRIGGER, False)
+        await jobs.assert_job_sound()
+
+    async def test_trigger_job_of_a_turn_that_was_released_with_its_event_runs_both_now(self, jobs: JobScene) -> None:
+        await jobs.send()
+        turn = await jobs.run(ONE)
+        await jobs.storage.settle([release(turn.claimed)._replace(delay=30.0)])
+        triggered = await jobs.trigger()
+        assert (triggered.is_queued, triggered.ready_queue) == (True, "default")
+        again = await jobs.run(ONE)
+        assert (again.id, again.numbers, again.job.turn_cause) == (turn.id, [1], TurnCause.EVENTS)
+        await jobs.commit(again)
+        assert (await jobs.run(ONE)).job.turn_cause is TurnCause.TRIGGER
 
     async def test_trigger_job_makes_a_failed_job_active(self, jobs: JobScene) -> None:
         await jobs.failed()
@@ -158,17 +181,22 @@ class JobTriggerContract(JobCase):
         await jobs.commit(turn, policy=WINDOW)
         assert (await jobs.run(WINDOW)).numbers == [2]
 
-    @pytest.mark.parametrize("way", ["retried", "released"])
-    async def test_trigger_job_only_for_events_begins_a_turn_between_attempts_again(
-        self, jobs: JobScene, way: str
+    @pytest.mark.parametrize(("way", "attempts"), [("retried", 2), ("released", 1)])
+    async def test_trigger_job_only_for_events_brings_a_turn_between_attempts_forward(
+        self, jobs: JobScene, way: str, attempts: int
     ) -> None:
         await jobs.send()
         turn = await jobs.run()
         await (jobs.gone(turn.claimed) if way == "released" else jobs.retry(turn, 60.0))
+        await jobs.send(policy=WINDOW)
         triggered = await jobs.trigger(only_pending=True)
-        assert (triggered.is_queued, triggered.ready_queue) == (False, "default")
+        assert (triggered.is_queued, triggered.ready_queue, triggered.taken_count) == (False, "default", 1)
+        assert triggered.job == await jobs.job()
         again = await jobs.run(WINDOW)
-        assert (again.id, again.numbers, again.claimed.attempts) == (turn.id, [1], 1)
+        assert (again.id, again.numbers, again.claimed.attempts) == (turn.id, [1], attempts)
+        assert (again.job.turn_cause, again.job.is_triggered) == (TurnCause.EVENTS, False)
+        await jobs.commit(again, policy=WINDOW)
+        assert await jobs.is_idle()
 
     async def test_trigger_job_only_for_events_leaves_a_turn_without_any_between_attempts(self, jobs: JobScene) -> None:
         await jobs.start()
