@@ -109,8 +109,7 @@ class Replay:
         """Keys of the marks of the whole history, also of what is still to be delivered."""
         self._patches: dict[str, bool] = {}
         self._mismatch: StepMismatch | None = None
-        self._open_children = self._owed = 0
-        """And entries that are still to come for what the body waits for."""
+        self._open_children = self._owed = 0  # the second: entries still to come for what the body waits for
         self._dropped_maps: dict[str, Pending] = {}
         """Maps that the body has given up; a wave of theirs may have been on its way."""
         self._fresh: list[Pending] = []
