@@ -66,6 +66,8 @@ class ContinueAsNew(BaseException):
 class WorkflowContext:
     """Given to a workflow's body as its first argument. Valid while the body runs."""
 
+    _asks = NO_ASKS
+
     def __init__(
         self,
         replay: Replay,
@@ -86,7 +88,6 @@ class WorkflowContext:
         self.updates = updates
         self._desk = desk
         self._approval_counts: Counter[str] = Counter()
-        self._asks = NO_ASKS
 
     @property
     def _codec(self) -> Codec:

@@ -10,7 +10,7 @@ import pytest
 
 from durable.execution import Phase, Settlement, Status
 from durable.testing import Maker
-from durable.workflow_rows import Checkpoint, MessageKind, NewEntry, NewMessage, Suspension
+from durable.workflow_rows import GIVEN_ID, REMEMBERED_FOR, Checkpoint, MessageKind, NewEntry, NewMessage, Suspension
 from storage_postgres import workflow_rows as to
 from storage_postgres.arrays import plain
 from storage_postgres.migrate import migrate
@@ -138,7 +138,8 @@ QUERIES: Final[Mapping[str, Callable[[Crowd], Query]]] = {
     "end_workflow_turns": lambda crowd: Query("end_workflow_turns", to.turn_end_columns(ends(crowd))),
     "forget_history": lambda crowd: Query("forget_history", {
         "id": plain(crowd.ids("suspended", COUNT)), "seen_messages": plain([1] * COUNT),
-        "kept_id": plain([]), "kept_number": plain([])}),
+        "kept_id": plain([]), "kept_number": plain([]), "given": GIVEN_ID,
+        "remembered_for": REMEMBERED_FOR.total_seconds()}),
     "histories": lambda crowd: Query("histories", {
         "id": plain(crowd.ids("suspended", COUNT)), "seq": plain([1] * COUNT), "number": plain([0] * COUNT)}),
     "published_values": lambda crowd: Query("published_values", {
