@@ -272,24 +272,24 @@ class WorkflowTurn:
         # From here on nothing is waited for: what ends meanwhile ends after this.
         for finished in self._steps.take_finished():
             self._add_finished(finished)
-        is_news = await self._has_delivered()
+        is_news = bool(self._new)
+        if is_news:
+            await self._deliver()
         if self._replay.ended is None:
             self._collect_stop()
-            is_news |= await self._has_delivered()
-        if self._replay.ended is None:
+            if self._new:
+                is_news = True
+                await self._deliver()
+        if self._replay.ended is None and not self._replay.inbox.is_empty:
             is_news |= self._deliver_messages()
         if self._replay.ended is None:
             await self._collect_ends(has_failures=has_failures)
             if not (is_news or self._new):
                 self._collect_update()
-            is_news |= await self._has_delivered()
+            if self._new:
+                is_news = True
+                await self._deliver()
         return is_news
-
-    async def _has_delivered(self) -> bool:
-        if not self._new:
-            return False
-        await self._deliver()
-        return True
 
     def _deliver_messages(self) -> bool:
         """Nothing of it need be written first, so that what the body does not hear, having ended, leaves no entry."""
@@ -297,10 +297,12 @@ class WorkflowTurn:
             detail = {"number": number, "at": latest(self._time.shown()), **digest_detail(pending.digest)}
             self._add(EntryKind.SIGNAL, pending.key, detail=detail)
         new, self._new = self._new, []
+        if not new:
+            return False
         heard = self._replay.deliver_all((Entry(*entry, self._time.now()) for entry in new), until_end=True)
         self._seq -= len(new) - heard
         self._unwritten += new[:heard]
-        return bool(new)
+        return True
 
     async def _collect_ends(self, *, has_failures: bool) -> None:
         """Of timers and of children, which nobody hears of if the body ends before them."""
