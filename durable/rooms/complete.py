@@ -10,7 +10,7 @@ from typing import Any
 
 from durable.attempts import Attempt
 from durable.callbacks import first_call, is_within, task_of
-from durable.errors import DurableError
+from durable.errors import DurableError, RowsHeld
 from durable.execution import Settled, Settlement, Status
 from durable.kinds import RUNNERS
 from durable.kinds.turn import Services, Turn
@@ -143,10 +143,16 @@ class CompleteRoom:
         return _End(attempt, settlement, Attempt(first_call(attempt.claimed, settlement), now, now + _LEASE))
 
     async def _try(self, end: _End) -> Settled:
-        """One transaction. The storage's errors pass through only while the callback was not yet called."""
+        """One transaction. The storage's errors pass through only while the callback was not yet called.
+
+        Rows that somebody else holds are none of its failures: it is rolled back, and called anew with the next try.
+        """
         try:
             return await self._in_transaction(end)
         except (_Refused, _CallFailed):
+            raise
+        except RowsHeld:
+            end.has_begun = False
             raise
         except Exception as error:
             if end.has_begun:

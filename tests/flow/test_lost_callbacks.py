@@ -7,12 +7,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from durable import Completion, Durable, Execution, OnComplete, Retry, Status, StorageUnavailable, TaskContext
 from durable.storage import ExecutionFilter
 from storage_postgres import PostgresStorage
+from storage_postgres.statements import render
 
-from .place import PATIENCE, PostgresPlace, running, until
+from .place import PATIENCE, PostgresPlace, running, soon, until
 
 ATTEMPTS = 3
 
@@ -98,6 +100,36 @@ async def test_a_callback_that_loses_its_transaction_starts_no_more_often_than_i
     assert record.error is not None
     assert callback.attempts == [1, 2, 3]
     assert callback.works == [1]
+
+
+async def test_a_row_that_somebody_holds_is_no_failure_of_the_callback(postgres: PostgresPlace) -> None:
+    impatient = make_conninfo(postgres.dsn, options="-c lock_timeout=50ms")
+    app = Durable(storage=PostgresStorage(impatient, schema=postgres.schema), poll_interval="50ms")
+    attempts: list[int] = []
+    was_called_again = asyncio.Event()
+    other = await psycopg.AsyncConnection.connect(postgres.dsn)
+
+    @app.task
+    async def done(ctx: TaskContext, end: Completion[int, None]) -> None:
+        attempts.append(ctx.attempt)
+        if len(attempts) > 1:
+            was_called_again.set()
+
+    @app.task
+    async def work(ctx: TaskContext) -> int:
+        statement = "select id from /*schema*/executions where id = %s for update"
+        await other.execute(render(statement, postgres.schema), [ctx.execution_id])
+        return 7
+
+    async with running(app), other:
+        handle = await work.enqueue(on_complete=OnComplete(done, mode="transaction"))
+        await soon(was_called_again.wait())
+        await other.rollback()
+        assert await handle.result(PATIENCE) == 7
+        (call,) = await app.storage.search(ExecutionFilter(task_name="done"), limit=9)
+        record = await until(app, call.id, lambda record: record.is_finished)
+    assert (record.status, record.attempts) == (Status.COMPLETED, 1)
+    assert set(attempts) == {1}
 
 
 async def test_an_end_waits_for_a_transaction_that_cannot_be_had_just_now(
