@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Final
 
@@ -11,6 +12,8 @@ from durable.rooms.loop import patiently
 from durable.storage import Storage
 
 __all__ = ["LOCK_TIMEOUT", "HeldRows"]
+
+_log = logging.getLogger("durable")
 
 LOCK_TIMEOUT: Final = 0.5
 """Seconds that a batch waits for a row: far longer than a transaction of durable's own holds one, and far shorter than
@@ -66,8 +69,16 @@ class HeldRows:
                 self._waiting = [(ids, future) for ids, future in self._waiting if not future.done()]
                 asked = frozenset[str]().union(*(ids for ids, _ in self._waiting))
                 self._held = await self._ask(asked)
-                for ids, future in self._waiting:
-                    if not future.done() and not self.among(ids):
-                        future.set_result(None)
+                self._let_go()
+        except Exception:
+            _log.exception("rows that are held could not be looked at: what waits for them tries again")
+            self._held = frozenset()
+            self._let_go()
         finally:
             self._looking, self._held = None, frozenset()
+
+    def _let_go(self) -> None:
+        """Of those whose rows are free."""
+        for ids, future in self._waiting:
+            if not future.done() and not self.among(ids):
+                future.set_result(None)
