@@ -166,7 +166,8 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
     finally:
         await steps.stop_all()
     if replay.ended is None:
-        services.cache.keep(claimed.id, claimed.fence, replay)
+        may_wake_sooner = rest.wake_at_children is not None or replay.hears_messages
+        services.cache.keep(claimed.id, claimed.fence, replay, wakes_in=None if may_wake_sooner else rest.delay)
         return Suspended(rest)
     replay.close()
     return _end(turn, replay, replay.ended, rest, is_bare=not (workflow.has_had_children or any(rest[:6])))

@@ -59,5 +59,6 @@ def begin(
         # Of an iteration: one that continues as new must not meet its own numbers again.
         seed=f"{claimed.id}/{claimed.iteration}",
     )
+    replay.input_size = len(claimed.input if continued is None else continued)
     replay.to_undo = lambda: undoing.names
     return replay

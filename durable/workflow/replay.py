@@ -56,6 +56,9 @@ class Replay:
     end_notes: tuple[str, ...] = ()
     """Of the error that has ended the body: what failed while it was undone and finalized, for one."""
 
+    input_size = met_size = 0
+    """Characters of the stored input, and of all results and errors that were delivered."""
+
     def __init__(
         self,
         body: Callable[[Replay], Coroutine[Any, Any, Any]],
@@ -243,6 +246,9 @@ class Replay:
     def deliver(self, entry: Entry) -> None:
         """Give the body the next entry of its history, and let it run as far as it can."""
         self.seq = max(self.seq, entry.seq)
+        text = entry.output or entry.error
+        if text is not None:
+            self.met_size += len(text)
         if entry.kind != EntryKind.SAID:
             self._reached = entry.seq
         match entry.kind:
@@ -331,6 +337,11 @@ class Replay:
     @property
     def can_time_out(self) -> bool:
         return self.stop_kind is None and self.can_be_stopped
+
+    @property
+    def hears_messages(self) -> bool:
+        """A signal, an update or a decision may be what it goes on with."""
+        return self.hears_updates or any(isinstance(pending.command, WaitMessage) for pending in self.open)
 
     @property
     def unmet_keys(self) -> tuple[str, ...]:
