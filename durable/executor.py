@@ -43,6 +43,7 @@ from durable.settings import ExecutorSettings
 from durable.storage import ExecutorRow, Hint, said_by
 from durable.telemetry import Telemetry
 from durable.transitions import release
+from durable.workflow.cache import ReplayCache
 from durable.workflow.step import StepPlans
 
 __all__ = ["Executor"]
@@ -56,8 +57,7 @@ _FLUSH_LIMIT = 1.5
 _DELIVER_LIMIT = 0.6
 _WITHDRAW_LIMIT = 0.3
 _ANNOUNCE_EVERY = 12.0
-_MOST_KEPT = 1000
-"""Workflows that wait and are kept in memory, some 10 KB each: about what goes on within a few seconds."""
+_MIB = 1024 * 1024
 
 
 class Executor:
@@ -111,7 +111,11 @@ class Executor:
             held=self._held,
             watch=lambda execution_id: live.waiters.futures([execution_id])[0],
             plans=StepPlans(lambda: self._registry.codec),
-            most_kept=_MOST_KEPT,
+            cache=ReplayCache(
+                self._clock,
+                seconds=self._settings.keep_waiting,
+                most_bytes=self._settings.keep_waiting_mib * _MIB,
+            ),
             random=live.random,
             note=live.emitter.note,
             tell=live.bus.tell,
@@ -437,6 +441,7 @@ class Executor:
         self._holdings.remove(attempt)
 
     async def _upkeep_step(self) -> None:
+        self._checkpoint.cache.let_go()
         await self._upkeep.step()
         await self._live.ensure_pools(list(self._registry.pools.values()))
         now = self._clock.monotonic()

@@ -44,6 +44,8 @@ class ExecutorOptions(TypedDict, total=False):
     poll_interval: Duration
     upkeep_interval: Duration | None
     grace: Duration
+    keep_waiting: Duration
+    keep_waiting_mib: int
     retention: Duration | None
     gc_threshold: int | None
 
@@ -67,6 +69,11 @@ class ExecutorSettings:
     """Between scans for expired leases and deadlines."""
     grace: float
     """How long shutdown waits for running handlers before it cancels and releases them."""
+    keep_waiting: float
+    """How long a workflow that waits stays in memory, so that it need not be replayed if it goes on here. It is let go
+    by upkeep. One that cannot go on within this time, as in a long sleep, does not stay at all. 0: none does."""
+    keep_waiting_mib: int
+    """What all of those may take by an estimate, in MiB; beyond it those go that wait longest."""
     retention: float | None
     """How long trees that have ended are kept. None: this executor deletes nothing; of several the shortest counts."""
     gc_threshold: int | None
@@ -84,6 +91,8 @@ class ExecutorSettings:
         poll_interval: Duration = 2.0,
         upkeep_interval: Duration | None = None,
         grace: Duration = 30.0,
+        keep_waiting: Duration = 10.0,
+        keep_waiting_mib: int = 64,
         retention: Duration | None = "30d",
         gc_threshold: int | None = 10_000,
     ) -> None:
@@ -108,6 +117,8 @@ class ExecutorSettings:
             else seconds(upkeep_interval, "upkeep_interval", minimum=0.01, maximum=600.0),
         )
         put(self, "grace", seconds(grace, "grace", maximum=86_400.0))
+        put(self, "keep_waiting", seconds(keep_waiting, "keep_waiting", maximum=86_400.0))
+        put(self, "keep_waiting_mib", integer(keep_waiting_mib, "keep_waiting_mib", 1, 1_000_000))
         put(self, "retention", None if retention is None else seconds(retention, "retention"))
         threshold = None if gc_threshold is None else integer(gc_threshold, "gc_threshold", 1, 1_000_000)
         put(self, "gc_threshold", threshold)

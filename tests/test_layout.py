@@ -30,9 +30,7 @@ LONGEST_FILE: Final = 600
 LONGEST_FUNCTION: Final = 60
 PUBLIC_MODULES: Final = (durable, durable.jobs, durable.storage, durable.testing)
 DESCRIBED_BY_NAME: Final = (Workflow, WorkflowContext, WorkflowHandle, SyncWorkflowHandle)
-NOT_FOR_USERS: Final = frozenset(
-    {"callback_text", "check_callback", "end_by", "is_workflow", "roll_back", "shape", "split", "unwind"}
-)
+NOT_FOR_USERS: Final = frozenset({"callback_text", "check_callback", "is_workflow", "roll_back", "shape", "split"})
 """For type checkers and for our own layers."""
 SQL: Final = re.compile(
     r"\b(select\s.+\sfrom|insert\s+into|update\s.+\sset|delete\s+from|truncate\s|listen\s|notify\s"

@@ -18,13 +18,13 @@ from durable.workflow.begin import begin
 from durable.workflow.beginning import beginning, deadline, with_beginning
 from durable.workflow.context import ContinueAsNew
 from durable.workflow.desk import Desk
-from durable.workflow.entries import RunStep
+from durable.workflow.entries import STUCK, RunStep, WaitMessage
 from durable.workflow.pending import Pending
 from durable.workflow.replay import Ended, Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import StepRuns
 from durable.workflow.telling import is_end_of_work, moment_of
-from durable.workflow.turn import WorkflowStuck, WorkflowTurn
+from durable.workflow.turn import WorkflowTurn
 from durable.workflow.undoing import carried_of
 from durable.workflow.values import dump_value
 from durable.workflow_rows import Suspension
@@ -161,15 +161,19 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
     turn.attempt.emit = emit
     try:
         rest = await workflow.run()
-    except WorkflowStuck as stuck:
-        raise EndedBy(stuck.error) from None
     finally:
         await steps.stop_all()
     if replay.ended is None:
-        services.cache.keep(claimed.id, claimed.fence, replay)
+        services.cache.keep(claimed.id, claimed.fence, replay, wakes_in=_wakes_in(replay, rest))
         return Suspended(rest)
     replay.close()
     return _end(turn, replay, replay.ended, rest, is_bare=not (workflow.has_had_children or any(rest[:6])))
+
+
+def _wakes_in(replay: Replay, rest: Suspension) -> float | None:
+    """The seconds before which nothing can let it go on; None: something may at any time."""
+    hears = replay.hears_updates or any(isinstance(pending.command, WaitMessage) for pending in replay.open)
+    return None if hears or rest.wake_at_children is not None else rest.delay
 
 
 def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare: bool) -> Outcome:
@@ -183,6 +187,9 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
     if ended.error is None:
         return Completed(ended.value)
     if isinstance(ended.error, asyncio.CancelledError) and replay.stop_kind is not None:
+        if replay.stop_kind == STUCK:
+            notes = "\n".join(replay.end_notes) or None
+            raise EndedBy(ErrorInfo(STUCK, replay.stop_reason, is_retryable=False, traceback=notes))
         return Stopped(replay.stop_kind == "timed_out", replay.stop_reason, replay.end_notes)
     raise EndedBy(turn.definition.codec.error_info(ended.error, is_retryable=False)) from ended.error
 

@@ -38,7 +38,7 @@ class CheckpointRoom:
         held: HeldRows,
         watch: Callable[[str], asyncio.Future[FinishedExecution]],
         plans: StepPlans,
-        most_kept: int,
+        cache: ReplayCache,
         random: Random,
         note: Note | None,
         tell: Callable[..., None],
@@ -50,7 +50,7 @@ class CheckpointRoom:
         self._tell = tell
         self._writes: GroupCommit[Checkpoint, Standing | _Held | None] = GroupCommit(self._write, gathers=True)
         self._reads: GroupCommit[_READS, History] = GroupCommit(self._read, gathers=True)
-        self.cache = ReplayCache(most_kept)
+        self.cache = cache
         self.plans = plans
         self.random = random.random
         self.has_transactions = storage.has_transactions

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 from durable.definition import Definition, WorkflowSpec
 from durable.execution import Claimed
-from durable.workflow.body import run_body
+from durable.workflow.body import give_up, run_body
 from durable.workflow.context import WorkflowContext
 from durable.workflow.desk import Desk
 from durable.workflow.fingerprint import fingerprint
@@ -47,7 +48,8 @@ def begin(
     def body(replay: Replay) -> Coroutine[Any, Any, Any]:
         context = WorkflowContext(replay, claimed, definition, plans, updates, undoing, desk)
         updates.context = context
-        return run_body(definition.function, spec.finalize, context, args, kwargs, definition.dump_result)
+        replay.give_up = partial(give_up, spec.finalize, context, replay)
+        return run_body(definition.function, spec.finalize, context, replay, args, kwargs, definition.dump_result)
 
     replay = Replay(
         body,
@@ -59,5 +61,6 @@ def begin(
         # Of an iteration: one that continues as new must not meet its own numbers again.
         seed=f"{claimed.id}/{claimed.iteration}",
     )
+    replay.input_size = len(claimed.input if continued is None else continued)
     replay.to_undo = lambda: undoing.names
     return replay

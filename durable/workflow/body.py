@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, Final, NoReturn, cast
 
 from durable.workflow.context import ContinueAsNew, WorkflowContext
+from durable.workflow.replay import Replay
 
-__all__ = ["run_body"]
+__all__ = ["give_up", "run_body"]
+
+Finalize = Callable[[WorkflowContext], Awaitable[None]]
 
 _log = logging.getLogger("durable")
+_FINALIZE_FAILED: Final = "finalize failed as well"
 
 
 def _continued(error: BaseException) -> ContinueAsNew | None:
@@ -26,8 +30,9 @@ def _continued(error: BaseException) -> ContinueAsNew | None:
 
 async def run_body(
     function: Callable[..., Awaitable[Any]],
-    finalize: Callable[[WorkflowContext], Awaitable[None]] | None,
+    finalize: Finalize | None,
     context: WorkflowContext,
+    replay: Replay,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     dump: Callable[[Any], str],
@@ -53,26 +58,47 @@ async def run_body(
     except (ContinueAsNew, GeneratorExit):
         raise  # nothing has ended: it goes on as new, or is put out of memory
     except BaseException as error:
-        context.unwind()
-        await updates.stop()
-        await _undo(context, error)
-        if finalize is not None:
-            try:
-                await finalize(context)
-            except (Exception, asyncio.CancelledError) as failed:
-                # How the body has ended stays the end, whatever comes of this.
-                _note(context, error, "finalize failed as well", failed)
-        context.end_by(error)
+        if not replay.is_dropped:
+            await _fail(finalize, context, replay, error)
         raise
-    context.unwind()
+    replay.is_unwinding = True
     if finalize is not None:
         try:
             await finalize(context)
         except (Exception, asyncio.CancelledError) as error:
             # It ends as failed, and what has failed is undone: whoever sees that may begin the whole anew.
-            await _undo(context, error)
+            if not replay.is_dropped:
+                replay.failed_by = error
+                await _undo(context, error)
             raise
     return result
+
+
+async def give_up(
+    finalize: Finalize | None, context: WorkflowContext, replay: Replay, error: BaseException
+) -> NoReturn:
+    """In the place of a body that waits on however often it is told that nothing will come, or of its `finalize`."""
+    first = replay.failed_by
+    if not replay.is_unwinding:
+        await _fail(finalize, context, replay, error)
+    elif first is None:
+        replay.failed_by = error
+        await _undo(context, error)
+    else:
+        _note(context, first, _FINALIZE_FAILED, error)
+    raise first or error
+
+
+async def _fail(finalize: Finalize | None, context: WorkflowContext, replay: Replay, error: BaseException) -> None:
+    replay.is_unwinding, replay.failed_by = True, error
+    await context.updates.stop()
+    await _undo(context, error)
+    if finalize is not None:
+        try:
+            await finalize(context)
+        except (Exception, asyncio.CancelledError) as failed:
+            # How the body has ended stays the end, whatever comes of this.
+            _note(context, error, _FINALIZE_FAILED, failed)
 
 
 async def _undo(context: WorkflowContext, error: BaseException) -> None:

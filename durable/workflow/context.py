@@ -224,10 +224,6 @@ class WorkflowContext:
         self._inside.spoken.note("forget")
         self.undoing.forget()
 
-    def unwind(self) -> None:
-        """From now on nothing stops what runs; the body has ended."""
-        self._replay.is_unwinding = True
-
     async def roll_back(self) -> list[Exception]:
         """Run what is registered, and forget it; gives the errors of what failed."""
         failed: list[Exception] = []
@@ -237,10 +233,6 @@ class WorkflowContext:
             except Exception as error:
                 failed.append(error)
         return failed
-
-    def end_by(self, error: BaseException) -> None:
-        """What ends the body; its notes are kept also where the end is that of a request to stop."""
-        self._replay.end_notes = tuple(getattr(error, "__notes__", ()))
 
     def _step(
         self,

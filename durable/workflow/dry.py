@@ -11,6 +11,7 @@ from durable.errors import DurableError, ErrorInfo, StepMismatch
 from durable.execution import Kind
 from durable.workflow.begin import begin
 from durable.workflow.context import ContinueAsNew
+from durable.workflow.entries import STUCK
 from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlans
 from durable.workflow.stored import StoredHistory
@@ -92,7 +93,7 @@ def _end(replay: Replay, definition: Definition) -> str | None:
         case ContinueAsNew():
             return "continued"
         case asyncio.CancelledError():
-            return "stopped"
+            return f"{STUCK}: {replay.stop_reason}" if replay.stop_kind == STUCK else "stopped"
         case error:
             info: ErrorInfo = definition.codec.error_info(error, is_retryable=False)
             return str(info)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from durable.child import Child
 from durable.execution import NewExecution
@@ -14,6 +14,7 @@ from durable.word import Word
 from durable.workflow.fanout import MapChildren
 
 __all__ = [
+    "STUCK",
     "Command",
     "EntryKind",
     "Group",
@@ -25,6 +26,10 @@ __all__ = [
     "StartChild",
     "WaitMessage",
 ]
+
+
+STUCK: Final = "stuck"
+"""The key of a CANCEL: the body waited for nothing that could come."""
 
 
 class EntryKind(Word):
@@ -53,7 +58,7 @@ class EntryKind(Word):
     MARK = "mark"
     """Something that happens once and gives nothing back: a patch was met, a message sent."""
     CANCEL = "cancel"
-    """The body was told to stop: by a request, or because its time was over."""
+    """The body was told to stop: `cancelled` by a request, `timed_out`, or `stuck`."""
     UPDATE = "update"
     """A request was accepted and its handler started, or it was refused."""
     SAID = "said"

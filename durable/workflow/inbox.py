@@ -21,6 +21,8 @@ class Inbox:
     def __init__(self) -> None:
         self.seen = 0
         """The number of the last message that was ever sent, as far as it is known here."""
+        self.size = 0
+        """Characters of all payloads, also of messages that were met."""
         self._waiting: dict[str, deque[Message]] = defaultdict(deque)
         self._by_number: dict[int, Message] = {}
         self._met: set[int] = set()
@@ -33,6 +35,7 @@ class Inbox:
             if message.number <= self.seen:
                 continue
             self.seen = message.number
+            self.size += len(message.payload)
             self._by_number[message.number] = message
             if message.number not in self._met:
                 self._waiting[_box(message)].append(message)

@@ -111,14 +111,21 @@ class WorkflowLoop:
         """Forget the tasks that have not ended. Their `finally` blocks run as far as they do not await."""
         with Entered(self):
             while self.tasks:
-                task = self.tasks.pop()
-                if task.done():
-                    continue
-                vars_of: Any = task
-                vars_of._log_destroy_pending = False
                 # What it starts while it is closed is closed as well.
-                _close(task.get_coro())
+                self._forget(self.tasks.pop())
         self._ready.clear()
+
+    def drop(self, task: asyncio.Task[Any]) -> None:
+        """As close, of one task."""
+        self.tasks.discard(task)
+        with Entered(self):
+            self._forget(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        if not task.done():
+            vars_of: Any = task
+            vars_of._log_destroy_pending = False
+            _close(task.get_coro())
 
     # --- what asyncio asks of a loop ------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from durable.workflow.entries import EntryKind
 from durable.workflow.steps import Finished
 from durable.workflow_rows import Message, NewEntry
 
-__all__ = ["latest", "of_request", "of_step", "of_update"]
+__all__ = ["latest", "of_request", "of_step", "of_stuck", "of_update"]
 
 
 def latest(*moments: datetime) -> str:
@@ -33,6 +33,11 @@ def of_request(asked: Message, *, own: str, at: datetime) -> dict[str, Any]:
     """To stop; `own` names the run that hears of it."""
     reason = json.loads(asked.payload).get("reason", "")
     return {"reason": reason, "number": asked.number, "of": own, "at": latest(at)}
+
+
+def of_stuck(at: datetime) -> dict[str, Any]:
+    reason = "the body waits for something that no step, timer, signal or child will bring"
+    return {"reason": reason, "at": latest(at)}
 
 
 def of_update(message: Message, *, own: str, at: datetime) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from durable.errors import ChildLimitExceeded, ErrorInfo, HistoryTooLong, StepFa
 from durable.execution import FinishedExecution, Status
 from durable.workflow.codes import Codes
 from durable.workflow.compare import answers, arguments_differ, digest_of, has_its_arguments, noun
-from durable.workflow.entries import Command, EntryKind, Mark, RunStep, Sleep, StartChild, WaitMessage
+from durable.workflow.entries import STUCK, Command, EntryKind, Mark, RunStep, Sleep, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.inbox import Inbox
 from durable.workflow.loop import Entered, WorkflowLoop
@@ -38,6 +38,8 @@ __all__ = ["MOST_ENTRIES", "Ended", "Replay"]
 
 MOST_ENTRIES: Final = 10_000
 """In one history; a replay of so many takes about a tenth of a second."""
+_MOST_TOLD: Final = 10
+"""How often a body is told that it is stuck, and may catch that and wait on; then it is dropped."""
 _SILENT: Final = frozenset({EntryKind.CODE, EntryKind.SAID})
 """What the body does not hear of."""
 
@@ -53,8 +55,12 @@ class Ended:
 class Replay:
     """One workflow in memory. `body` is called at once and must not run before the loop does."""
 
-    end_notes: tuple[str, ...] = ()
-    """Of the error that has ended the body: what failed while it was undone and finalized, for one."""
+    failed_by: BaseException | None = None
+    """With which the body has ended, or what finalized it; None: neither has failed."""
+    give_up: Callable[[BaseException], Coroutine[Any, Any, Any]]
+    """Runs in the place of a body that is dropped, or of what finalizes it: undoes what it has done, and raises."""
+    input_size = met_size = 0
+    """Characters of the stored input, and of all results and errors that were delivered."""
 
     def __init__(
         self,
@@ -81,7 +87,7 @@ class Replay:
         self.is_replaying = False
         """Entries of the history are still to be delivered: what the body does now it has done before."""
         self.stop_kind, self.stop_reason = cast("str | None", None), ""
-        """Why the body was told to stop: cancelled or timed_out; None: it was not."""
+        """Why the body was told to stop: cancelled, timed_out or stuck; None: it was not."""
         self.is_unwinding = False
         """The body has ended, and what undoes or finalizes it runs: nothing stops that, and no limit of the history."""
         self.spoken = Spoken(seed)
@@ -109,7 +115,7 @@ class Replay:
         """Keys of the marks of the whole history, also of what is still to be delivered."""
         self._patches: dict[str, bool] = {}
         self._mismatch: StepMismatch | None = None
-        self._open_children = self._owed = 0  # the second: entries still to come for what the body waits for
+        self._told = self._open_children = self._owed = 0  # the last: entries still to come for what the body waits for
         self._dropped_maps: dict[str, Pending] = {}
         """Maps that the body has given up; a wave of theirs may have been on its way."""
         self._fresh: list[Pending] = []
@@ -130,7 +136,7 @@ class Replay:
 
     def issue(self, name: str, command: Command) -> asyncio.Future[Any]:
         """What will answer the command; it is answered already if the history was here before."""
-        if self._reached + self._owed >= MOST_ENTRIES and self.stop_kind is None and not self.is_unwinding:
+        if self._reached + self._owed >= MOST_ENTRIES and self.stop_kind in (None, STUCK) and not self.is_unwinding:
             raise HistoryTooLong(MOST_ENTRIES)
         self._count_children(_children_of(command))
         self.has_maps = self.has_maps or isinstance(command, MapChildren)
@@ -243,6 +249,9 @@ class Replay:
     def deliver(self, entry: Entry) -> None:
         """Give the body the next entry of its history, and let it run as far as it can."""
         self.seq = max(self.seq, entry.seq)
+        text = entry.output or entry.error
+        if text is not None:
+            self.met_size += len(text)
         if entry.kind != EntryKind.SAID:
             self._reached = entry.seq
         match entry.kind:
@@ -291,6 +300,11 @@ class Replay:
         return abandoned
 
     @property
+    def is_dropped(self) -> bool:
+        """Asked by the task of the body: it is not run any more, but put out of memory, and what it does is in vain."""
+        return asyncio.current_task() is not self._main
+
+    @property
     def open(self) -> list[Pending]:
         """What the body waits for, in the order in which it asked."""
         return [pending for pending in self._pending.values() if not pending.future.done()]
@@ -330,7 +344,12 @@ class Replay:
 
     @property
     def can_time_out(self) -> bool:
-        return self.stop_kind is None and self.can_be_stopped
+        return self.stop_kind in (None, STUCK) and self.can_be_stopped
+
+    @property
+    def end_notes(self) -> tuple[str, ...]:
+        """Of the error that has ended the body: what failed while it was undone and finalized, for one."""
+        return tuple(getattr(self.failed_by, "__notes__", ()))
 
     @property
     def unmet_keys(self) -> tuple[str, ...]:
@@ -370,11 +389,24 @@ class Replay:
             return  # not heard, and so not met: it is for the next run, if there is one
         if "number" in detail and detail.get("of", self.own) == self.own:  # as of an update
             self.inbox.meet_stops(int(detail["number"]))
-        if self.is_unwinding:
+        if self.is_unwinding and kind != STUCK:
             return  # too late to stop anything
-        self.stop_kind, self.stop_reason = kind, detail["reason"]
-        self._main.cancel(self.stop_reason)
+        if self.failed_by is None:
+            self.stop_kind, self.stop_reason = kind, detail["reason"]
+        self._told += kind == STUCK
+        if self._told > _MOST_TOLD:
+            self._drop(detail["reason"])
+        else:
+            self._main.cancel(detail["reason"])
         self._run()
+
+    def _drop(self, reason: str) -> None:
+        """Let go of a body that does not listen, or of what finalizes it."""
+        self._told = 0
+        self._loop.drop(self._main)
+        for pending in self.open:  # its `finally` blocks have asked for it, and nobody waits for it
+            pending.future.cancel()
+        self._main = self._loop.create_task(self.give_up(asyncio.CancelledError(reason)))
 
     def _was_issued(self, key: str) -> bool:
         name, _, occurrence = key.rpartition("#")

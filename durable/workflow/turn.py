@@ -20,18 +20,18 @@ from durable.ids import IdSource
 from durable.stored_errors import store_error
 from durable.workflow.beginning import deadline
 from durable.workflow.compare import digest_detail
-from durable.workflow.entries import EntryKind, Group, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
+from durable.workflow.entries import STUCK, EntryKind, Group, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.maps import Maps
 from durable.workflow.moments import Moments
 from durable.workflow.pending import Pending
-from durable.workflow.recorded import latest, of_request, of_step, of_update
+from durable.workflow.recorded import latest, of_request, of_step, of_stuck, of_update
 from durable.workflow.replay import Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import Finished, NotCommitted, StepRuns
 from durable.workflow_rows import Checkpoint, Entry, MessageKind, NewEntry, NewMessage, Standing, Suspension
 
-__all__ = ["WorkflowStuck", "WorkflowTurn"]
+__all__ = ["WorkflowTurn"]
 
 _log = logging.getLogger("durable")
 _WARN_AT: Final = 1000
@@ -39,14 +39,6 @@ _MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT, EntryKin
 """Before the body hears of them: it may act on them outside. Pages, because many of them would be too much at once."""
 _SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, EntryKind.WAVE, EntryKind.MARK})
 """Before the turn waits for something else: a crash would begin a sleep anew, and a child would start late."""
-
-
-class WorkflowStuck(Exception):
-    """The body waits for nothing that could come."""
-
-    def __init__(self, error: ErrorInfo) -> None:
-        self.error = error
-        super().__init__(str(error))
 
 
 class WorkflowTurn:
@@ -145,9 +137,12 @@ class WorkflowTurn:
             elif self._replay.ended is None and await self._collect():
                 pass  # the body has gone on, and may have asked for more
             elif self._is_over():
-                if not self._has_risky_children():
+                if self._has_risky_children():
+                    await self._write()
+                elif self._is_stuck():
+                    self._add(EntryKind.CANCEL, STUCK, detail=of_stuck(self._time.shown()))
+                else:
                     return self._rest()
-                await self._write()
             else:
                 await self._wait()
 
@@ -157,6 +152,10 @@ class WorkflowTurn:
         # A body that was stopped may be about to undo what its steps still do.
         is_stopping = bool(self._held) or (self._replay.stop_kind is not None and self._steps.are_ending)
         return self._steps.is_idle and not is_stopping
+
+    def _is_stuck(self) -> bool:
+        """Nothing will ever let the body go on."""
+        return self._replay.ended is None and not self._replay.hears_updates and not self._replay.open
 
     def _take_held(self) -> list[Pending]:
         if not self._held or self._steps.are_ending:
@@ -526,9 +525,6 @@ class WorkflowTurn:
         return values, chunks
 
     def _rest(self) -> Suspension:
-        if self._replay.ended is None and not (self._replay.hears_updates or any(True for _ in self._replay.open)):
-            message = "the body waits for something that no step, timer, signal or child will bring"
-            raise WorkflowStuck(ErrorInfo("stuck", message, is_retryable=False))
         checkpoint = self._checkpoint()
         return Suspension(
             *checkpoint[2:8],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
@@ -103,7 +104,8 @@ class Updates:
             await asyncio.wait(list(self.running))
 
     async def stop(self) -> None:
-        """Let no more come, and cancel those that run."""
+        """Let no more come, and cancel those that run; those that then wait for what never comes are left alone."""
         for task in list(self.running):
             task.cancel()
-        await self.finish()
+        with suppress(asyncio.CancelledError):
+            await self.finish()

@@ -369,6 +369,8 @@ SETTINGS: list[tuple[str, Any]] = [
     *(("poll_interval", value) for value in (0, -1, NAN, True, "x")),
     *(("upkeep_interval", value) for value in (0, -1, NAN, True, "x")),
     *(("grace", value) for value in (-1, NAN, INFINITY, True, "x")),
+    *(("keep_waiting", value) for value in (-1, NAN, INFINITY, True, "x", "2d")),
+    *(("keep_waiting_mib", value) for value in (0, -1, 0.5, True, "64", 10**7)),
     *(("queues", value) for value in ("default", [], [""], ["a", 5], ["_durable"])),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -110,7 +111,7 @@ def test_a_mismatch_is_raised_past_the_body_and_undoes_nothing() -> None:
             await ctx.step(echo, 1)
             await ctx.with_options(name="x").sleep("1s")
 
-        await run_body(late, None, ctx, (), {}, str)
+        await run_body(late, None, ctx, ctx._replay, (), {}, str)
 
     hand = Hand(before)
     hand.give([hand.answer(pending) for pending in hand.replay.open])
@@ -282,7 +283,7 @@ def test_a_history_that_is_too_long_is_refused_but_the_undoing_is_not(monkeypatc
             await ctx.step(echo, 1)
 
     async def body(ctx: WorkflowContext) -> None:
-        await run_body(endless, None, ctx, (), {}, str)
+        await run_body(endless, None, ctx, ctx._replay, (), {}, str)
 
     hand = Hand(body)
     hand.answer_all()
@@ -291,6 +292,22 @@ def test_a_history_that_is_too_long_is_refused_but_the_undoing_is_not(monkeypatc
     assert undone == ["undone"]
     # Four steps beside the entry of the code, and the one that undoes.
     assert [entry.key for entry in hand.history[1:]] == ["echo#1", "echo#2", "echo#3", "echo#4", "rollback:append#1"]
+
+
+def test_a_body_that_was_told_that_it_is_stuck_and_goes_on_has_the_same_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "MOST_ENTRIES", 5)
+
+    async def endless(ctx: WorkflowContext) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        while True:
+            await ctx.step(echo, 1)
+
+    hand = Hand(endless)
+    hand.give([(EntryKind.CANCEL, "stuck", None, None, {"reason": "why", "at": BEGAN.isoformat()})])
+    hand.answer_all()
+    assert hand.replay.ended is not None
+    assert isinstance(hand.replay.ended.error, HistoryTooLong)
 
 
 @pytest.mark.parametrize(("command", "most"), [("step", 20), ("sleep", 10), ("wait", 20), ("timed wait", 10)])
@@ -499,7 +516,7 @@ def test_a_stop_reaches_a_body_once_and_not_while_it_undoes() -> None:
             await ctx.step(echo, 1)
 
     async def body(ctx: WorkflowContext) -> None:
-        await run_body(work, None, ctx, (), {}, str)
+        await run_body(work, None, ctx, ctx._replay, (), {}, str)
 
     hand = Hand(body)
     stop = (EntryKind.CANCEL, "cancelled", None, None, {"reason": "why", "at": BEGAN.isoformat()})
