@@ -36,11 +36,19 @@ def digest(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> st
         return ""
     given = [args, kwargs] if kwargs else args
     try:
-        text = _ENCODER.encode(given)
+        text = _of_plain(args) if not kwargs else _ENCODER.encode(given)
     except Exception:  # keys that JSON has not, cycles, and whatever a user's own attributes raise
         text = _FALLBACK.encode(_plain(given, frozenset()))
     # Text of JSON is ASCII here, lone surrogates included.
     return blake2b(text.encode("ascii"), digest_size=8).hexdigest()
+
+
+def _of_plain(args: tuple[Any, ...]) -> str:
+    """What the encoder gives, without making one, where each is of a plain type."""
+    try:
+        return f"[{','.join([_WRITERS[type(each)](each) for each in args])}]"
+    except KeyError:
+        return _ENCODER.encode(args)
 
 
 def _parts(value: Any) -> Any:
@@ -127,5 +135,11 @@ def _of_int(value: int) -> Any:
     return value if abs(value) < 1 << 4096 else ["int", hex(value)]
 
 
+_WRITERS: Final[dict[type[Any], Callable[[Any], str]]] = {
+    str: json.encoder.encode_basestring_ascii,
+    int: int.__repr__,
+    bool: {True: "true", False: "false"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
+}
 _ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_encoded)
 _FALLBACK: Final = json.JSONEncoder(separators=(",", ":"))

@@ -1,17 +1,25 @@
-"""Group commit: what arrives while a write is in flight goes out with the next one. A lone item is written at once."""
+"""Group commit: what arrives while a write is in flight goes out with the next one. A lone item is written at once.
+
+Senders that wait for one write together, compute, and come back together, would make this process and the storage take
+turns. So as soon as half as many as went out last are there again, they go out, and the storage writes one half while
+the other is computed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
+from durable.eager import begun
 from durable.errors import NotOpen, StorageUnavailable
 
 __all__ = ["GroupCommit"]
 
 I = TypeVar("I")  # noqa: E741 - item
 O = TypeVar("O")  # noqa: E741 - output
+_FEW: Final = 32
+"""Items that are not worth a write of their own while others are about to come: it costs as much as ten of them."""
 
 
 class GroupCommit(Generic[I, O]):
@@ -22,14 +30,23 @@ class GroupCommit(Generic[I, O]):
     """
 
     def __init__(
-        self, write: Callable[[Sequence[I]], Awaitable[Sequence[O]]], *, most: int = 1000, gathers: bool = False
-    ) -> None:
-        """`gathers`: items come many at a time, so the first waits until all that is ready to run has run."""
+        self, write: Callable[[Sequence[I]], Awaitable[Sequence[O]]], *, most: int = 1000, gathers: bool = False,
+        halves: bool = False,
+    ) -> None:  # fmt: skip
+        """`gathers`: items come many at a time, so the first waits until all that is ready to run has run.
+
+        `halves`: and those who wait for them come back with the next.
+        """
         self._write = write
         self._most = most
         self._gathers = gathers
         self._pending: list[tuple[I, asyncio.Future[O]]] = []
+        self._halves = halves
+        self._enough = _FEW
+        """So many go out without waiting for more, where the same senders come again and again."""
         self._is_writing = False
+        self._soon: asyncio.Handle | None = None
+        """Begins to write when all that is ready to run has run."""
         self._flusher: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         """Set when, after a close, nothing is being written any more."""
@@ -41,16 +58,20 @@ class GroupCommit(Generic[I, O]):
             raise NotOpen("the client was closed")
         if not self._is_writing and not self._gathers:
             return await self._write_alone(item)
-        future: asyncio.Future[O] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[O] = loop.create_future()
         self._pending.append((item, future))
         if not self._is_writing:
-            self._go_on()
+            if self._halves and len(self._pending) >= self._enough:
+                self._go_on()
+            elif self._soon is None:
+                self._soon = loop.call_soon(self._go_on)
         return await future
 
     async def close(self) -> None:
         """Refuse new items and wait for those accepted; every one is written or its caller is told."""
         self._is_closed = True
-        if self._is_writing:
+        if self._is_writing or self._pending:
             await self._idle.wait()
 
     async def _write_alone(self, item: I) -> O:
@@ -64,9 +85,13 @@ class GroupCommit(Generic[I, O]):
         return result
 
     def _go_on(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         if self._pending:
             self._is_writing = True
-            self._flusher = asyncio.create_task(self._flush(), name="durable-group-commit")
+            flusher = begun(asyncio.get_running_loop(), self._flush(), name="durable-group-commit")
+            self._flusher = None if flusher.done() else flusher  # the event loop's own reference is weak
         elif self._is_closed:
             self._idle.set()
 
@@ -74,7 +99,13 @@ class GroupCommit(Generic[I, O]):
         try:
             while self._pending:
                 batch, self._pending = self._pending[: self._most], self._pending[self._most :]
+                self._enough = max(_FEW, len(batch) // 2)
                 await self._write_batch(batch)
+        except asyncio.CancelledError:  # with its event loop: nobody else knows of this task
+            pending, self._pending = self._pending, []
+            for _, future in pending:
+                future.cancel()
+            raise
         finally:
             self._is_writing, self._flusher = False, None
             self._go_on()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from datetime import datetime, timedelta
+from functools import partial
 from threading import get_ident
 from typing import Any, Final
 
@@ -133,7 +134,7 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
     steps = StepRuns(
         services,
         codec,
-        call=lambda pending, first: _call(turn, pending, first),
+        call=partial(_call, turn),
         random=services.random,
         clock=turn.services.clock,
     )
@@ -163,6 +164,7 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         rest = await workflow.run()
     finally:
         await steps.stop_all()
+        turn.on_thread_left = None
     if replay.ended is None:
         services.cache.keep(claimed.id, claimed.fence, replay, wakes_in=_wakes_in(replay, rest))
         return Suspended(rest)
@@ -195,14 +197,13 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
 
 
 def _call(turn: Turn, pending: Pending, first: tuple[Any, ...]) -> Awaitable[Any]:
-    """Call a step, unless the process was away for so long that the step may be another's by now."""
-    if turn.services.clock.monotonic() >= turn.attempt.deadline:
-        turn.stop(turn.attempt, "lost")
-        raise asyncio.CancelledError
     command = pending.command
     assert isinstance(command, RunStep)
     if command.wants_context:
         return _call_with_context(turn, pending, command, first)
+    if command.is_async:
+        awaitable: Awaitable[Any] = command.function(*first, *command.args, **command.kwargs)
+        return awaitable
     return _called(turn, command, *first, *command.args)
 
 

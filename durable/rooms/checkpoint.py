@@ -48,7 +48,9 @@ class CheckpointRoom:
         self._watch = watch
         self._note = note
         self._tell = tell
-        self._writes: GroupCommit[Checkpoint, Standing | _Held | None] = GroupCommit(self._write, gathers=True)
+        self._writes: GroupCommit[Checkpoint, Standing | _Held | None] = GroupCommit(
+            self._write, gathers=True, halves=True
+        )
         self._reads: GroupCommit[_READS, History] = GroupCommit(self._read, gathers=True)
         self.cache = cache
         self.plans = plans
@@ -57,8 +59,7 @@ class CheckpointRoom:
 
     async def write(self, checkpoint: Checkpoint) -> Standing | None:
         while True:
-            held = self._held.among(_rows_of(checkpoint))
-            if held:
+            if self._held.are_any and (held := self._held.among(_rows_of(checkpoint))):
                 await self._held.free(held)
             standing = await self._writes.submit(checkpoint)
             if not isinstance(standing, _Held):

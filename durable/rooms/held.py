@@ -32,6 +32,10 @@ class HeldRows:
         self._waiting: list[tuple[frozenset[str], asyncio.Future[None]]] = []
         self._looking: asyncio.Task[None] | None = None
 
+    @property
+    def are_any(self) -> bool:
+        return bool(self._held)
+
     def among(self, ids: Iterable[str]) -> frozenset[str]:
         """Those that are known to be held."""
         return self._held.intersection(ids)

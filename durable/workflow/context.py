@@ -244,7 +244,8 @@ class WorkflowContext:
         is_transaction: bool = False,
         is_ours: bool = False,
     ) -> asyncio.Future[Any]:
-        plan = plan if is_ours else self._asks.on(plan)
+        if not is_ours and (self._asks is not NO_ASKS or not plan.name):
+            plan = self._asks.on(plan)
         name = prefix + plan.name
         result = plan.result
         command = RunStep(

@@ -25,6 +25,8 @@ __all__ = [
     "Start",
     "StartChild",
     "WaitMessage",
+    "most_children_of",
+    "most_entries_of",
 ]
 
 
@@ -164,3 +166,20 @@ class Send:
 
 
 Command = RunStep | Sleep | WaitMessage | StartChild | MapChildren | Start | Mark | Send
+
+
+def most_children_of(command: Command) -> int:
+    """How many it may have at once."""
+    if isinstance(command, RunStep):  # the first question, because it is what most commands are
+        return 0
+    if isinstance(command, MapChildren):
+        return command.most_at_once
+    return 1 if isinstance(command, StartChild) else 0
+
+
+def most_entries_of(command: Command) -> int:
+    """How many its answer takes, attempts that fail apart: of timers and children also one for their beginning."""
+    if isinstance(command, RunStep):
+        return 1
+    has_timer = isinstance(command, WaitMessage) and (command.timeout is not None or command.until is not None)
+    return 2 if has_timer or isinstance(command, (Sleep, StartChild)) else 1

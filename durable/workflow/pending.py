@@ -22,6 +22,8 @@ class Pending:
     future: asyncio.Future[Any]
     digest: str = ""
     """Of its arguments, and of what the body has said since the command before; see `durable.workflow.compare`."""
+    owed: int = 0
+    """So many entries that its answer takes are still to come, attempts that fail apart."""
     attempts: int = 0
     """Of a step: attempts that have failed."""
     error: ErrorInfo | None = None
@@ -31,8 +33,6 @@ class Pending:
     first_at: datetime | None = None
     """Of a step: when its first attempt began."""
     child_id: str | None = None
-    owed: int = 0
-    """So many entries that its answer takes are still to come, attempts that fail apart."""
     is_taken: bool = False
     """Somebody carries it out already."""
 

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from durable.workflow.compare import digest_detail, with_digest
 from durable.workflow.entries import EntryKind
+from durable.workflow.moments import Moments
 from durable.workflow.steps import Finished
 from durable.workflow_rows import Message, NewEntry
 
 __all__ = ["latest", "of_request", "of_step", "of_stuck", "of_update"]
+
+_STEP: Final = str(EntryKind.STEP)
 
 
 def latest(*moments: datetime) -> str:
     return max(moments).isoformat()
 
 
-def of_step(seq: int, finished: Finished, now: datetime) -> NewEntry:
+def of_step(seq: int, finished: Finished, time: Moments) -> NewEntry:
     """Of an attempt: the end of its step, or a failure after which there is another one."""
     if finished.delay is None:
         said = with_digest(finished.digest)
-        return NewEntry(seq, str(EntryKind.STEP), finished.key, finished.output, finished.error, said)
-    first_at = now - timedelta(seconds=finished.elapsed)
+        return NewEntry(seq, _STEP, finished.key, finished.output, finished.error, said)
+    first_at = time.now() - timedelta(seconds=finished.elapsed)
     detail = {"attempt": finished.attempt, "delay": finished.delay, "first_at": first_at.isoformat()}
     detail |= digest_detail(finished.digest)
     return NewEntry(seq, str(EntryKind.ATTEMPT), finished.key, None, finished.error, json.dumps(detail))

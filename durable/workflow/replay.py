@@ -18,12 +18,21 @@ from functools import cached_property
 from random import Random
 from typing import Any, Final, cast
 
-from durable.child import MOST_CHILDREN
-from durable.errors import ChildLimitExceeded, ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
+from durable.errors import ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
 from durable.execution import FinishedExecution, Status
 from durable.workflow.codes import Codes
-from durable.workflow.compare import answers, arguments_differ, digest_of, has_its_arguments, noun
-from durable.workflow.entries import STUCK, Command, EntryKind, Mark, RunStep, Sleep, StartChild, WaitMessage
+from durable.workflow.commands import Commands
+from durable.workflow.compare import answers, arguments_differ, digest_of, has_its_arguments, noun, with_digest
+from durable.workflow.entries import (
+    STUCK,
+    Command,
+    EntryKind,
+    Mark,
+    RunStep,
+    Sleep,
+    StartChild,
+    WaitMessage,
+)
 from durable.workflow.fanout import MapChildren
 from durable.workflow.inbox import Inbox
 from durable.workflow.loop import Entered, WorkflowLoop
@@ -42,6 +51,9 @@ _MOST_TOLD: Final = 10
 """How often a body is told that it is stuck, and may catch that and wait on; then it is dropped."""
 _SILENT: Final = frozenset({EntryKind.CODE, EntryKind.SAID})
 """What the body does not hear of."""
+_OF_THE_WHOLE: Final = frozenset({*_SILENT, EntryKind.CANCEL, EntryKind.UPDATE})
+"""What answers no command of the body."""
+_STEP: Final = str(EntryKind.STEP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +106,7 @@ class Replay:
         """What the body says, and how much of it is stored."""
         self.has_timers = False
         """Some command of the body has had a moment at which it goes on."""
-        self.has_maps = False
-        """The body has had a map."""
+        self.commands = Commands()
         self.outbox = outbox
         self.inbox = Inbox()
         self.updates = updates
@@ -107,20 +118,13 @@ class Replay:
         self._reached = 0
         """Of the last entry that was delivered, those apart whose place differs between the first time and a replay."""
         self._loop = WorkflowLoop()
-        self._pending: dict[str, Pending] = {}
-        self._occurrences: dict[str, int] = defaultdict(int)
         self._unmet: dict[str, list[Entry]] = {}
         """Entries that were delivered before the body asked for them, if it ever does."""
         self._marks: set[str] = set()
         """Keys of the marks of the whole history, also of what is still to be delivered."""
         self._patches: dict[str, bool] = {}
         self._mismatch: StepMismatch | None = None
-        self._told = self._open_children = self._owed = 0  # the last: entries still to come for what the body waits for
-        self._dropped_maps: dict[str, Pending] = {}
-        """Maps that the body has given up; a wave of theirs may have been on its way."""
-        self._fresh: list[Pending] = []
-        self._released: list[Pending] = []
-        self._abandoned: list[str] = []
+        self._told = 0
         self._main = self._loop.create_task(body(self))
 
     # --- the body's side ------------------------------------------------------------------------------------
@@ -129,41 +133,23 @@ class Replay:
     def random(self) -> Random:
         return Random(self.seed)  # noqa: S311 - for a body's own use, not for secrets
 
-    def key(self, name: str) -> str:
-        """The key of the next command of that name."""
-        self._occurrences[name] += 1
-        return f"{name}#{self._occurrences[name]}"
-
     def issue(self, name: str, command: Command) -> asyncio.Future[Any]:
         """What will answer the command; it is answered already if the history was here before."""
-        if self._reached + self._owed >= MOST_ENTRIES and self.stop_kind in (None, STUCK) and not self.is_unwinding:
+        if (
+            self._reached + self.commands.owed >= MOST_ENTRIES
+            and self.stop_kind in (None, STUCK)
+            and not self.is_unwinding
+        ):
             raise HistoryTooLong(MOST_ENTRIES)
-        self._count_children(_children_of(command))
-        self.has_maps = self.has_maps or isinstance(command, MapChildren)
-        digest = digest_of(command, self.spoken)
-        pending = Pending(self.key(name), command, self._loop.create_future(), digest)
-        pending.owed = _entries_of(command)
-        self._owed += pending.owed
-        self._pending[pending.key] = pending
+        pending = self.commands.add(name, command, digest_of(command, self.spoken), self._loop.create_future())
         try:
             for entry in self._unmet.pop(pending.key, ()):
                 self._answer(pending, entry)
         except StepMismatch as error:
             # Not raised in the body, which could catch it, or undo its work because of it: who runs it hears of it.
             self._mismatch = self._mismatch or error
-        if pending.is_open:
-            self._fresh.append(pending)
-            pending.future.add_done_callback(lambda _: self._settle(pending))
-        else:
-            self._pending.pop(pending.key)
-            self._owed -= pending.owed
-            self._open_children -= _children_of(command)
+        self.commands.wait(pending)
         return pending.future
-
-    def _count_children(self, count: int) -> None:
-        if count and self._open_children + count > MOST_CHILDREN:
-            raise ChildLimitExceeded(f"has {self._open_children} open children and wants {count} more", MOST_CHILDREN)
-        self._open_children += count
 
     def patched(self, patch_id: str) -> bool:
         """True if the body is to run the new code: it met the patch before, or has left no entry beyond it yet."""
@@ -185,18 +171,6 @@ class Replay:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The one that runs while the body does, and no other time."""
         return cast("asyncio.AbstractEventLoop", self._loop)
-
-    def _settle(self, pending: Pending) -> None:
-        """Its command is answered, or nobody waits for it any more."""
-        self._pending.pop(pending.key, None)
-        self._owed -= pending.owed
-        self._open_children -= _children_of(pending.command)
-        if pending.future.cancelled():
-            self._released.append(pending)
-            if pending.child_id is not None:
-                self._abandoned.append(pending.child_id)
-            if _is_map(pending):
-                self._dropped_maps[pending.key] = pending
 
     # --- the driver's side ----------------------------------------------------------------------------------
 
@@ -249,55 +223,41 @@ class Replay:
     def deliver(self, entry: Entry) -> None:
         """Give the body the next entry of its history, and let it run as far as it can."""
         self.seq = max(self.seq, entry.seq)
+        if entry.kind in _OF_THE_WHOLE:
+            self._deliver_to_all(entry)
+            return
+        self._reached = entry.seq
+        self._count_size(entry)
+        pending = self.commands.get(entry.key)
+        if pending is not None:
+            self._answer(pending, entry)
+        elif self.commands.was_given(entry.key):
+            self._miss(entry)
+            return
+        else:
+            self._unmet.setdefault(entry.key, []).append(entry)
+        self._run()
+
+    def _count_size(self, entry: Entry) -> None:
         text = entry.output or entry.error
         if text is not None:
             self.met_size += len(text)
+
+    def _deliver_to_all(self, entry: Entry) -> None:
+        self._count_size(entry)
         if entry.kind != EntryKind.SAID:
             self._reached = entry.seq
+            self._pass(moment_of(entry))
         match entry.kind:
             case EntryKind.CODE:
                 self.codes.deliver(entry)
-                self._pass(moment_of(entry))
             case EntryKind.SAID:
                 self.spoken.deliver(entry)
             case EntryKind.CANCEL:
-                self._pass(moment_of(entry))
                 self._stop(entry.key, json.loads(entry.detail or "{}"))
-            case EntryKind.UPDATE:
-                self._pass(moment_of(entry))
+            case _:
                 self._meet_update(entry)
                 self._run()
-            case _:
-                pending = self._pending.get(entry.key)
-                if pending is not None:
-                    self._answer(pending, entry)
-                elif self._was_issued(entry.key):
-                    self._miss(entry)
-                    return
-                else:
-                    self._unmet.setdefault(entry.key, []).append(entry)
-                self._run()
-
-    def take_fresh(self) -> list[Pending]:
-        """Commands that nobody has been given yet, and that are not answered."""
-        if not self._fresh:
-            return []
-        fresh, self._fresh = [p for p in self._fresh if p.is_open and not p.is_taken], []
-        for pending in fresh:
-            pending.is_taken = True
-        return fresh
-
-    def take_released(self) -> list[Pending]:
-        """Commands that somebody was given, now or before a replay, and whose answer nobody waits for any more."""
-        if not self._released:
-            return []
-        released, self._released = [p for p in self._released if p.is_taken or _is_map(p)], []
-        return released
-
-    def take_abandoned(self) -> list[str]:
-        """The ids of children that the body has let go of, in a replay those of all times."""
-        abandoned, self._abandoned = self._abandoned, []
-        return abandoned
 
     @property
     def is_dropped(self) -> bool:
@@ -307,7 +267,7 @@ class Replay:
     @property
     def open(self) -> list[Pending]:
         """What the body waits for, in the order in which it asked."""
-        return [pending for pending in self._pending.values() if not pending.future.done()]
+        return self.commands.open
 
     def messages_met(self) -> Iterator[tuple[Pending, int]]:
         """Waits that have a message by now, each with its number; the first who waited gets the first that came."""
@@ -364,6 +324,10 @@ class Replay:
     def close(self) -> None:
         """Let go of the body without running it any further."""
         self._loop.close()
+        if self.updates is not None:
+            self.updates.context = None  # it refers to this: what waits for the collector of garbage makes it slow
+        if self.updates is not None:
+            self.updates.context = None  # which refers to this
 
     # --- inside ---------------------------------------------------------------------------------------------
 
@@ -408,20 +372,18 @@ class Replay:
             pending.future.cancel()
         self._main = self._loop.create_task(self.give_up(asyncio.CancelledError(reason)))
 
-    def _was_issued(self, key: str) -> bool:
-        name, _, occurrence = key.rpartition("#")
-        return int(occurrence) <= self._occurrences.get(name, 0)
-
     def _miss(self, entry: Entry) -> None:
         """The body had given it up when its answer came."""
         if entry.kind == EntryKind.CHILD:
-            self._abandoned.append(json.loads(entry.detail or "{}")["id"])
-        dropped = self._dropped_maps.get(entry.key)
-        if dropped is not None and isinstance(dropped.command, MapChildren) and entry.kind == EntryKind.WAVE:
-            dropped.command.start(entry.detail)
-            self._released.append(dropped)
+            self.commands.abandon(json.loads(entry.detail or "{}")["id"])
+        if entry.kind == EntryKind.WAVE:
+            self.commands.began_late(entry.key, entry.detail)
 
     def _answer(self, pending: Pending, entry: Entry) -> None:
+        if entry.kind == _STEP and isinstance(pending.command, RunStep) and entry.detail == with_digest(pending.digest):
+            if pending.is_open:  # as almost every step, and written by the same code
+                self._end_step(pending, entry)
+            return
         command = pending.command
         if not answers(entry, command):
             raise StepMismatch(f"{entry.kind} {entry.key!r}", f"{noun(command)} {pending.key!r}")
@@ -435,7 +397,7 @@ class Replay:
             case EntryKind.ATTEMPT:
                 self._count_attempt(pending, entry)
             case EntryKind.SLEEPING:
-                self._pay(pending)
+                self.commands.pay(pending)
                 self.has_timers = True
                 pending.due_at = datetime.fromisoformat(json.loads(entry.detail or "{}")["until"])
             case EntryKind.SLEPT if isinstance(command, Sleep):
@@ -448,7 +410,7 @@ class Replay:
                 self._pass(moment_of(entry))
                 self._meet(pending, entry)
             case EntryKind.CHILD:
-                self._pay(pending)
+                self.commands.pay(pending)
                 self._start_child(pending, entry)
             case EntryKind.CHILD_END:
                 self._end_child(pending, entry)
@@ -458,11 +420,6 @@ class Replay:
                 self._map(pending, entry)
             case _:
                 pending.future.set_result(None)
-
-    def _pay(self, pending: Pending) -> None:
-        """The first of the two entries that its command takes is there."""
-        pending.owed -= 1
-        self._owed -= 1
 
     def _pass(self, at: datetime) -> None:
         """Time goes on, and never back. Only by what is the same in a replay: when an entry that need not be written at
@@ -570,21 +527,3 @@ def _resolve(future: asyncio.Future[Any], give: Callable[[], Any]) -> None:
         future.set_result(give())
     except Exception as error:
         future.set_exception(error)
-
-
-def _children_of(command: Command) -> int:
-    """How many children it may have at once."""
-    if isinstance(command, MapChildren):
-        return command.most_at_once
-    return 1 if isinstance(command, StartChild) else 0
-
-
-def _entries_of(command: Command) -> int:
-    """How many its answer takes: of timers and children also one for their beginning."""
-    has_timer = isinstance(command, WaitMessage) and (command.timeout is not None or command.until is not None)
-    return 2 if has_timer or isinstance(command, (Sleep, StartChild)) else 1
-
-
-def _is_map(pending: Pending) -> bool:
-    """Perhaps a crash came before its children were cancelled; a second time does no harm."""
-    return isinstance(pending.command, MapChildren)

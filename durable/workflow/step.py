@@ -99,16 +99,17 @@ class StepPlans:
 
     def __getitem__(self, function: Any) -> StepPlan:
         """Raises ConfigurationError for what cannot be a step."""
-        may_pass = inspect.ismethod(function) or "<locals>" in getattr(function, "__qualname__", "")
-        plans: dict[Any, StepPlan] = self._passing if may_pass else self._plans
         try:
-            plan = plans.get(function)
+            return self._plans.get(function) or self._passing.get(function) or self._keep(function)
         except TypeError:  # a callable that cannot be hashed
             return self._make(function)
-        if plan is None:
-            plan = plans[function] = self._make(function)
-            if len(self._passing) > _MOST_PASSING:
-                self._passing.popitem(last=False)
+
+    def _keep(self, function: Any) -> StepPlan:
+        may_pass = inspect.ismethod(function) or "<locals>" in getattr(function, "__qualname__", "")
+        plans: dict[Any, StepPlan] = self._passing if may_pass else self._plans
+        plan = plans[function] = self._make(function)
+        if len(self._passing) > _MOST_PASSING:
+            self._passing.popitem(last=False)
         return plan
 
     @staticmethod

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
 from durable.clock import Clock
 from durable.codec import Codec
+from durable.eager import begun
 from durable.errors import ErrorInfo, NonRetryable
 from durable.workflow.ending import Ending
 from durable.workflow.entries import RunStep
@@ -86,7 +86,10 @@ class StepRuns:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._running: dict[str, asyncio.Task[Finished | None]] = {}
-        self._ending = Ending(self._stir)
+        self._beginning = ""
+        """The key of the step that is being started, as long as its first part runs."""
+        self._ending: Ending | None = None
+        """None until a step is stopped; most workflows never stop one."""
         self._over_at: dict[str, float] = {}
         """When the attempts are over that have a timeout, by the event loop's time."""
         self._finished: list[Finished] = []
@@ -111,22 +114,26 @@ class StepRuns:
     def has_finished(self) -> bool:
         return bool(self._finished or self._open or self._broken)
 
-    def start(self, pending: Pending, *, age: timedelta) -> None:
-        """Begin an attempt; `age` is how long ago its first one began."""
+    def start(self, pending: Pending, *, began: float) -> None:
+        """Begin an attempt; `began` is when its first one did, by the monotonic clock."""
         if pending.key in self._running:
             return
         pending.due_at = None
-        began = self._clock.monotonic() - age.total_seconds()
         command = pending.command
         assert isinstance(command, RunStep)
-        in_transaction = command.is_transaction and self._services.has_transactions
-        attempt = self._in_transaction if in_transaction else self._attempt
-        task = self._loop.create_task(attempt(pending, command, began), name=f"{_TASK_NAME}{pending.key}")
         if command.timeout is not None:
             self._over_at[pending.key] = self._loop.time() + command.timeout
-        self._running[pending.key] = task
-        if in_transaction:
+        name = f"{_TASK_NAME}{pending.key}"
+        if command.is_transaction and self._services.has_transactions:
+            task = self._loop.create_task(self._in_transaction(pending, command, began), name=name)
             task.add_done_callback(lambda done: self._end(pending.key, done))
+            self._running[pending.key] = task
+            return
+        self._beginning = pending.key
+        task = begun(self._loop, self._attempt(pending, command, began), name=name)
+        self._beginning = ""
+        if not task.done():
+            self._running[pending.key] = task
 
     def stop(self, key: str) -> None:
         """Nobody waits for it any more; what it still does is forgotten."""
@@ -135,19 +142,25 @@ class StepRuns:
         task = self._running.pop(key, None)
         if task is not None:
             task.cancel()
-            self._ending.add(task, key, until=self._patience(key))
+            self._stopped.add(task, key, until=self._patience(key))
 
     def left(self, thread: Future[Any]) -> None:
         """Called within a step that was stopped, or has timed out, and whose thread runs on."""
         task = asyncio.current_task()
         assert task is not None
         key = task.get_name().removeprefix(_TASK_NAME)
-        self._ending.add(asyncio.wrap_future(thread), key, until=self._patience(key))
+        self._stopped.add(asyncio.wrap_future(thread), key, until=self._patience(key))
 
     def _patience(self, key: str) -> float | None:
         """Until when a stopped step may take to end: until its timeout, or a little longer; None: it has none."""
         over = self._over_at.get(key)
         return None if over is None else max(over, self._loop.time() + _DEAF_AFTER)
+
+    @property
+    def _stopped(self) -> Ending:
+        if self._ending is None:
+            self._ending = Ending(self._stir)
+        return self._ending
 
     @property
     def are_ending(self) -> bool:
@@ -158,7 +171,8 @@ class StepRuns:
         self.on_end()
 
     async def stop_all(self) -> None:
-        self._ending.close()
+        if self._ending is not None:
+            self._ending.close()
         tasks = list(self._running.values())
         self._running.clear()
         for task in tasks:
@@ -222,11 +236,15 @@ class StepRuns:
         first = (None,) if command.is_transaction else ()
         finished = await self._judged(pending, command, began, first)
         # By itself, because a callback of its task would take as long as all of the above.
-        if self._running.get(pending.key) is asyncio.current_task(self._loop):
-            del self._running[pending.key]
+        if self._is_wanted(pending.key):
+            self._running.pop(pending.key, None)
             self._finished.append(finished)
             self.on_end()
         return finished
+
+    def _is_wanted(self, key: str) -> bool:
+        """Asked by an attempt of the step: it was not stopped."""
+        return self._beginning == key or self._running.get(key) is asyncio.current_task(self._loop)
 
     async def _in_part(self, pending: Pending, first: tuple[Any, ...]) -> Any:
         """A savepoint tells whether the function has ended the transaction whose connection it is given."""
@@ -252,8 +270,8 @@ class StepRuns:
                     value = await call(pending, first)
             return Finished(pending.key, attempt, command.dump(value), None, digest=pending.digest)
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _is_stopped():
-                raise
+            if isinstance(error, asyncio.CancelledError) and not self._is_wanted(pending.key):
+                raise  # else it is the step's own doing, and a failure like any other
             is_timeout = isinstance(error, TimeoutError) and limit is not None and limit.expired()
             return self._failed(pending, command, began, _TIMED_OUT if is_timeout else error)
 
@@ -294,9 +312,3 @@ class _RolledBack(Exception):
     def __init__(self, finished: Finished | None) -> None:
         self.finished = finished
         super().__init__()
-
-
-def _is_stopped() -> bool:
-    """True when somebody has cancelled this task; a step may raise CancelledError by itself."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

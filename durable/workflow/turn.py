@@ -14,10 +14,9 @@ from durable.attempts import Attempt
 from durable.child import place
 from durable.clock import Clock
 from durable.codec import Codec
-from durable.errors import DurableError, ErrorInfo, IdempotencyConflict, LeaseLost, SleepingIdConflict
-from durable.execution import Claimed, FinishedExecution, NewExecution, Status
+from durable.errors import DurableError, IdempotencyConflict, LeaseLost, SleepingIdConflict
+from durable.execution import Claimed, NewExecution
 from durable.ids import IdSource
-from durable.stored_errors import store_error
 from durable.workflow.beginning import deadline
 from durable.workflow.compare import digest_detail
 from durable.workflow.entries import STUCK, EntryKind, Group, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
@@ -29,6 +28,7 @@ from durable.workflow.recorded import latest, of_request, of_step, of_stuck, of_
 from durable.workflow.replay import Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import Finished, NotCommitted, StepRuns
+from durable.workflow.watching import Watched, end_of_refused, is_refused_by, may_be_refused
 from durable.workflow_rows import Checkpoint, Entry, MessageKind, NewEntry, NewMessage, Standing, Suspension
 
 __all__ = ["WorkflowTurn"]
@@ -67,6 +67,7 @@ class WorkflowTurn:
         self._held: list[Pending] = []
         """Steps that begin when those that were stopped have ended."""
         self._ids = ids
+        self._clock = clock
         self._time = Moments(clock, claimed_at)
         self._deadline = deadline(attempt.claimed, replay.started_at)
         self._message_count = attempt.claimed.message_count
@@ -89,8 +90,8 @@ class WorkflowTurn:
         """Children that cannot be, by id."""
         self._corrected: dict[int, NewEntry] = {}
         """Entries that were written as something else than they were numbered as, by seq."""
-        self._watched: dict[str, asyncio.Future[Any]] = {}
         self._stirred = asyncio.Event()
+        self._watched = Watched(services.watch, self._stirred.set)
         self._has_ended = False
         steps.on_end = self._stirred.set
         attempt.on_news = self._stirred.set
@@ -110,8 +111,7 @@ class WorkflowTurn:
                 self._attempt.stop_reason = self._attempt.stop_reason or "shutdown"
             raise
         finally:
-            for future in self._watched.values():
-                future.cancel()
+            self._watched.close()
             self._attempt.on_news = None
             self._attempt.emit = None
             self._has_ended = True
@@ -121,17 +121,16 @@ class WorkflowTurn:
             # The body has begun with that moment, and so will every replay.
             at = self._time.shown() if self._replay.seq else self._replay.now
             self._add(EntryKind.CODE, self._replay.codes.code, detail={"at": latest(at), "seed": self._replay.seed})
-        self._begin(self._replay.open)
+        await self._begin_all(self._replay.open)
         if self._active_children < self._placed and self._open_children():
             await self._look_for_ends()
         while True:
             # Before it looks: what comes from now on is news to whoever waits afterwards.
             self._stirred.clear()
             self._let_go()
-            fresh = [*self._take_held(), *self._replay.take_fresh()]
-            if self._is_careful and self._unwritten and any(isinstance(each.command, RunStep) for each in fresh):
-                await self._write()
-            self._begin(fresh)
+            fresh = [*self._take_held(), *self._replay.commands.take_fresh()]
+            if fresh:
+                await self._begin_all(fresh)
             if self._new:
                 await self._deliver()
             elif self._replay.ended is None and await self._collect():
@@ -145,6 +144,16 @@ class WorkflowTurn:
                     return self._rest()
             else:
                 await self._wait()
+
+    async def _begin_all(self, fresh: list[Pending]) -> None:
+        self._collect_stop()
+        if self._new and self._new[-1].kind == EntryKind.CANCEL:
+            # Before anything else of it begins: a step would be started only to be stopped.
+            await self._deliver()
+            fresh = [pending for pending in fresh if pending.is_open]
+        if self._is_careful and self._unwritten and any(isinstance(each.command, RunStep) for each in fresh):
+            await self._write()
+        self._begin(fresh)
 
     def _is_over(self) -> bool:
         if self._replay.ended is not None:
@@ -204,8 +213,13 @@ class WorkflowTurn:
             if pending not in self._held:
                 self._held.append(pending)  # it may undo what a stopped step is still doing
             return
-        now = self._time.now()
-        self._steps.start(pending, age=now - (pending.first_at or now))
+        now = self._clock.monotonic()
+        if now >= self._attempt.deadline:
+            # The process was away for so long that the step may be another's by now.
+            self._attempt.is_lost = True
+            raise LeaseLost(self._claimed.id, self._claimed.fence)
+        age = 0.0 if pending.first_at is None else (self._time.now() - pending.first_at).total_seconds()
+        self._steps.start(pending, began=now - age)
 
     def _begin_timer(self, pending: Pending) -> None:
         if pending.due_at is not None:
@@ -241,11 +255,11 @@ class WorkflowTurn:
         self._add(EntryKind.CHILD, pending.key, detail=detail | digest_detail(pending.digest))
 
     def _let_go(self) -> None:
-        for pending in self._replay.take_released():
+        for pending in self._replay.commands.take_released():
             self._steps.stop(pending.key)
             if isinstance(pending.command, MapChildren):
                 self._dropped_maps.append(pending.command)
-        abandoned = self._replay.take_abandoned()
+        abandoned = self._replay.commands.take_abandoned()
         # In a replay they are those of all times, cancelled long ago, unless the turn that let go of one crashed.
         if abandoned and self._active_children > self._open_children():
             self._cancels += abandoned
@@ -314,7 +328,7 @@ class WorkflowTurn:
         if has_failures:
             # They were active when this turn counted, and so need not be awaited once more.
             self._active_children -= await self._look_for_ends()
-        if self._replay.has_maps:
+        if self._replay.commands.has_maps:
             await self._collect_maps(is_news=has_failures)
 
     def _collect_due(self) -> None:
@@ -341,7 +355,7 @@ class WorkflowTurn:
 
     def _add_finished(self, finished: Finished) -> None:
         self._seq += 1
-        self._new.append(of_step(self._seq, finished, self._time.now()))
+        self._new.append(of_step(self._seq, finished, self._time))
 
     def _collect_stop(self) -> None:
         if not self._replay.can_be_stopped:
@@ -364,21 +378,19 @@ class WorkflowTurn:
 
     def _collect_watched(self) -> None:
         for pending in self._replay.open:
-            future = self._watched.get(pending.child_id or "")
-            if future is not None and future.done() and not future.cancelled() and future.exception() is None:
-                del self._watched[pending.child_id or ""]
+            end = self._watched.take_end(pending.child_id)
+            if end is not None:
                 # It was active when this turn counted, and so need not be awaited once more.
                 self._active_children -= 1
-                self._add_end(pending, future.result())
+                self._add_end(pending, end)
 
     def _collect_refused(self) -> None:
         refused, self._refused = self._refused, []
         by_id = {pending.child_id: pending for pending in self._replay.open if pending.child_id is not None}
         for child_id, error in refused:
             self._active_children -= 1
-            stored = store_error(ErrorInfo(type(error).__name__, str(error), is_retryable=False))
             if child_id in by_id:
-                self._add_end(by_id[child_id], FinishedExecution(child_id, Status.FAILED, None, stored))
+                self._add_end(by_id[child_id], end_of_refused(child_id, error))
 
     async def _collect_maps(self, *, is_news: bool) -> None:
         """The next thing that each map writes; children of maps that the body has given up are cancelled."""
@@ -390,10 +402,7 @@ class WorkflowTurn:
                 await self._collect_map(pending, pending.command, is_news=is_news)
 
     async def _collect_map(self, pending: Pending, command: MapChildren, *, is_news: bool) -> None:
-        future = self._watched.get(command.watched_id or "")
-        if future is not None and future.done():
-            del self._watched[command.watched_id or ""]
-            is_news = True
+        is_news |= self._watched.take_news(command.watched_id)
         step = await self._maps.next(command, is_news=is_news, first_index=self._placed)
         if step is None:
             return
@@ -444,9 +453,15 @@ class WorkflowTurn:
         """Write the new entries if one of them must be written, then give them to the body in their order."""
         new, self._new = self._new, []
         self._unwritten += new
-        must_be_written = any(entry.kind in _MUST_BE_WRITTEN for entry in new)
-        at = (await self._write()).at if must_be_written else self._time.now()
-        self._replay.deliver_all(Entry(*self._corrected.pop(entry.seq, entry), at) for entry in new)
+        at = None
+        for entry in new:
+            if entry.kind in _MUST_BE_WRITTEN:
+                at = (await self._write()).at
+                break
+        if self._corrected:
+            new = [self._corrected.pop(entry.seq, entry) for entry in new]
+        at = at or self._time.now()
+        self._replay.deliver_all([Entry(*entry, at) for entry in new])
 
     async def _write(self) -> Standing:
         standing = await self._written(self._checkpoint())
@@ -466,11 +481,11 @@ class WorkflowTurn:
         except NotCommitted as refused:
             finished = refused.finished
             seq = next(each.seq for each in checkpoint.entries if (each.kind, each.key) == ("step", finished.key))
-            self._corrected = {seq: of_step(seq, finished, self._time.now())}
+            self._corrected = {seq: of_step(seq, finished, self._time)}
             entries = tuple(self._corrected.get(entry.seq, entry) for entry in checkpoint.entries)
             return await self._written(checkpoint._replace(entries=entries))
         except (IdempotencyConflict, SleepingIdConflict) as conflict:
-            taken = next((child for child in checkpoint.children if _is_of(conflict, child)), None)
+            taken = next((child for child in checkpoint.children if is_refused_by(conflict, child)), None)
             if taken is None:
                 raise
             self._refused.append((taken.id, conflict))
@@ -480,11 +495,12 @@ class WorkflowTurn:
 
     def _has_risky_children(self) -> bool:
         """Some may be refused, of which the body is to hear; the end of a turn has no way to tell it."""
-        return any(child.idempotency_key is not None or child.sleeping_id is not None for child in self._children)
+        return bool(self._children) and any(map(may_be_refused, self._children))
 
     def _checkpoint(self) -> Checkpoint:
         values, chunks = self._take_outbox()
-        self._warn_of_length()
+        if self._seq >= _WARN_AT:
+            self._warn_of_length()
         checkpoint = Checkpoint(
             self._claimed.id,
             self._claimed.fence,
@@ -502,7 +518,7 @@ class WorkflowTurn:
 
     def _warn_of_length(self) -> None:
         """Once in a turn, and not in those that begin beyond it."""
-        if not self._is_short or self._seq < _WARN_AT:
+        if not self._is_short:
             return
         self._is_short = False
         _log.warning(
@@ -511,8 +527,10 @@ class WorkflowTurn:
         )  # fmt: skip
 
     def _take_outbox(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-        values, chunks = self._outbox.take()
         spoken = self._replay.spoken
+        if not (self._outbox or spoken.piece_count or spoken.count > spoken.stored):
+            return (), ()  # as most of the time
+        values, chunks = self._outbox.take()
         spoken.piece_count += len(chunks)
         # Pieces of a step that go on for long are told of together: a history must not grow by an entry for each.
         if spoken.count > spoken.stored or (spoken.piece_count and self._unwritten):
@@ -563,7 +581,7 @@ class WorkflowTurn:
         if self._outbox or self._cancels or any(entry.kind in _SHOULD_BE_WRITTEN for entry in self._unwritten):
             await self._write()
         if self._active_children:
-            self._watch_children()
+            self._watched.begin(self._replay.open)
         delay = self._delay()
         if delay is None:
             await self._stirred.wait()
@@ -571,17 +589,3 @@ class WorkflowTurn:
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._stirred.wait()
-
-    def _watch_children(self) -> None:
-        for pending in self._replay.open:
-            child_id = pending.command.watched_id if isinstance(pending.command, MapChildren) else pending.child_id
-            if child_id is not None and child_id not in self._watched:
-                future = self._services.watch(child_id)
-                future.add_done_callback(lambda _: self._stirred.set())
-                self._watched[child_id] = future
-
-
-def _is_of(conflict: IdempotencyConflict | SleepingIdConflict, child: NewExecution) -> bool:
-    if isinstance(conflict, SleepingIdConflict):
-        return (child.task_name, child.sleeping_id) == (conflict.task, conflict.sleeping_id)
-    return (child.task_name, child.idempotency_key) == (conflict.task, conflict.key)

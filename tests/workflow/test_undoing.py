@@ -263,6 +263,8 @@ async def test_the_thread_of_a_step_that_is_stopped_is_told_and_no_other(
             await wait_for_it()
             await handle.cancel()
         await kit.drain()
+        while not {"stopped", "deaf"}.intersection(log):  # of a thread, for which nobody waits
+            await turned()
         ended = (await handle.status(), sorted(log))
     if how == "cancelled":
         assert ended == (Status.CANCELLED, ["refunded", "stopped"])
