@@ -324,8 +324,10 @@ class Replay:
     def close(self) -> None:
         """Let go of the body without running it any further."""
         self._loop.close()
+        # Both refer to this: what is left for the collector of garbage makes it slow.
+        vars(self).pop("give_up", None)
         if self.updates is not None:
-            self.updates.context = None  # it refers to this: what waits for the collector of garbage makes it slow
+            self.updates.context = None
         if self.updates is not None:
             self.updates.context = None  # which refers to this
 

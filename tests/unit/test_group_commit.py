@@ -118,3 +118,57 @@ async def test_closing_waits_for_what_was_accepted_and_refuses_the_rest(count: i
     await closing
     assert [task.result() for task in tasks] == [10 * n for n in range(1, count + 1)]
     await store.group.close()
+
+
+class Rounds:
+    """Senders that come again as soon as they are told, as workflows do with their steps."""
+
+    def __init__(self, *, halves: bool) -> None:
+        self.batches: list[int] = []
+        self.doors: list[asyncio.Event] = []
+        self.group = GroupCommit(self._write, gathers=True, halves=halves)
+
+    async def _write(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(len(items))
+        self.doors.append(asyncio.Event())
+        await self.doors[-1].wait()
+        return list(items)
+
+    async def send(self, count: int) -> None:
+        for number in range(count):
+            await self.group.submit(number)
+
+    async def write(self, batches: int) -> list[int]:
+        """Let so many writes come to an end, one after the other; gives the sizes of those that have begun."""
+        for _ in range(batches):
+            await ready()
+            self.doors[-1].set()
+        await ready()
+        return self.batches
+
+
+async def test_where_senders_come_again_one_half_is_written_while_the_other_is_computed() -> None:
+    rounds = Rounds(halves=True)
+    senders = [asyncio.create_task(rounds.send(3)) for _ in range(100)]
+    assert await rounds.write(6) == [32, 68, 32, 68, 32, 68]
+    await asyncio.gather(*senders)
+
+
+async def test_elsewhere_all_that_is_ready_goes_out_together() -> None:
+    rounds = Rounds(halves=False)
+    senders = [asyncio.create_task(rounds.send(3)) for _ in range(100)]
+    assert await rounds.write(3) == [100, 100, 100]
+    await asyncio.gather(*senders)
+
+
+async def test_a_loop_that_ends_leaves_nobody_waiting() -> None:
+    store = Store(gathers=True)
+    tasks = store.submit(1, 2)
+    await ready()
+    tasks += store.submit(3, 4)
+    await ready()
+    (flusher,) = [task for task in asyncio.all_tasks() if task.get_name() == "durable-group-commit"]
+    flusher.cancel()
+    await ready()
+    assert [task.cancelled() for task in tasks] == [True] * 4
+    assert store.batches == [[1, 2]]

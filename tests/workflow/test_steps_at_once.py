@@ -1,0 +1,122 @@
+"""Steps begin within the turn that finds them: what stops them is heard first, and nothing of a workflow is left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from durable import Durable, Status, StepFailed, WorkflowContext
+from durable.clock import SystemClock
+from durable.testing import VirtualStorage, app_under_test
+from durable.workflow.replay import Replay
+
+
+class Ahead(SystemClock):
+    """Of a process that stood still, as on a suspended machine."""
+
+    seconds = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.seconds
+
+
+async def test_one_that_cancels_its_own_task_has_failed(app: Durable, storage: VirtualStorage) -> None:
+    async def cancel(*, first: bool) -> None:
+        if not first:
+            await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> list[str]:
+        errors: list[str] = []
+        for first in (True, False):
+            with pytest.raises(StepFailed) as failed:
+                await ctx.step(cancel, first=first)
+            errors.append(failed.value.error.type)
+        return errors
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue()
+        await kit.drain()
+        assert await handle.result(timeout=0) == ["CancelledError", "CancelledError"]
+
+
+async def test_a_request_to_stop_that_is_there_is_heard_before_any_step_begins(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    ran: list[str] = []
+
+    async def note(what: str) -> None:
+        ran.append(what)
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        ctx.on_rollback(note, "undone")
+        await asyncio.gather(ctx.step(note, "one"), ctx.step(note, "two"))
+
+    async with app_under_test(app, storage=storage, queues=["elsewhere"]):
+        handle = await flow.enqueue()
+        # As one that was released in the middle of its first turn, and asked to end then.
+        claimed = await app.storage.claim(executor_id="gone", queues=["default"], task_names=[flow.name], limit=1, lease=60.0)
+        assert [each.id for each in claimed] == [handle.execution_id]
+        await handle.cancel()
+    async with app_under_test(app, storage=storage) as kit:
+        await kit.clock.advance("2m")
+        assert (await flow.handle(handle.execution_id).status(), ran) == (Status.CANCELLED, ["undone"])
+
+
+async def test_none_begins_when_the_lease_is_over_by_the_local_clock(storage: VirtualStorage) -> None:
+    """The process stood still for longer than its lease: what it would do next may be another's by now."""
+    watch = Ahead()
+    app = Durable("memory:", clock=watch)
+    ran: list[str] = []
+
+    async def first() -> None:
+        ran.append("first")
+        if ran == ["first"]:
+            watch.seconds = 3600.0
+
+    async def second() -> None:
+        ran.append("second")
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        await ctx.step(first)
+        await ctx.step(second)
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue()
+        await kit.drain()
+        assert ran == ["first"]
+        await kit.clock.advance("2d")
+        assert (await handle.status(), ran) == (Status.COMPLETED, ["first", "second"])
+
+
+async def test_a_workflow_that_has_ended_leaves_nothing_for_the_collector_of_garbage(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    async def work(number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> int:
+        return sum([await ctx.step(work, 1), *await asyncio.gather(ctx.step(work, 2), ctx.step(work, 3))])
+
+    gc.collect()
+    before = sum(isinstance(each, Replay) for each in gc.get_objects())
+    gc.disable()
+    try:
+        async with app_under_test(app, storage=storage) as kit:
+            handles = [await flow.enqueue() for _ in range(5)]
+            await kit.drain()
+            assert [await handle.result(timeout=0) for handle in handles] == [6] * 5
+            left = sum(isinstance(each, Replay) for each in gc.get_objects()) - before
+    finally:
+        gc.enable()
+    assert left == 0
