@@ -38,6 +38,8 @@ class GroupCommit(Generic[I, O]):
         `halves`: and those who wait for them come back with the next.
         """
         self._write = write
+        self._loop = asyncio.get_running_loop()
+        """Kept, because asyncio asks the system for the process at each `get_running_loop` before Python 3.12."""
         self._most = most
         self._gathers = gathers
         self._pending: list[tuple[I, asyncio.Future[O]]] = []
@@ -58,14 +60,13 @@ class GroupCommit(Generic[I, O]):
             raise NotOpen("the client was closed")
         if not self._is_writing and not self._gathers:
             return await self._write_alone(item)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[O] = loop.create_future()
+        future: asyncio.Future[O] = self._loop.create_future()
         self._pending.append((item, future))
         if not self._is_writing:
             if self._halves and len(self._pending) >= self._enough:
                 self._go_on()
             elif self._soon is None:
-                self._soon = loop.call_soon(self._go_on)
+                self._soon = self._loop.call_soon(self._go_on)
         return await future
 
     async def close(self) -> None:
@@ -90,7 +91,7 @@ class GroupCommit(Generic[I, O]):
             self._soon = None
         if self._pending:
             self._is_writing = True
-            flusher = begun(asyncio.get_running_loop(), self._flush(), name="durable-group-commit")
+            flusher = begun(self._loop, self._flush(), name="durable-group-commit")
             self._flusher = None if flusher.done() else flusher  # the event loop's own reference is weak
         elif self._is_closed:
             self._idle.set()

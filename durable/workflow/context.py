@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from asyncio import events
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from random import Random
+from threading import get_ident
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 
@@ -96,7 +96,7 @@ class WorkflowContext:
     @property
     def _inside(self) -> Replay:
         """For what only the body and its updates may do: a step or a validator is not run again by a replay."""
-        if events._get_running_loop() is not self._replay.loop:
+        if self._replay.thread != get_ident():
             raise ConfigurationError("a workflow's context is for its body: a step returns, or takes a TaskContext")
         return self._replay
 

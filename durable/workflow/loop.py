@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
 from itertools import count
+from threading import get_ident
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from durable.errors import ConfigurationError
@@ -74,8 +75,8 @@ class WorkflowLoop:
     def __init__(self) -> None:
         self._ready: deque[_Call] = deque()
         self._numbers = count(1)
-        self.is_entered = False
-        """See `Entered`."""
+        self.thread: int | None = None
+        """That in which the body runs; None: it does not. See `Entered`."""
         self.tasks: set[asyncio.Task[Any]] = set()
         self.error: BaseException | None = None
         """The first error of a callback that belongs to no task."""
@@ -85,7 +86,7 @@ class WorkflowLoop:
 
         Raises ConfigurationError for a body that never stops to wait for something.
         """
-        if self.is_entered:
+        if self.thread is not None:
             self._run()
             return
         with Entered(self):
@@ -187,7 +188,7 @@ class Entered:
     A class, because entering a generator takes as long again as all of this.
     """
 
-    __slots__ = ("_hooks", "_loop", "_outer", "_task", "_was_entered")
+    __slots__ = ("_hooks", "_loop", "_outer", "_task", "_thread")
 
     def __init__(self, loop: WorkflowLoop) -> None:
         self._loop = loop
@@ -201,10 +202,10 @@ class Entered:
         loop = self._loop
         events._set_running_loop(cast("asyncio.AbstractEventLoop", loop))
         sys.set_asyncgen_hooks(None, None)
-        self._was_entered, loop.is_entered = loop.is_entered, True
+        self._thread, loop.thread = loop.thread, get_ident()
 
     def __exit__(self, *error: object) -> None:
-        self._loop.is_entered = self._was_entered
+        self._loop.thread = self._thread
         sys.set_asyncgen_hooks(*self._hooks)
         events._set_running_loop(self._outer)
         if self._outer is not None and self._task is not None:

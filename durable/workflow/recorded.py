@@ -6,15 +6,17 @@ import json
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from durable.execution import FinishedExecution, NewExecution
 from durable.workflow.compare import digest_detail, with_digest
 from durable.workflow.entries import EntryKind
 from durable.workflow.moments import Moments
 from durable.workflow.steps import Finished
 from durable.workflow_rows import Message, NewEntry
 
-__all__ = ["latest", "of_request", "of_step", "of_stuck", "of_update"]
+__all__ = ["latest", "of_child", "of_child_end", "of_request", "of_step", "of_stuck", "of_update"]
 
 _STEP: Final = str(EntryKind.STEP)
+_quoted: Final = json.encoder.encode_basestring_ascii
 
 
 def latest(*moments: datetime) -> str:
@@ -30,6 +32,16 @@ def of_step(seq: int, finished: Finished, time: Moments) -> NewEntry:
     detail = {"attempt": finished.attempt, "delay": finished.delay, "first_at": first_at.isoformat()}
     detail |= digest_detail(finished.digest)
     return NewEntry(seq, str(EntryKind.ATTEMPT), finished.key, None, finished.error, json.dumps(detail))
+
+
+def of_child(child: NewExecution, digest: str) -> str:
+    """Written by hand, as the next: a workflow may have thousands of them at once."""
+    args = f', "args": "{digest}"' if digest else ""
+    return f'{{"id": "{child.id}", "task": {_quoted(child.task_name)}, "of": "{child.parent_id}"{args}}}'
+
+
+def of_child_end(end: FinishedExecution, at: str) -> str:
+    return f'{{"id": "{end.id}", "status": "{end.status.value}", "at": "{at}"}}'
 
 
 def of_request(asked: Message, *, own: str, at: datetime) -> dict[str, Any]:

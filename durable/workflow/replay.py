@@ -54,6 +54,7 @@ _SILENT: Final = frozenset({EntryKind.CODE, EntryKind.SAID})
 _OF_THE_WHOLE: Final = frozenset({*_SILENT, EntryKind.CANCEL, EntryKind.UPDATE})
 """What answers no command of the body."""
 _STEP: Final = str(EntryKind.STEP)
+_CHILD_END: Final = str(EntryKind.CHILD_END)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +169,9 @@ class Replay:
         return self._reached
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The one that runs while the body does, and no other time."""
-        return cast("asyncio.AbstractEventLoop", self._loop)
+    def thread(self) -> int | None:
+        """That in which the body runs; None: it does not."""
+        return self._loop.thread
 
     # --- the driver's side ----------------------------------------------------------------------------------
 
@@ -382,6 +383,10 @@ class Replay:
             self.commands.began_late(entry.key, entry.detail)
 
     def _answer(self, pending: Pending, entry: Entry) -> None:
+        if entry.kind == _CHILD_END and isinstance(pending.command, StartChild):
+            if pending.is_open:
+                self._end_child(pending, pending.command, entry)
+            return
         if entry.kind == _STEP and isinstance(pending.command, RunStep) and entry.detail == with_digest(pending.digest):
             if pending.is_open:  # as almost every step, and written by the same code
                 self._end_step(pending, entry)
@@ -414,8 +419,6 @@ class Replay:
             case EntryKind.CHILD:
                 self.commands.pay(pending)
                 self._start_child(pending, entry)
-            case EntryKind.CHILD_END:
-                self._end_child(pending, entry)
             case EntryKind.STARTED:
                 pending.future.set_result(json.loads(entry.detail or "{}")["id"])
             case EntryKind.WAVE | EntryKind.PAGE | EntryKind.MAPPED:
@@ -502,13 +505,11 @@ class Replay:
         if detail.get("of", pending.command.parent_id) == pending.command.parent_id:
             pending.child_id = detail["id"]
 
-    def _end_child(self, pending: Pending, entry: Entry) -> None:
-        assert isinstance(pending.command, StartChild)
-        read = pending.command.read
+    def _end_child(self, pending: Pending, command: StartChild, entry: Entry) -> None:
         detail = json.loads(entry.detail or "{}")
-        self._pass(moment_of(entry))
+        self._pass(datetime.fromisoformat(detail["at"]))
         end = FinishedExecution(detail["id"], Status(detail["status"]), entry.output, entry.error)
-        _resolve(pending.future, lambda: read(end))
+        _resolve(pending.future, lambda: command.read(end))
 
     def _map(self, pending: Pending, entry: Entry) -> None:
         command = pending.command

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -15,7 +15,7 @@ from durable.child import place
 from durable.clock import Clock
 from durable.codec import Codec
 from durable.errors import DurableError, IdempotencyConflict, LeaseLost, SleepingIdConflict
-from durable.execution import Claimed, NewExecution
+from durable.execution import Claimed, FinishedExecution, NewExecution
 from durable.ids import IdSource
 from durable.workflow.beginning import deadline
 from durable.workflow.compare import digest_detail
@@ -24,7 +24,7 @@ from durable.workflow.fanout import MapChildren
 from durable.workflow.maps import Maps
 from durable.workflow.moments import Moments
 from durable.workflow.pending import Pending
-from durable.workflow.recorded import latest, of_request, of_step, of_stuck, of_update
+from durable.workflow.recorded import latest, of_child, of_child_end, of_request, of_step, of_stuck, of_update
 from durable.workflow.replay import Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import Finished, NotCommitted, StepRuns
@@ -34,6 +34,8 @@ from durable.workflow_rows import Checkpoint, Entry, MessageKind, NewEntry, NewM
 __all__ = ["WorkflowTurn"]
 
 _log = logging.getLogger("durable")
+_CHILD: Final = str(EntryKind.CHILD)
+_CHILD_END: Final = str(EntryKind.CHILD_END)
 _WARN_AT: Final = 1000
 _MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT, EntryKind.STARTED, EntryKind.PAGE})
 """Before the body hears of them: it may act on them outside. Pages, because many of them would be too much at once."""
@@ -251,8 +253,7 @@ class WorkflowTurn:
         self._placed += 1
         self._active_children += 1
         self._children.append(child)
-        detail = {"id": child.id, "task": child.task_name, "of": claimed.id}
-        self._add(EntryKind.CHILD, pending.key, detail=detail | digest_detail(pending.digest))
+        self._add(_CHILD, pending.key, detail=of_child(child, pending.digest))
 
     def _let_go(self) -> None:
         for pending in self._replay.commands.take_released():
@@ -377,20 +378,20 @@ class WorkflowTurn:
         return known - before > sum(1 for message in history.messages if message.number <= known)
 
     def _collect_watched(self) -> None:
-        for pending in self._replay.open:
-            end = self._watched.take_end(pending.child_id)
-            if end is not None:
-                # It was active when this turn counted, and so need not be awaited once more.
-                self._active_children -= 1
-                self._add_end(pending, end)
+        ended = [
+            (pending, end)
+            for pending in self._replay.open
+            if (end := self._watched.take_end(pending.child_id)) is not None
+        ]
+        # They were active when this turn counted, and so need not be awaited once more.
+        self._active_children -= len(ended)
+        self._add_ends(ended)
 
     def _collect_refused(self) -> None:
         refused, self._refused = self._refused, []
         by_id = {pending.child_id: pending for pending in self._replay.open if pending.child_id is not None}
-        for child_id, error in refused:
-            self._active_children -= 1
-            if child_id in by_id:
-                self._add_end(by_id[child_id], end_of_refused(child_id, error))
+        self._active_children -= len(refused)
+        self._add_ends([(by_id[id_], end_of_refused(id_, error)) for id_, error in refused if id_ in by_id])
 
     async def _collect_maps(self, *, is_news: bool) -> None:
         """The next thing that each map writes; children of maps that the body has given up are cancelled."""
@@ -421,13 +422,14 @@ class WorkflowTurn:
             if pending.child_id is not None and pending.key not in told
         }
         ends = await self._services.ends(list(by_id))
-        for end in ends:
-            self._add_end(by_id[end.id], end)
+        self._add_ends([(by_id[end.id], end) for end in ends])
         return len(ends)
 
-    def _add_end(self, pending: Pending, end: Any) -> None:
-        detail = {"id": end.id, "status": str(end.status), "at": latest(self._time.shown())}
-        self._add(EntryKind.CHILD_END, pending.key, end.output, end.error, detail)
+    def _add_ends(self, ends: Sequence[tuple[Pending, FinishedExecution]]) -> None:
+        if ends:
+            at = latest(self._time.shown())
+            for pending, end in ends:
+                self._add(_CHILD_END, pending.key, end.output, end.error, of_child_end(end, at))
 
     def _open_children(self) -> int:
         return sum(
@@ -439,14 +441,14 @@ class WorkflowTurn:
 
     def _add(
         self,
-        kind: EntryKind,
+        kind: str,
         key: str,
         output: str | None = None,
         error: str | None = None,
-        detail: dict[str, Any] | None = None,
+        detail: dict[str, Any] | str | None = None,
     ) -> None:
         self._seq += 1
-        stored = None if detail is None else json.dumps(detail)
+        stored = json.dumps(detail) if isinstance(detail, dict) else detail
         self._new.append(NewEntry(self._seq, str(kind), key, output, error, stored))
 
     async def _deliver(self) -> None:

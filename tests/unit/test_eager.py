@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from durable.eager import begun
+from tests.jobs.crew import turned
 
 _where: ContextVar[str] = ContextVar("where", default="outside")
 
@@ -52,7 +53,7 @@ async def test_it_is_the_current_task_while_it_runs_and_its_starter_is_afterward
 
     async def work() -> None:
         seen.append(asyncio.current_task())
-        await asyncio.sleep(0)
+        await turned()
         seen.append(asyncio.current_task())
 
     starter = asyncio.current_task()
@@ -82,7 +83,7 @@ async def test_it_may_begin_another_and_time_itself_out() -> None:
 async def test_what_it_sets_in_its_context_stays_there() -> None:
     async def work() -> str:
         _where.set("inside")
-        await asyncio.sleep(0)
+        await turned()
         return _where.get()
 
     _where.set("starter")
@@ -99,7 +100,7 @@ async def test_it_can_be_cancelled_where_it_waits_and_by_itself() -> None:
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
-        await asyncio.sleep(0)
+        await turned()
 
     for task in (start(wait()), start(end_itself())):
         task.cancel()
@@ -139,7 +140,7 @@ async def test_what_else_calls_the_event_loop_while_it_is_made_has_its_turn(monk
     start(work())
     monkeypatch.undo()
     assert log == ["began"]
-    await asyncio.sleep(0)
+    await turned()
     assert log == ["began", "collected"]
 
 

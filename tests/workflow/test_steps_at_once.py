@@ -11,6 +11,7 @@ from durable import Durable, Status, StepFailed, WorkflowContext
 from durable.clock import SystemClock
 from durable.testing import VirtualStorage, app_under_test
 from durable.workflow.replay import Replay
+from tests.jobs.crew import turned
 
 
 class Ahead(SystemClock):
@@ -25,11 +26,11 @@ class Ahead(SystemClock):
 async def test_one_that_cancels_its_own_task_has_failed(app: Durable, storage: VirtualStorage) -> None:
     async def cancel(*, first: bool) -> None:
         if not first:
-            await asyncio.sleep(0)
+            await turned()
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
-        await asyncio.sleep(0)
+        await turned()
 
     @app.workflow
     async def flow(ctx: WorkflowContext) -> list[str]:
@@ -62,7 +63,9 @@ async def test_a_request_to_stop_that_is_there_is_heard_before_any_step_begins(
     async with app_under_test(app, storage=storage, queues=["elsewhere"]):
         handle = await flow.enqueue()
         # As one that was released in the middle of its first turn, and asked to end then.
-        claimed = await app.storage.claim(executor_id="gone", queues=["default"], task_names=[flow.name], limit=1, lease=60.0)
+        claimed = await app.storage.claim(
+            executor_id="gone", queues=["default"], task_names=[flow.name], limit=1, lease=60.0
+        )
         assert [each.id for each in claimed] == [handle.execution_id]
         await handle.cancel()
     async with app_under_test(app, storage=storage) as kit:
@@ -101,7 +104,7 @@ async def test_a_workflow_that_has_ended_leaves_nothing_for_the_collector_of_gar
     app: Durable, storage: VirtualStorage
 ) -> None:
     async def work(number: int) -> int:
-        await asyncio.sleep(0)
+        await turned()
         return number
 
     @app.workflow
