@@ -479,13 +479,12 @@ class WorkflowContext:
     async def gather(self, *awaitables: Awaitable[Any]) -> tuple[Any, ...]:
         """The results of all, in the order given. The first error is raised when it comes, and cancels the others."""
         group = Group()
-        joined = [each.join(group) if isinstance(each, ChildCall) else each for each in awaitables]
-        tasks = [started(each) for each in joined]
+        waiting = [each.begin(group) if isinstance(each, ChildCall) else started(each) for each in awaitables]
         try:
-            return tuple(await asyncio.gather(*tasks))
+            return tuple(await asyncio.gather(*waiting))
         finally:
-            for task in tasks:
-                task.cancel()
+            for each in waiting:
+                each.cancel()
 
     @overload
     async def map(

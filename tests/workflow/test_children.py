@@ -8,7 +8,7 @@ import pytest
 
 from durable import ChildLimitExceeded, ConfigurationError, Durable, Status, StorageUnavailable, WorkflowContext
 from durable.testing import VirtualStorage, app_under_test
-from durable.workflow import context
+from durable.workflow import commands, context
 from tests.jobs.crew import Failing, crew
 
 
