@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from durable.errors import NotOpen
 from durable.events import Emitter
 from durable.execution import Enqueued, NewExecution
 from durable.group_commit import GroupCommit
@@ -45,11 +46,27 @@ class Enqueues:
         self._plain: GroupCommit[NewExecution, Enqueued] = GroupCommit(self._write)
         self._keyed: GroupCommit[NewExecution, Enqueued | None] = GroupCommit(self._write_free, gathers=True)
         self._is_one_alone = False
+        self._keyed_count = 0
+        """Those with a key that are not stored yet, alone or not."""
+        self._idle = asyncio.Event()
+        """Set when, after a close, there are none."""
+        self._is_closed = False
 
     async def enqueue(self, row: NewExecution) -> Enqueued:
         """Durable when it returns. Cancelled while waiting, the row may or may not have been stored."""
         if not has_keys([row]):
             return await self._plain.submit(row)
+        if self._is_closed:
+            raise NotOpen("the client was closed")
+        self._keyed_count += 1
+        try:
+            return await self._enqueue_keyed(row)
+        finally:
+            self._keyed_count -= 1
+            if self._is_closed and not self._keyed_count:
+                self._idle.set()
+
+    async def _enqueue_keyed(self, row: NewExecution) -> Enqueued:
         if self._is_one_alone:
             return await self._keyed.submit(row) or await self._alone(row)
         self._is_one_alone = True
@@ -60,7 +77,10 @@ class Enqueues:
 
     async def close(self) -> None:
         """Refuse new rows and wait for those accepted."""
+        self._is_closed = True
         await asyncio.gather(self._plain.close(), self._keyed.close())
+        if self._keyed_count:
+            await self._idle.wait()
 
     async def _alone(self, row: NewExecution) -> Enqueued:
         (done,) = await self._in_turn(self._storage.enqueue([row], note=self._emitter.note), _WHAT)
