@@ -12,7 +12,7 @@ import sys
 from asyncio import tasks
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 __all__ = ["begun"]
 
@@ -26,12 +26,9 @@ def begun(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], *,
     """
     if loop.get_task_factory() is not None or loop.get_debug():
         return loop.create_task(coroutine, name=name)
-    return _begun(loop, coroutine, name)
-
-
-def _by_python(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-    options: dict[str, Any] = {"eager_start": True}
-    return asyncio.Task(coroutine, loop=loop, name=name, **options)
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+    return _by_hand(loop, coroutine, name)
 
 
 def _by_hand(loop: Any, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -67,6 +64,3 @@ def _run_within(loop: asyncio.AbstractEventLoop, context: Context, step: Callabl
         context.run(step, *args)
     finally:
         tasks._enter_task(loop, outer)
-
-
-_begun: Final = _by_python if sys.version_info >= (3, 12) else _by_hand
