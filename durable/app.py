@@ -10,6 +10,7 @@ from datetime import datetime
 from random import Random
 from typing import Any, TypeVar, Unpack
 
+from durable.alike import samples
 from durable.child import Child
 from durable.child_results import child_result, reader
 from durable.clock import Clock, SystemClock
@@ -319,8 +320,15 @@ class Durable(Registry):
     def new_id(self) -> str:
         return self._ids.new_id()
 
+    def new_ids(self, count: int) -> list[str]:
+        return self._ids.new_ids(count)
+
     def handle(self, task: Task[..., R], execution_id: str) -> Handle[R]:
         return self._handle(task.name, parse_id(execution_id))
+
+    @property
+    def stores_in_parts(self) -> bool:
+        return self.live.storage.has_transactions
 
     async def enqueue_new(self, task: Task[..., R], new: NewExecution, connection: Any) -> Handle[R]:
         if new.is_pooled:
@@ -328,7 +336,7 @@ class Durable(Registry):
         done = await self.live.enqueue(new, connection)
         return self._handle(task.name, done.id)
 
-    async def enqueue_all(self, task: Task[..., R], rows: list[NewExecution], connection: Any) -> list[Handle[R]]:
+    async def enqueue_all(self, task: Task[..., R], rows: Sequence[NewExecution], connection: Any) -> list[Handle[R]]:
         await self._ensure_pools(rows)
         done = await self.live.enqueue_many(rows, connection)
         make = self._handles(task.name)
@@ -351,8 +359,9 @@ class Durable(Registry):
 
     async def _ensure_pools(self, rows: Sequence[NewExecution]) -> None:
         """A pool that was declared after the app was opened is stored before anything waits in it."""
-        if any(row.is_pooled for row in rows):
-            await self.live.ensure_pools(self.pools_of(rows))
+        some = samples(rows)
+        if any(row.is_pooled for row in some):
+            await self.live.ensure_pools(self.pools_of(some))
 
     async def wake(self, task_name: str, sleeping_id: str, output: str | None, error: str | None) -> WakeResult:
         return await self.live.wake(task_name, sleeping_id, output=output, error=error)

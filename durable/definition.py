@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
+from durable.alike import Alike
 from durable.callbacks import CallbackInput
 from durable.codec import Codec, Shape, Signature
 from durable.errors import ConfigurationError, ErrorInfo, InvalidInput, SerializationError
@@ -140,16 +141,22 @@ class Definition:
             return checked_text(args[0] if len(args) == 1 and not kwargs else None, "sleeping_id")
         return self.signature.bind_and_dump(args, kwargs)
 
-    def dump_inputs(self, values: Iterable[Any]) -> list[str]:
+    def dump_inputs(self, values: Iterable[Any]) -> Iterator[str]:
         """The stored forms of calls with one argument each; raises as `dump_input`, and names the index."""
-        stored: list[str] = []
-        dump = self.dump_input
-        for index, value in enumerate(values):
-            try:
-                stored.append(dump((value,), {}))
-            except (InvalidInput, SerializationError) as error:
-                raise error.within(f"inputs[{index}]") from error.__cause__
-        return stored
+        is_sleeping = self.kind == Kind.SLEEPING
+        ids = (self.dump_input((value,), {}) for value in values)
+        count = 0
+        try:
+            for stored in ids if is_sleeping else self.signature.dump_each(values):
+                yield stored
+                count += 1
+        except (InvalidInput, SerializationError) as error:
+            raise error.within(f"inputs[{count}]") from error.__cause__
+
+    @property
+    def may_dump_late(self) -> bool:
+        """Whether inputs may be dumped while those before are being stored: no user code holds the transaction open."""
+        return self.kind != Kind.SLEEPING and self.signature.runs_no_user_code
 
     def dump_result(self, value: Any) -> str:
         return self.result.dump(value, "result")
@@ -258,18 +265,13 @@ def new_execution(definition: Definition, stored_input: str, overrides: Override
 
 
 def new_executions(
-    definition: Definition, stored_inputs: Iterable[str], overrides: Overrides, new_id: Callable[[], str]
-) -> list[NewExecution]:
+    definition: Definition, inputs: Sequence[str], overrides: Overrides, ids: Sequence[str]
+) -> Sequence[NewExecution]:
     """The records of calls that differ in their input alone; what they share is worked out once."""
-    inputs = list(stored_inputs)
     if definition.kind == Kind.SLEEPING or overrides.idempotency_key is not None:
-        return [new_execution(definition, stored, overrides, new_id()) for stored in inputs]
-    model = new_execution(definition, "", overrides, "")
-    between, after = model[_AFTER_IDS:_INPUT], model[_INPUT + 1 :]
-    return [NewExecution._make(((id_ := new_id()), id_, *between, stored, *after)) for stored in inputs]
-
-
-_AFTER_IDS, _INPUT = NewExecution._fields.index("root_id") + 1, NewExecution._fields.index("input")
+        calls = zip(inputs, ids, strict=True)
+        return [new_execution(definition, stored, overrides, id_) for stored, id_ in calls]
+    return Alike(new_execution(definition, "", overrides, ""), ids, inputs)
 
 
 def annotated_return(function: Callable[..., Any]) -> Any:

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from itertools import accumulate, repeat
 from random import Random
 from typing import Final
 
@@ -24,6 +25,8 @@ __all__ = ["IdSource", "known_id", "parse_id"]
 _UUID: Final = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _SERIAL_LIMIT: Final = 1 << 48
 _STEP_BITS: Final = 20
+_LONGEST_RUN: Final = 1000
+"""So many steps stay far below the half of a millisecond's serials that is free in any case."""
 _SHOWN_CHARACTERS: Final = 80
 
 
@@ -59,6 +62,25 @@ class IdSource:
             self._serial = serial
             return f"{self._prefix}{serial:012x}"
 
+    def new_ids(self, count: int) -> list[str]:
+        """Return so many ids, each greater than the one before it, as `new_id` gives them one by one."""
+        ids: list[str] = []
+        while len(ids) < count:
+            ids += self._run_of_ids(min(count - len(ids), _LONGEST_RUN))
+        return ids
+
+    def _run_of_ids(self, count: int) -> list[str]:
+        """Ids of one millisecond, whatever the clock does meanwhile."""
+        with self._lock:
+            millisecond = self._now_ns() // 1_000_000
+            if millisecond > self._millisecond or self._serial + (count << _STEP_BITS) >= _SERIAL_LIMIT:
+                self._serial = self._begin(max(millisecond, self._millisecond + 1))
+            steps = map(self._random.getrandbits, repeat(_STEP_BITS, count))
+            _, *serials = accumulate(steps, _next, initial=self._serial)
+            self._serial = serials[-1]
+            prefix = self._prefix
+            return [f"{prefix}{serial:012x}" for serial in serials]
+
     def _begin(self, millisecond: int) -> int:
         """Open a millisecond; give its first serial, in the lower half so that growth has room."""
         shared = self._random.getrandbits(26)
@@ -80,6 +102,10 @@ class IdSource:
         if not self._has_own_random:
             self._random = Random()  # noqa: S311 - as above; the operating system gives a new seed
         self._restart()
+
+
+def _next(serial: int, step: int) -> int:
+    return serial + 1 + step
 
 
 def _call_in_forked_child(method: weakref.WeakMethod[Callable[[], None]]) -> None:

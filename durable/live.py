@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
+from durable.alike import samples
 from durable.appends import Appends
 from durable.bus import Bus
 from durable.callbacks import wants_transaction
@@ -93,13 +94,14 @@ class Live:
     async def enqueue_many(self, rows: Sequence[NewExecution], connection: Any = None) -> list[Enqueued]:
         """Store all or none; a conflict of one is raised and nothing is stored."""
         self.check()
-        refuse_within(self.storage, rows)
+        some = samples(rows)
+        refuse_within(self.storage, some)
         if connection is not None:
             done = await self._enqueue_on(connection, rows)
         else:
-            run = self._in_turn if has_keys(rows) else self._patiently
+            run = self._in_turn if has_keys(some) else self._patiently
             done = await run(self.storage.enqueue(rows, all_or_nothing=True, note=self.emitter.note), "enqueueing")
-            self._tell_ready(rows)
+            self._tell_ready(some)
         settled_ids(rows, done)
         return done
 
@@ -225,7 +227,7 @@ class Live:
     async def _enqueue_on(self, connection: Any, rows: Sequence[NewExecution]) -> list[Enqueued]:
         done = await self.storage.enqueue(rows, all_or_nothing=True, note=self.emitter.note).await_on(connection)
         # Sent by the caller's transaction, so it arrives if and when that commits.
-        await self.storage.hint(self._ready_hints(rows)).await_on(connection)
+        await self.storage.hint(self._ready_hints(samples(rows))).await_on(connection)
         return done
 
     async def _in_turn(self, operation: Operation[T], what: str) -> T:
@@ -284,6 +286,8 @@ def refuse_within(storage: Storage, rows: Sequence[NewExecution]) -> None:
 
 def settled_ids(rows: Sequence[NewExecution], done: Sequence[Enqueued]) -> list[str]:
     """The ids that stand for the rows; raises IdempotencyConflict or SleepingIdConflict for the first conflict."""
+    if not any(result.is_conflict for result in done):
+        return [result.id for result in done]
     for row, result in zip(rows, done, strict=True):
         if result.is_conflict and row.sleeping_id is not None:
             raise SleepingIdConflict(row.task_name, row.sleeping_id)

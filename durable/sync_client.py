@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from durable.alike import samples
 from durable.child import Child
 from durable.child_results import child_result, reader
 from durable.definition import new_executions
@@ -37,6 +38,7 @@ from durable.returns import ChildResult
 from durable.running import refuse_own_end
 from durable.script import Append, Ask, EndOf, Heard, NewsOf, Script, Tell
 from durable.settings import checked_name
+from durable.slices import Gradual
 from durable.storage import Hint, Operation, Storage
 from durable.task import SleepingTask, Task, Typed, checked_task_name
 from durable.workflow.approvals import SyncApprovals
@@ -127,8 +129,11 @@ class Client:
         """See Task.enqueue_many."""
         known = cast("Task[..., R]", task)
         overrides = checked_overrides(known.definition.options, options)
-        stored = known.definition.dump_inputs(inputs)
-        rows = new_executions(known.definition, stored, overrides, self._ids.new_id)
+        given = list(inputs)
+        dumped = known.definition.dump_inputs(given)
+        is_late = overrides.connection is None and self._storage.has_transactions and known.definition.may_dump_late
+        stored = Gradual(dumped, len(given)) if is_late else list(dumped)
+        rows = new_executions(known.definition, stored, overrides, self._ids.new_ids(len(stored)))
         return self._store(known, rows, overrides.connection)
 
     def enqueue_calls(self, calls: Sequence[Child[Any]], *, connection: Any = None) -> list[SyncHandle[Any]]:
@@ -353,14 +358,15 @@ class Client:
         if gone:
             raise ExecutionNotFound(min(gone))
 
-    def _store(self, task: Task[..., R], rows: list[NewExecution], connection: Any) -> list[SyncHandle[R]]:
-        return [self._handle(task.name, execution_id) for execution_id in self._enqueue(rows, connection)]
+    def _store(self, task: Task[..., R], rows: Sequence[NewExecution], connection: Any) -> list[SyncHandle[R]]:
+        return [*map(self._handles(task.name), self._enqueue(rows, connection))]
 
-    def _enqueue(self, rows: list[NewExecution], connection: Any) -> list[str]:
-        if any(row.is_pooled for row in rows):
-            self.ensure_pools(self._registry.pools_of(rows))
-        refuse_within(self._storage, rows)
-        hints = [Hint("ready", queue) for queue in sorted({row.queue for row in rows})]
+    def _enqueue(self, rows: Sequence[NewExecution], connection: Any) -> list[str]:
+        some = samples(rows)
+        if any(row.is_pooled for row in some):
+            self.ensure_pools(self._registry.pools_of(some))
+        refuse_within(self._storage, some)
+        hints = [Hint("ready", queue) for queue in sorted({row.queue for row in some})]
         done: list[Enqueued]
         note = self._emitter.note
         if connection is None:
@@ -393,8 +399,13 @@ class Client:
         return retrying(lambda: make().run())
 
     def _handle(self, task_name: str, execution_id: str) -> SyncHandle[Any]:
+        return self._handles(task_name)(execution_id)
+
+    def _handles(self, task_name: str) -> Callable[[str], SyncHandle[Any]]:
+        """What makes a handle from an id of this task."""
         definition = self._registry[task_name]
         read = reader(self._registry, definition)
         if definition.kind is Kind.WORKFLOW:
-            return SyncWorkflowHandle(self, execution_id, task_name, read, self._registry.codec)
-        return SyncHandle(self, execution_id, task_name, read)
+            codec = self._registry.codec
+            return lambda execution_id: SyncWorkflowHandle(self, execution_id, task_name, read, codec)
+        return lambda execution_id: SyncHandle(self, execution_id, task_name, read)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from durable.callbacks import store_callback
@@ -17,6 +17,7 @@ from durable.notice import NewNotice
 from durable.options import ChildOptions, EnqueueOptions, Overrides, checked_overrides, checked_text
 from durable.pool_rows import PoolConfig, PoolTally
 from durable.script import Script
+from durable.slices import Gradual, in_slices
 from durable.stored_errors import store_error
 
 __all__ = ["Home", "SleepingTask", "Task", "TaskFunction", "Typed", "checked_task_name"]
@@ -34,15 +35,24 @@ F_co = TypeVar("F_co", covariant=True)
 class Home(Protocol):
     """The app a definition belongs to, as far as a definition needs it."""
 
+    @property
+    def stores_in_parts(self) -> bool:
+        """The inputs of many executions may be made while it stores those before them."""
+        ...
+
     async def enqueue_new(self, task: Task[..., R], new: NewExecution, connection: Any) -> Handle[R]: ...
 
-    async def enqueue_all(self, task: Task[..., R], rows: list[NewExecution], connection: Any) -> list[Handle[R]]: ...
+    async def enqueue_all(
+        self, task: Task[..., R], rows: Sequence[NewExecution], connection: Any
+    ) -> list[Handle[R]]: ...
 
     async def wake(self, task_name: str, sleeping_id: str, output: str | None, error: str | None) -> WakeResult: ...
 
     def handle(self, task: Task[..., R], execution_id: str) -> Handle[R]: ...
 
     def new_id(self) -> str: ...
+
+    def new_ids(self, count: int) -> list[str]: ...
 
     async def play(self, script: Script[T], connection: Any = None) -> T: ...
 
@@ -120,8 +130,11 @@ class Task(Generic[P, R]):
         task = cast("Task[..., R]", self)
         overrides = checked_overrides(task.definition.options, options)
         home = task._home()
-        stored = task.definition.dump_inputs(inputs)
-        rows = new_executions(task.definition, stored, overrides, home.new_id)
+        given = list(inputs)
+        dumped = task.definition.dump_inputs(given)
+        is_late = overrides.connection is None and home.stores_in_parts and task.definition.may_dump_late
+        stored = Gradual(dumped, len(given)) if is_late else await in_slices(dumped)
+        rows = new_executions(task.definition, stored, overrides, home.new_ids(len(stored)))
         return await home.enqueue_all(task, rows, overrides.connection)
 
     @overload

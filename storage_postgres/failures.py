@@ -23,7 +23,7 @@ from durable.errors import (
     StorageUnavailable,
 )
 
-__all__ = ["is_connection_spent", "is_transient", "translated"]
+__all__ = ["is_connection_spent", "is_id_taken", "is_transient", "translated"]
 
 _TRANSIENT: Final = (
     errors.SerializationFailure,
@@ -60,6 +60,12 @@ def is_connection_spent(error: BaseException) -> bool:
     """True when the server behind the connection must not be asked again: a standby, or one that became read-only."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
     return isinstance(cause, (errors.ReadOnlySqlTransaction, errors.AdminShutdown, errors.CannotConnectNow))
+
+
+def is_id_taken(error: BaseException) -> bool:
+    """True when an execution was not stored because its id is there."""
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    return isinstance(cause, errors.UniqueViolation) and cause.diag.constraint_name == "executions_pkey"
 
 
 @contextmanager

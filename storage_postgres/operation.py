@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import psycopg
 
-from durable.errors import ConfigurationError
+from durable.errors import ConfigurationError, StorageError
+from storage_postgres.failures import is_id_taken
 from storage_postgres.plan import Plan
 
 if TYPE_CHECKING:
     from storage_postgres.connections import Connections
 
-__all__ = ["PostgresOperation"]
+__all__ = ["HopefulOperation", "PostgresOperation"]
 
 T = TypeVar("T")
 
@@ -48,6 +49,51 @@ class PostgresOperation(Generic[T]):
                 "with a blocking connection use app.client()"
             )
         return self._connections.await_on(self, unwrapped)
+
+
+class HopefulOperation(Generic[T]):
+    """Takes the short way, on which one stored id undoes all, and after that the careful one, which goes round it.
+
+    In a transaction of the caller's the short way needs a savepoint; where it takes none it is not tried.
+    """
+
+    __slots__ = ("_careful", "_short")
+
+    def __init__(self, short: PostgresOperation[T], careful: PostgresOperation[T]) -> None:
+        self._short = short
+        self._careful = careful
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._await(lambda operation: operation).__await__()
+
+    def run(self) -> T:
+        return self._run(lambda operation: operation.run())
+
+    def run_on(self, connection: Any) -> T:
+        if not self._short.transaction:
+            return self._careful.run_on(connection)
+        return self._run(lambda operation: operation.run_on(connection))
+
+    def await_on(self, connection: Any) -> Awaitable[T]:
+        if not self._short.transaction:
+            return self._careful.await_on(connection)
+        return self._await(lambda operation: operation.await_on(connection))
+
+    def _run(self, run: Callable[[PostgresOperation[T]], T]) -> T:
+        try:
+            return run(self._short)
+        except StorageError as error:
+            if not is_id_taken(error):
+                raise
+        return run(self._careful)
+
+    async def _await(self, begin: Callable[[PostgresOperation[T]], Awaitable[T]]) -> T:
+        try:
+            return await begin(self._short)
+        except StorageError as error:
+            if not is_id_taken(error):
+                raise
+        return await begin(self._careful)
 
 
 def driver_connection(connection: Any) -> Any:

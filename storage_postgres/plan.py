@@ -6,7 +6,9 @@ asynchronous connections. So the same verb also runs inside the caller's own tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import nullcontext
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import psycopg
@@ -27,6 +29,9 @@ class Query(NamedTuple):
 
     name: str
     params: Mapping[str, object]
+    rest: Iterable[Mapping[str, object]] = ()
+    """Further parameters to run the same statement with, each made while the server works on those before. Then nobody
+    is told of any answer."""
 
 
 Plan = Generator[Query, Rows, T]
@@ -48,7 +53,7 @@ def waiting(plan: Plan[T], lock_timeout: float | None) -> Plan[T]:
     try:
         query = next(plan)
         while True:
-            query = plan.send((yield Query(query.name, {**query.params, **given})))
+            query = plan.send((yield query._replace(params={**query.params, **given})))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 
@@ -130,8 +135,7 @@ def _drive(plan: Plan[T], cursor: psycopg.Cursor[Any], statements: Statements, p
     try:
         query = next(plan)
         while True:
-            cursor.execute(statements[query.name], query.params, prepare=prepare)
-            query = plan.send(cursor.fetchall())
+            query = plan.send(_answer(query, cursor, statements, prepare))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 
@@ -142,7 +146,34 @@ async def _drive_async(
     try:
         query = next(plan)
         while True:
-            await cursor.execute(statements[query.name], query.params, prepare=prepare)
-            query = plan.send(await cursor.fetchall())
+            query = plan.send(await _answer_async(query, cursor, statements, prepare))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+
+
+def _answer(query: Query, cursor: psycopg.Cursor[Any], statements: Statements, prepare: bool | None) -> Rows:
+    text = statements[query.name]
+    if not query.rest:
+        cursor.execute(text, query.params, prepare=prepare)
+        return cursor.fetchall()
+    with cursor.connection.pipeline() if prepare else nullcontext():
+        for params in chain([query.params], query.rest):
+            cursor.execute(text, params, prepare=prepare)
+            if not prepare:
+                cursor.fetchall()  # the caller may be in a pipeline, where nothing else tells that it has run
+    return []
+
+
+async def _answer_async(
+    query: Query, cursor: psycopg.AsyncCursor[Any], statements: Statements, prepare: bool | None
+) -> Rows:
+    text = statements[query.name]
+    if not query.rest:
+        await cursor.execute(text, query.params, prepare=prepare)
+        return await cursor.fetchall()
+    async with cursor.connection.pipeline() if prepare else nullcontext():
+        for params in chain([query.params], query.rest):
+            await cursor.execute(text, params, prepare=prepare)
+            if not prepare:
+                await cursor.fetchall()
+    return []

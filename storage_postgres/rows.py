@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from durable.alike import Alike
 from durable.execution import (
     RECORD_VERSION,
     ChildOutcome,
@@ -95,17 +96,9 @@ def new_columns(rows: Iterable[NewExecution], prefix: str = "") -> dict[str, obj
     return params
 
 
-def alike_columns(rows: Sequence[NewExecution]) -> dict[str, object] | None:
-    """The values of an insert of roots that differ in id and input alone, by parameter name; None where they do not."""
-    first = rows[0]
-    is_root = first.parent_id is None and first.child_index is None and not (first.depth or first.is_finalize)
-    if not is_root or first.outlives_parent or first.idempotency_key is not None or first.kind == Kind.SLEEPING:
-        return None
-    columns = dict(zip(NewExecution._fields, zip(*rows, strict=True), strict=True))
-    ids, root_ids, inputs = columns.pop("id"), columns.pop("root_id"), columns.pop("input")
-    if root_ids != ids or any(column.count(column[0]) < len(rows) for column in columns.values()):
-        return None
-    return {**new_row(first), "id": plain(ids), "input": texts(inputs)}
+def alike_columns(alike: Alike) -> dict[str, object]:
+    """The values of an insert of roots that differ in id and input alone, by parameter name."""
+    return {**new_row(alike.model), "id": plain(alike.ids), "input": texts(alike.inputs)}
 
 
 def new_row(row: NewExecution) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from durable.alike import alike
 from durable.approval_rows import ApprovalFilter, Decided, Decision, NewApproval, StoredApproval
 from durable.errors import ConfigurationError
 from durable.execution import (
@@ -52,7 +53,7 @@ from durable.job import (
 )
 from durable.notice import NewNotice, TakenNotices
 from durable.pool_rows import PoolConfig, PooledClaim, PoolNote, PoolTally
-from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, NextStart, Note
+from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, Hint, NextStart, Note, Operation
 from durable.stored_errors import EXPIRED, LOST, ORPHAN, POISONED, cancelled
 from durable.timer import NewTimer, StoredTimer, TimerFilter, TimerSet
 from durable.workflow_rows import (
@@ -82,7 +83,7 @@ from storage_postgres.connections import KEPT_FOR_EXECUTOR, Connections, Postgre
 from storage_postgres.failures import is_transient
 from storage_postgres.listen import channel_of, hints_of, payloads_of
 from storage_postgres.migrate import check, migrate
-from storage_postgres.operation import PostgresOperation
+from storage_postgres.operation import HopefulOperation, PostgresOperation
 from storage_postgres.plan import Plan, waiting
 from storage_postgres.source import DsnSource, Source
 from storage_postgres.statements import Statements
@@ -153,11 +154,15 @@ class PostgresStorage:
     def enqueue(
         self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None,
         lock_timeout: float | None = None,
-    ) -> PostgresOperation[list[Enqueued]]:  # fmt: skip
+    ) -> Operation[list[Enqueued]]:  # fmt: skip
         is_bounded = lock_timeout is not None
         plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing, note=note, is_bounded=is_bounded)
         transaction = all_or_nothing or (note is not None and _has_sleepers(rows))
-        return self._do(lambda: waiting(plan(), lock_timeout), transaction=transaction)
+        careful = self._do(lambda: waiting(plan(), lock_timeout), transaction=transaction)
+        if len(rows) < 2 or (same := alike(rows)) is None:
+            return careful
+        transaction = all_or_nothing or len(rows) > verbs.PART
+        return HopefulOperation(self._do(partial(verbs.enqueue_alike, same), transaction=transaction), careful)
 
     def claim(
         self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float,

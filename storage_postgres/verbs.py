@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
+from itertools import repeat
+from typing import Final, TypeVar
 
+from durable.alike import Alike
 from durable.errors import StorageUnavailable
 from durable.execution import (
     FINISHED,
@@ -38,6 +40,9 @@ from storage_postgres.workflow_verbs import end_turns, hold_turns
 T = TypeVar("T")
 _LEVELS = tuple(reversed(PRIORITIES))
 _BEFORE_ALL_IDS = "00000000-0000-0000-0000-000000000000"
+PART: Final = 1_000
+"""So many executions alike are one statement. While a larger one is made, the server and the event loop would wait for
+longer; a smaller one costs more for itself."""
 _NOTHING_SETTLED = Settled(frozenset(), frozenset())
 
 
@@ -55,14 +60,9 @@ def enqueue(
     """`is_bounded`: the plan is driven with a bound for how long it waits, which the statement for one row lacks."""
     if not rows:
         return []
-    if len(rows) > 1 and (alike := to.alike_columns(rows)) is not None:
-        ((count, ids),) = yield Query("enqueue_alike", alike)
-        stored: set[str] = set(ids or ())
-    else:
-        one = Query("enqueue_one", to.new_row(rows[0])) if len(rows) == 1 and not is_bounded else None
-        stored = {row[0] for row in (yield one or Query("enqueue", to.new_columns(sorted(rows, key=_by_key))))}
-        count = len(stored)
-    if count < len(rows):
+    one = Query("enqueue_one", to.new_row(rows[0])) if len(rows) == 1 and not is_bounded else None
+    stored = {row[0] for row in (yield one or Query("enqueue", to.new_columns(sorted(rows, key=_by_key))))}
+    if len(stored) < len(rows):
         results = yield from _meet_existing(rows, stored)
     else:
         results = [Enqueued(row.id, True, False) for row in rows]
@@ -71,6 +71,13 @@ def enqueue(
     if any(row.kind == Kind.SLEEPING for row in rows):
         yield from apply_wakeups(limit=1000, note=note)
     return results
+
+
+def enqueue_alike(alike: Alike) -> Plan[list[Enqueued]]:
+    """As `enqueue`, but one id that is there fails all of them. More than fit into a part need a transaction."""
+    parts = (to.alike_columns(alike[start : start + PART]) for start in range(PART, len(alike), PART))
+    yield Query("enqueue_alike", to.alike_columns(alike[:PART]), parts if len(alike) > PART else ())
+    return [*map(Enqueued._make, zip(alike.ids, repeat(True), repeat(False)))]
 
 
 def _by_key(row: NewExecution) -> tuple[str, str, str]:

@@ -65,6 +65,11 @@ class Format:
             plan.has_sets or plan.must_reload or plan.is_unbounded or plan.has_floats or plan.check is not None
         )
 
+    @property
+    def runs_no_user_code(self) -> bool:
+        """Validating and writing a value takes microseconds for certain, and has no effect."""
+        return not (self._plan.has_objects or self._plan.must_reload)
+
     def validate(self, value: Any) -> Any:
         """Return the value made to fit, fields by name or alias; raises pydantic's ValidationError."""
         return self._validate(value, by_alias=True, by_name=True)

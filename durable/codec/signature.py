@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import Parameter
 from types import SimpleNamespace
 from typing import Any, Final, get_origin
@@ -86,6 +86,11 @@ class Signature:
             self._format = built
         return built
 
+    @property
+    def runs_no_user_code(self) -> bool:
+        """As of a format; a payload codec is user code as well. Raises as `build`."""
+        return self._seal.hook is None and (self._format or self.build()).runs_no_user_code
+
     def bind_and_dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Return the text to store for a call.
 
@@ -95,7 +100,16 @@ class Signature:
         built = self._format or self.build()
         if not self._parameters and not args and not kwargs and self._seal.hook is None:
             return _EMPTY
-        given = self._bind(args, kwargs)
+        return self._dump(built, self._bind(args, kwargs))
+
+    def dump_each(self, values: Iterable[Any]) -> Iterator[str]:
+        """The texts to store for calls with one argument each; raises as `bind_and_dump` where a value does not fit."""
+        if not self._by_place:
+            return (self.bind_and_dump((value,), {}) for value in values)
+        built, name = self._format or self.build(), self._by_place[0]
+        return (self._dump(built, {name: value}) for value in values)
+
+    def _dump(self, built: Format, given: dict[str, Any]) -> str:
         try:
             fitting = built.validate(given)
         except ValidationError as error:

@@ -40,26 +40,32 @@ returning id;
 
 -- name: enqueue_alike
 -- As `enqueue`, of roots that differ in their input alone, as those of one `enqueue_many` do: two arrays to read and not 25
--- take a quarter of the time. Gives how many were stored, and their ids unless that is all. Locks nothing, but may wait as
--- `enqueue` does. Index: the unique ones.
-with at as materialized (select /*schema*/clock_now() as now),
+-- take a quarter of the time. Gives how many these are, and fails where one of the ids is there: to look for them first,
+-- as `on conflict` does, takes a fifth of the time. What all of them share is worked out once, the rules of its domains
+-- included. Locks nothing, but may wait as `enqueue` does. Index: the primary key.
+with at as materialized (
+    select x.now,
+        greatest(coalesce(%(run_at)s::timestamptz, x.now + %(delay)s::double precision * interval '1 second'), x.now)
+            as due_at,
+        %(kind)s::text::/*schema*/execution_kind as kind, 'ready'::/*schema*/execution_status as status,
+        'run'::/*schema*/execution_phase as phase, 'idle'::/*schema*/execution_close_status as close_status,
+        %(priority)s::smallint::/*schema*/execution_priority as priority
+    from (select /*schema*/clock_now() as now offset 0) as x
+),
 inserted as (
     insert into /*schema*/executions (
-        id, root_id, kind, task_name, task_version, queue, priority, input, retry, max_attempts, max_deliveries,
-        timeout, delay, record_version, status, created_at, due_at, updated_at, is_pooled, serial_key, on_complete
+        id, root_id, created_at, due_at, updated_at, delay, task_version, max_attempts, max_deliveries, priority,
+        record_version, is_pooled, status, kind, phase, close_status, queue, task_name, input, timeout, serial_key,
+        retry, on_complete
     )
-    select i.id, i.id, %(kind)s::text, %(task_name)s::text, %(task_version)s::integer, %(queue)s::text,
-        %(priority)s::smallint, i.input, %(retry)s::text, %(max_attempts)s::integer, %(max_deliveries)s::integer,
-        %(timeout)s::double precision, %(delay)s::double precision, %(record_version)s::smallint, 'ready', at.now,
-        greatest(coalesce(%(run_at)s::timestamptz, at.now + %(delay)s::double precision * interval '1 second'), at.now),
-        at.now, %(is_pooled)s::boolean, %(serial_key)s::text, %(on_complete)s::text
+    select i.id, i.id, at.now, at.due_at, at.now, %(delay)s::double precision, %(task_version)s::integer,
+        %(max_attempts)s::integer, %(max_deliveries)s::integer, at.priority, %(record_version)s::smallint,
+        %(is_pooled)s::boolean, at.status, at.kind, at.phase, at.close_status, %(queue)s::text, %(task_name)s::text,
+        i.input, %(timeout)s::double precision, %(serial_key)s::text, %(retry)s::text, %(on_complete)s::text
     from unnest(%(id)s::uuid[], %(input)s::text[]) as i (id, input) cross join at
-    on conflict do nothing
-    returning id
+    returning 1
 )
-select (select count(*) from inserted),
-    case when (select count(*) from inserted) < cardinality(%(id)s::uuid[])
-        then array(select id::text from inserted) end;
+select count(*) from inserted;
 
 -- name: enqueue_one
 -- As `enqueue`, of a single row: to set up 25 arrays takes the server longer than to insert it. Locks nothing, but may wait

@@ -240,8 +240,11 @@ async def test_many_are_stored_all_or_none(app: Durable, place: Place) -> None:
     async with running(app):
         with pytest.raises(InvalidInput, match=r"task 'work': inputs\[2\]: "):
             await work.enqueue_many([1, 2, "x"])  # type: ignore[list-item]
-        with app.client() as client, pytest.raises(InvalidInput, match=r"inputs\[0\]"):
-            client.enqueue_many(work, ["x"])  # type: ignore[list-item]
+        late = [*range(15_000), "x", *range(5_000), "y"]
+        with pytest.raises(InvalidInput, match=r"task 'work': inputs\[15000\]: "):
+            await work.enqueue_many(late)  # type: ignore[arg-type]
+        with app.client() as client, pytest.raises(InvalidInput, match=r"inputs\[15000\]"):
+            client.enqueue_many(work, late)  # type: ignore[arg-type]
         with pytest.raises(PayloadTooLarge, match=r"^inputs\[1\]") as caught:
             await other.enqueue_many(["", "x" * 5_000_000])
         assert caught.value.path.startswith("inputs[1]")
@@ -254,6 +257,47 @@ async def test_many_are_stored_all_or_none(app: Durable, place: Place) -> None:
         first, second = await app.enqueue_calls([work.child(1), other.child("x")])
         assert (await first.result(PATIENCE), await second.result(PATIENCE)) == (1, "x")
         assert await work.enqueue_many([]) == []
+
+
+async def test_what_is_wrong_with_few_is_told_without_asking_the_storage(
+    app: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the storage was asked")
+
+    @app.task
+    async def work(n: int) -> None: ...
+
+    async with app:
+        monkeypatch.setattr(type(app.live.storage), "enqueue", refuse)
+        with pytest.raises(InvalidInput, match=r"inputs\[999\]"):
+            await work.enqueue_many([*range(999), "x"])  # type: ignore[list-item]
+        with app.client() as client, pytest.raises(InvalidInput, match=r"inputs\[999\]"):
+            client.enqueue_many(work, [*range(999), "x"])  # type: ignore[list-item]
+
+
+async def test_many_leave_the_event_loop_to_others_and_are_what_they_were_at_the_call(
+    app: Durable, place: Place
+) -> None:
+    inputs = list(range(5_000))
+    turns: list[int] = []
+
+    @app.task
+    async def work(n: int) -> int:
+        return n
+
+    def meddle() -> None:
+        turns.append(place.count())
+        inputs.append(len(inputs))
+        if turns[-1] == 0:
+            asyncio.get_running_loop().call_soon(meddle)
+
+    async with app:
+        asyncio.get_running_loop().call_soon(meddle)
+        handles = await work.enqueue_many(inputs)
+    assert len(turns) >= 5
+    assert set(turns) <= {0, 5_000}
+    assert len(handles) == place.count() == 5_000
 
 
 async def test_calls_that_come_together_are_all_stored_and_a_bad_one_fails_alone(app: Durable, place: Place) -> None:

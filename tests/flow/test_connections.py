@@ -1,18 +1,33 @@
 """Enqueueing in a transaction of the caller's, on Postgres: it exists if that commits, and only then."""
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Annotated, Any, Final
 
 import psycopg
 import pytest
 import pytest_asyncio
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
+from pydantic import AfterValidator
 
-from durable import ConfigurationError, Durable, ExecutionNotFound, IdempotencyConflict, SleepingIdConflict
+from durable import (
+    ConfigurationError,
+    Durable,
+    ExecutionNotFound,
+    IdempotencyConflict,
+    InvalidInput,
+    SleepingIdConflict,
+)
 from durable.errors import DurableError, StorageError
 
 from .place import PATIENCE, PostgresPlace, running
+
+TRANSACTIONS: Final = """
+select count(*) from pg_catalog.pg_stat_activity
+where datname = pg_catalog.current_database() and pid <> pg_catalog.pg_backend_pid()
+    and backend_type = 'client backend' and xact_start is not null
+"""
 
 
 @pytest.fixture
@@ -53,6 +68,59 @@ async def test_it_commits_and_runs_with_the_callers_transaction(
                 await handle.result(0)
         assert [await each.result(PATIENCE) for each in (handle, *many, *calls)] == [1, 2, 3, 4]
     assert place.count() == 4
+
+
+@pytest.mark.parametrize("late", [0, 15_000])
+async def test_bad_input_is_told_before_the_transaction_is_touched(
+    app: Durable, place: PostgresPlace, connection: psycopg.AsyncConnection[Any], late: int
+) -> None:
+    @app.task
+    async def work(n: int) -> None: ...
+
+    inputs: list[Any] = [*range(late), "x", *range(2_000)]
+    async with app:
+        with pytest.raises(InvalidInput, match=rf"inputs\[{late}\]"):
+            await work.enqueue_many(inputs, connection=connection)
+        assert connection.info.transaction_status is TransactionStatus.IDLE
+        with app.client() as client, psycopg.connect(place.dsn) as blocking:
+            with pytest.raises(InvalidInput, match=rf"inputs\[{late}\]"):
+                client.enqueue_many(work, inputs, connection=blocking)
+            assert blocking.info.transaction_status is TransactionStatus.IDLE
+    assert place.count() == 0
+
+
+async def test_validators_of_the_users_hold_no_transaction_open(app: Durable, place: PostgresPlace) -> None:
+    found: list[Any] = []
+
+    def looked(value: int) -> int:
+        if value % 1_000 == 999:
+            found.append(place.control.execute(TRANSACTIONS).fetchone())
+        return value
+
+    @app.task
+    async def work(n: Annotated[int, AfterValidator(looked)]) -> None: ...
+
+    async with app:
+        await work.enqueue_many(range(3_000))
+        with app.client() as client:
+            client.enqueue_many(work, range(3_000))
+    assert set(found) == {(0,)}
+    assert place.count() == 6_000
+
+
+async def test_many_are_part_of_the_callers_transaction(
+    app: Durable, place: PostgresPlace, connection: psycopg.AsyncConnection[Any]
+) -> None:
+    @app.task
+    async def work(n: int) -> None: ...
+
+    async with app:
+        async with connection.transaction(force_rollback=True):
+            await work.enqueue_many(range(5_000), connection=connection)
+        assert place.count() == 0
+        async with connection.transaction():
+            handles = await work.enqueue_many(range(5_000), connection=connection)
+        assert len(handles) == place.count() == 5_000
 
 
 async def test_a_rollback_takes_it_back_and_frees_its_key(

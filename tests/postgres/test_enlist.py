@@ -239,18 +239,22 @@ async def test_the_callers_row_factory_and_cursors_change_nothing_here(
         assert await is_stored(storage, row.id)
 
 
-async def test_a_caller_in_pipeline_mode_gets_results_at_once(caller: Caller, storage: PostgresStorage) -> None:
-    row = MAKE.row()
+@pytest.mark.parametrize("count", [1, 2, 2_500])
+async def test_a_caller_in_pipeline_mode_gets_results_at_once(
+    caller: Caller, storage: PostgresStorage, count: int
+) -> None:
+    rows = MAKE.rows(count)
+    operation = storage.enqueue(rows, all_or_nothing=count > 1)
     if isinstance(caller, BlockingCaller):
         with caller.connection.pipeline():
-            results = await caller.run(storage.enqueue([row]))
+            results = await caller.run(operation)
     else:
         async with caller.connection.pipeline():
-            results = await caller.run(storage.enqueue([row]))
+            results = await caller.run(operation)
     await caller.commit()
 
-    assert [result.id for result in results] == [row.id]
-    assert await is_stored(storage, row.id)
+    assert [result.id for result in results] == [row.id for row in rows]
+    assert len(await storage.existing([row.id for row in rows])) == count
 
 
 async def test_a_connection_of_the_other_colour_is_refused(

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import psycopg
 import pytest
 
+from durable.alike import Alike
 from durable.execution import CloseStatus, Phase, Settlement, Status
 from durable.notice import NewNotice
 from durable.testing import Maker
@@ -60,6 +61,7 @@ insert into /*schema*/wakeups (task_name, sleeping_id, created_at)
 select e.task_name, e.sleeping_id, e.created_at from /*schema*/executions as e where e.status = 'waiting' limit 100
 """
 MAKE: Final = Maker(series=7, task_name="task")
+ALIKE: Final = Alike(MAKE.row(), [MAKE.id() for _ in range(50)], ["1"] * 50)
 ERROR: Final = '{"type": "lost", "message": ""}'
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 AHEAD: Final = datetime(2100, 1, 1, tzinfo=UTC)
@@ -172,7 +174,7 @@ BY_ID: Final[Mapping[str, tuple[int, Callable[[Crowd], Query]]]] = {
         queues=["default", "other"], pools=["emails"], task_names=["task", "other"], after=LONG_AGO, within=3.0))),
     "get_sleeping": (1, lambda _: first(wake_verbs.get_sleeping("task", "sleeper 1"))),
     "enqueue": (50, lambda _: first(verbs.enqueue([*MAKE.rows(49), MAKE.row(queue="other")], all_or_nothing=False))),
-    "enqueue_alike": (50, lambda _: first(verbs.enqueue(MAKE.rows(50), all_or_nothing=False))),
+    "enqueue_alike": (50, lambda _: first(verbs.enqueue_alike(ALIKE))),
     "existing_rows": (50, lambda _: second(verbs.enqueue(
         [MAKE.row(idempotency_key=f"key {number}") for number in range(50)], all_or_nothing=False))),
 }  # fmt: skip

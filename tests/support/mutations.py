@@ -153,7 +153,7 @@ _HAND_MADE: Final = (
     _one("the past of a single one stays in the past", "enqueue_one", "greatest(coalesce(%(run_at)s::timestamptz, ",
          "least(coalesce(%(run_at)s::timestamptz, ", "enqueue"),
     _one("the delay of alike ones is forgotten", "enqueue_alike",
-         "at.now + %(delay)s::double precision * interval '1 second'), at.now)", "at.now), at.now)", "enqueue"),
+         "x.now + %(delay)s::double precision * interval '1 second'), x.now)", "x.now), x.now)", "enqueue"),
     _one("the past of alike ones stays in the past", "enqueue_alike", "greatest(coalesce(%(run_at)s::timestamptz, ",
          "least(coalesce(%(run_at)s::timestamptz, ", "enqueue"),
     _one("alike ones are given to no pool", "enqueue_alike", "%(is_pooled)s::boolean", "false", "enqueue"),

@@ -63,6 +63,44 @@ def test_ids_grow_when_a_millisecond_runs_out_of_serials() -> None:
     assert uuid.UUID(second).version == 7
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 999, 1_000, 1_001, 3_500])
+def test_many_ids_at_once_are_as_good_as_one_by_one(count: int) -> None:
+    source = IdSource(now_ns=lambda: 7_000_000)
+    made = [source.new_id(), *source.new_ids(count), source.new_id()]
+    assert made == sorted(set(made))
+    assert len(made) == count + 2
+    assert {(uuid.UUID(id_).version, uuid.UUID(id_).int >> 80) for id_ in made} == {(7, 7)}
+
+
+class _Idle(random.Random):
+    """Draws the smallest number each time."""
+
+    def getrandbits(self, k: int, /) -> int:
+        return 0
+
+
+def test_many_ids_at_once_grow_whatever_is_drawn() -> None:
+    made = IdSource(random=_Idle(), now_ns=lambda: 7_000_000).new_ids(2_000)
+    assert made == sorted(set(made))
+
+
+def test_many_ids_at_once_grow_when_the_clock_moves_and_when_it_steps_back() -> None:
+    times = iter([5_000_000_000, 6_000_000_000, 1_000_000_000, 7_000_000_000])
+    source = IdSource(now_ns=lambda: next(times))
+    made = [id_ for _ in range(4) for id_ in source.new_ids(10)]
+    assert made == sorted(set(made))
+    assert [uuid.UUID(id_).int >> 80 for id_ in made[::10]] == [5_000, 6_000, 6_000, 7_000]
+
+
+def test_many_ids_at_once_grow_when_a_millisecond_runs_out_of_serials() -> None:
+    source = IdSource(random=_Greedy(), now_ns=lambda: 7_000_000)
+    first = source.new_id()
+    source._serial = (1 << 48) - 5 * (1 << 20)  # pyright: ignore[reportPrivateUsage]  # as above
+    made = source.new_ids(100)
+    assert [first, *made] == sorted({first, *made})
+    assert all(len(id_) == 36 and uuid.UUID(id_).version == 7 for id_ in made)
+
+
 def test_a_seed_makes_ids_repeatable() -> None:
     def make() -> list[str]:
         source = IdSource(random=random.Random(7), now_ns=lambda: 9_000_000_000)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from pydantic.dataclasses import dataclass as validated_dataclass
 from typing_extensions import TypedDict, Unpack
 
@@ -347,3 +347,36 @@ def test_the_result_has_the_shape_of_the_return_annotation() -> None:
     assert signature(nothing).result.dump(None, "result") == "null"
     with pytest.raises(SerializationError, match=r"^result does not fit its annotation"):
         signature(one).result.dump("x", "result")
+
+
+class _Plain:
+    """A payload codec that changes nothing."""
+
+    def encode(self, data: bytes, /) -> bytes:
+        return data
+
+    def decode(self, data: bytes, /) -> bytes:
+        return data
+
+
+def _checked(value: int) -> int:
+    return value
+
+
+@pytest.mark.parametrize(
+    "annotation", [int, str, float, bytes, list[int], dict[str, float], int | None, tuple[int, str]]
+)
+def test_plain_arguments_are_dumped_without_code_of_the_users(annotation: Any) -> None:
+    def task(value: Any) -> None: ...
+
+    task.__annotations__["value"] = annotation
+    assert CODEC.signature(task).runs_no_user_code
+    assert not Codec(hook=_Plain()).signature(task).runs_no_user_code
+
+
+@pytest.mark.parametrize("annotation", [Order, Item, list[Order], Annotated[int, AfterValidator(_checked)]])
+def test_models_and_validators_are_code_of_the_users(annotation: Any) -> None:
+    def task(first: int, value: Any) -> None: ...
+
+    task.__annotations__["value"] = annotation
+    assert not CODEC.signature(task).runs_no_user_code
