@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from durable.execution import Settled, Status
-from durable.job import JobStatus, TurnPolicy
+from durable.job import JobStatus, TurnCause, TurnPolicy
 from durable.storage import Storage
 from durable.testing.contract.jobs_scene import (
     OTHER,
@@ -266,11 +266,13 @@ class _Consumer:
                     await self._run(storage, JobTurn(claimed, taken))
 
     async def _run(self, storage: Storage, turn: JobTurn) -> None:
-        assert not self._running, "two turns of one job run at the same time"
-        self._running += 1
+        # One that a pause has ended, or that came too early, has nothing to run on.
+        runs = turn.taken.job.turn_cause is not TurnCause.NOTHING
+        assert not (runs and self._running), "two turns of one job run at the same time"
+        self._running += runs
         self._attempts += 1
         await storage.now()
-        self._running -= 1
+        self._running -= runs
         if self._attempts % 3 == 0:
             await storage.settle([fail(turn.claimed, ERROR, retry_delay=0.0)])
         elif (await settle_until_tried(storage, self._jobs.end(turn, policy=SOME))).accepted:
