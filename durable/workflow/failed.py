@@ -12,8 +12,8 @@ from durable.workflow_rows import Entry
 __all__ = ["Failed", "hold_to"]
 
 _ADVICE: Final = (
-    "what was undone cannot be done again here: keep the old way for it behind ctx.patched(…), or bring the old code "
-    'back, until it has ended; or end it with cancel(running="force") and fork it from before what was undone'
+    'work that is being undone is not gone back to: end it with cancel(running="force") and fork it from before that; '
+    "or keep the old way for it behind ctx.patched(…), or bring the old code back, until it has ended"
 )
 _SHOWN: Final = 10
 
