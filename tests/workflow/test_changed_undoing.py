@@ -237,6 +237,24 @@ async def test_nothing_goes_back_before_the_first_thing_is_undone(
     assert (kept.status, kept.reason, world.ran) == (Status.READY, "step_mismatch", [])
 
 
+async def test_it_is_stored_before_the_first_thing_is_undone(app: Durable, storage: VirtualStorage) -> None:
+    seen: list[list[str]] = []
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        async def look() -> None:
+            (history,) = await app.storage.histories([(ctx.execution_id, 0, 0)])
+            seen.append([entry.kind for entry in history.entries])
+
+        ctx.on_rollback(look)
+        raise ValueError("a bug")
+
+    async with app_under_test(app, storage=storage) as kit:
+        await flow.enqueue()
+        await kit.drain()
+    assert seen == [["code", "failed"]]
+
+
 async def test_what_finalizes_a_failure_is_no_way_back_either(
     app: Durable, storage: VirtualStorage, world: World
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from durable import ChildLimitExceeded, ConfigurationError, Durable, Status, StorageUnavailable, WorkflowContext
 from durable.testing import VirtualStorage, app_under_test
-from durable.workflow import context, replay
+from durable.workflow import commands, context
 from tests.jobs.crew import Failing, crew
 
 
@@ -167,7 +167,7 @@ async def test_what_is_started_is_started_once_whatever_fails(
 async def test_a_workflow_has_so_many_open_children_and_no_more(
     app: Durable, storage: VirtualStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "MOST_CHILDREN", 5)
+    monkeypatch.setattr(commands, "MOST_CHILDREN", 5)
 
     @app.task
     async def double(n: int) -> int:

@@ -12,7 +12,7 @@ from durable.workflow import replay as replays
 async def test_only_the_last_failure_of_a_step_is_kept_and_none_counts(
     app: Durable, storage: VirtualStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replays, "MOST_ENTRIES", 6)
+    monkeypatch.setattr(replays, "MOST_ENTRIES", 4)
     tried: dict[str, int] = {"a": 0, "b": 0}
 
     async def flaky(name: str) -> str:
