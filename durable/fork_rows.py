@@ -13,7 +13,8 @@ class Replaced(NamedTuple):
     """An entry that is copied with another output and detail."""
 
     seq: int
-    output: str
+    output: str | None
+    """None: as it is."""
     detail: str
 
 

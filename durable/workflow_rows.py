@@ -53,7 +53,7 @@ class NewEntry(NamedTuple):
     """One event of a workflow's history, as the workflow numbers it."""
 
     seq: int
-    """1, 2, 3 … within one execution (and one iteration of it), without gaps."""
+    """1, 2, 3 … within one execution (and one iteration of it), without gaps but where entries were superseded."""
     kind: str
     """What happened, in a word of the workflow's own; the storage does not look at it."""
     key: str
@@ -157,6 +157,8 @@ class Checkpoint(NamedTuple):
     """Sets deliveries to 1: what gets on does not use up its deliveries."""
     starts: tuple[NewExecution, ...] = ()
     """Roots of trees of their own, without keys and sleeping ids; stored as enqueue does it."""
+    superseded: tuple[int, ...] = ()
+    """The seqs of entries that the new ones stand for: deleted."""
 
     @property
     def says_something(self) -> bool:

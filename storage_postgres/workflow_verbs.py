@@ -52,7 +52,8 @@ def is_rich(row: Checkpoint) -> bool:
     """It writes more than entries."""
     return bool(
         row.children or row.values or row.chunks or row.messages or row.cancels or row.is_progress or row.starts
-    )
+        or row.superseded
+    )  # fmt: skip
 
 
 def checkpoint(rows: Sequence[Checkpoint], *, note: Note | None = None) -> Plan[Checkpointed]:
@@ -68,6 +69,11 @@ def checkpoint(rows: Sequence[Checkpoint], *, note: Note | None = None) -> Plan[
         ids, fences = zip(*forgiven, strict=True)
         yield Query("forgive_deliveries", {"id": plain(ids), "fence": plain(fences)})
     queues = yield from _write([part for part, is_repeated in found if not is_repeated], note)
+    fresh = {id_ for (id_, _, _), is_repeated in found if not is_repeated}
+    gone = [(row.id, seq) for row in rows if row.id in fresh for seq in row.superseded]
+    if gone:
+        ids, seqs = zip(*gone, strict=True)
+        yield Query("supersede", {"id": plain(ids), "seq": plain(seqs)})
     # With the entries of those that were written before: it gives their moments.
     return Checkpointed((yield from _append(parts, [part for part, _ in found])), frozenset(queues))
 

@@ -47,7 +47,7 @@ def _entries(tx: Transaction, source: Execution, fork: Fork) -> Iterator[Entry]:
         output = messages.get(int(_detail(entry).get("number", 0))) if entry.output is None else entry.output
         other = replaced.get(entry.seq)
         if other is not None:
-            yield entry._replace(output=other.output, detail=other.detail)
+            yield entry._replace(output=output if other.output is None else other.output, detail=other.detail)
         else:
             yield entry._replace(output=output)
 

@@ -45,7 +45,12 @@ def checkpoint(tx: Transaction, rows: Sequence[Checkpoint], *, note: Note | None
         if record is not None and row.is_progress and record.deliveries > 1:
             tx.put(record._replace(deliveries=1, updated_at=tx.now))
     before = {row.id: _written_at(tx, row) for row in held if _is_repeated(tx, row.id, row.entries)}
-    queues = _write(tx, [(row.id, row) for row in held if not _is_repeated(tx, row.id, row.entries)], note)
+    fresh = [row for row in held if not _is_repeated(tx, row.id, row.entries)]
+    queues = _write(tx, [(row.id, row) for row in fresh], note)
+    for row in fresh:
+        if row.superseded:
+            kept = (entry for entry in tx.history.get(row.id) or () if entry.seq not in row.superseded)
+            tx.history.put(row.id, tuple(kept))
     records = [tx.executions.get(row.id) for row in held]
     return Checkpointed(
         {

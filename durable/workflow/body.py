@@ -68,7 +68,7 @@ async def run_body(
         except (Exception, asyncio.CancelledError) as error:
             # It ends as failed, and what has failed is undone: whoever sees that may begin the whole anew.
             if not replay.is_dropped:
-                replay.failed_by = error
+                replay.turn_back(error)
                 await _undo(context, error)
             raise
     return result
@@ -78,11 +78,11 @@ async def give_up(
     finalize: Finalize | None, context: WorkflowContext, replay: Replay, error: BaseException
 ) -> NoReturn:
     """In the place of a body that waits on however often it is told that nothing will come, or of its `finalize`."""
-    first = replay.failed_by
+    first = None if replay.failed is None else replay.failed.error
     if not replay.is_unwinding:
         await _fail(finalize, context, replay, error)
     elif first is None:
-        replay.failed_by = error
+        replay.turn_back(error)
         await _undo(context, error)
     else:
         _note(context, first, _FINALIZE_FAILED, error)
@@ -90,7 +90,7 @@ async def give_up(
 
 
 async def _fail(finalize: Finalize | None, context: WorkflowContext, replay: Replay, error: BaseException) -> None:
-    replay.is_unwinding, replay.failed_by = True, error
+    replay.turn_back(error)
     await context.updates.stop()
     await _undo(context, error)
     if finalize is not None:

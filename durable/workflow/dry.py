@@ -28,7 +28,7 @@ class ReplayedHistory:
     problem: str | None
     """Why the workflow could not go on with this code; None: it could."""
     entry_count: int
-    """Entries of the history that the body was given before a problem, if there is one."""
+    """The number of the last entry of the history that the body was given before a problem, if there is one."""
     ignored: tuple[str, ...]
     """Keys of the history that the code does not ask for."""
     waits_for: tuple[str, ...]

@@ -61,6 +61,8 @@ class EntryKind(Word):
     """Something that happens once and gives nothing back: a patch was met, a message sent."""
     CANCEL = "cancel"
     """The body was told to stop: `cancelled` by a request, `timed_out`, or `stuck`."""
+    FAILED = "failed"
+    """The body has ended with an error: from here on its work is undone, and finalized. No code may go back from it."""
     UPDATE = "update"
     """A request was accepted and its handler started, or it was refused."""
     SAID = "said"

@@ -14,6 +14,7 @@ from durable.script import Script, Tell, ask, change
 from durable.storage import Hint
 from durable.workflow.entries import EntryKind
 from durable.workflow.reasking import asked_anew
+from durable.workflow.retiming import moved_timers
 from durable.workflow.telling import is_end_of_work
 from durable.workflow_rows import Entry
 
@@ -31,8 +32,9 @@ def fork(source_id: str, from_step: str | None, codec: Codec, new_id: Callable[[
     # Up to what was read: a source that runs may have more by the time of the copy.
     copied = [entry for entry in history.entries if before is None or entry.seq < before]
     new = _anew(source, new_id())
+    timers = yield from moved_timers(copied, source, is_whole=before is None)
     cut = yield from asked_anew(
-        Fork(copied[-1].seq + 1 if copied else 1),
+        Fork(copied[-1].seq + 1 if copied else 1, replaced=timers),
         copied,
         history.messages,
         fork_id=new.id,

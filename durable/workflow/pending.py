@@ -28,6 +28,8 @@ class Pending:
     """Of a step: attempts that have failed."""
     error: ErrorInfo | None = None
     """Of a step: the last of those failures."""
+    attempt_seq: int | None = None
+    """Of the entry of that failure; it goes when another follows."""
     due_at: datetime | None = None
     """When its timer fires, or its next attempt begins; None: it has none, or none yet."""
     first_at: datetime | None = None

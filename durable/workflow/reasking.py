@@ -59,7 +59,7 @@ def asked_anew(
             approval = _again(stored, new_id(), fork_id, f"{iteration}/{each.entry.key.removeprefix(_ASKING)}", token)
             approvals.append(approval)
             replaced.append(_replaced(each.entry, approval, token, stored, now, codec, copied=entries[-1].seq))
-    return before._replace(replaced=tuple(replaced), approvals=tuple(approvals), left_out=_waits(entries))
+    return before._replace(replaced=(*before.replaced, *replaced), approvals=tuple(approvals), left_out=_waits(entries))
 
 
 def _stored(approval_id: str) -> Script[StoredApproval | None]:

@@ -8,12 +8,24 @@ from typing import Any, Final
 
 from durable.execution import FinishedExecution, NewExecution
 from durable.workflow.compare import digest_detail, with_digest
-from durable.workflow.entries import EntryKind
+from durable.workflow.entries import EntryKind, Sleep, WaitMessage
+from durable.workflow.failed import Failed
 from durable.workflow.moments import Moments
+from durable.workflow.pending import Pending
 from durable.workflow.steps import Finished
 from durable.workflow_rows import Message, NewEntry
 
-__all__ = ["latest", "of_child", "of_child_end", "of_request", "of_step", "of_stuck", "of_update"]
+__all__ = [
+    "latest",
+    "of_child",
+    "of_child_end",
+    "of_failed",
+    "of_request",
+    "of_step",
+    "of_stuck",
+    "of_timer",
+    "of_update",
+]
 
 _STEP: Final = str(EntryKind.STEP)
 _quoted: Final = json.encoder.encode_basestring_ascii
@@ -44,6 +56,10 @@ def of_child_end(end: FinishedExecution, at: str) -> str:
     return f'{{"id": "{end.id}", "status": "{end.status.value}", "at": "{at}"}}'
 
 
+def of_failed(failed: Failed, *, at: datetime) -> dict[str, Any]:
+    return {"type": failed.type, "undo": failed.undo, "at": latest(at)}
+
+
 def of_request(asked: Message, *, own: str, at: datetime) -> dict[str, Any]:
     """To stop; `own` names the run that hears of it."""
     reason = json.loads(asked.payload).get("reason", "")
@@ -53,6 +69,15 @@ def of_request(asked: Message, *, own: str, at: datetime) -> dict[str, Any]:
 def of_stuck(at: datetime) -> dict[str, Any]:
     reason = "the body waits for something that no step, timer, signal or child will bring"
     return {"reason": reason, "at": latest(at)}
+
+
+def of_timer(pending: Pending, began: datetime) -> dict[str, Any] | None:
+    """Of a sleep, or of the timeout of a wait; None: it has none."""
+    command = pending.command
+    assert isinstance(command, (Sleep, WaitMessage))
+    length = command.seconds if isinstance(command, Sleep) else command.timeout
+    until = command.until if length is None else began + timedelta(seconds=length)
+    return None if until is None else {"until": until.isoformat(), **digest_detail(pending.digest)}
 
 
 def of_update(message: Message, *, own: str, at: datetime) -> dict[str, Any]:

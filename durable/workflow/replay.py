@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +32,7 @@ from durable.workflow.entries import (
     StartChild,
     WaitMessage,
 )
+from durable.workflow.failed import Failed, hold_to
 from durable.workflow.fanout import MapChildren
 from durable.workflow.inbox import Inbox
 from durable.workflow.loop import Entered, WorkflowLoop
@@ -51,7 +51,7 @@ _MOST_TOLD: Final = 10
 """How often a body is told that it is stuck, and may catch that and wait on; then it is dropped."""
 _SILENT: Final = frozenset({EntryKind.CODE, EntryKind.SAID})
 """What the body does not hear of."""
-_OF_THE_WHOLE: Final = frozenset({*_SILENT, EntryKind.CANCEL, EntryKind.UPDATE})
+_OF_THE_WHOLE: Final = frozenset({*_SILENT, EntryKind.CANCEL, EntryKind.FAILED, EntryKind.UPDATE})
 """What answers no command of the body."""
 _STEP: Final = str(EntryKind.STEP)
 _CHILD_END: Final = str(EntryKind.CHILD_END)
@@ -68,8 +68,12 @@ class Ended:
 class Replay:
     """One workflow in memory. `body` is called at once and must not run before the loop does."""
 
-    failed_by: BaseException | None = None
-    """With which the body has ended, or what finalized it; None: neither has failed."""
+    failed: Failed | None = None
+    """How the body has turned back, or what finalized it; None: neither has failed."""
+    is_told_failed = False
+    """The history has it that the body has failed."""
+    attempt_count = 0
+    """Of the entries up to the last, those of failed attempts, also of such as are gone: they count for no limit."""
     give_up: Callable[[BaseException], Coroutine[Any, Any, Any]]
     """Runs in the place of a body that is dropped, or of what finalizes it: undoes what it has done, and raises."""
     input_size = met_size = 0
@@ -137,7 +141,7 @@ class Replay:
     def issue(self, name: str, command: Command) -> asyncio.Future[Any]:
         """What will answer the command; it is answered already if the history was here before."""
         if (
-            self._reached + self.commands.owed >= MOST_ENTRIES
+            self._reached - self.attempt_count + self.commands.owed >= MOST_ENTRIES
             and self.stop_kind in (None, STUCK)
             and not self.is_unwinding
         ):
@@ -195,6 +199,8 @@ class Replay:
         self.spoken.pass_entry(0)
         for place, entry in enumerate(stored):
             self.is_replaying = place < last
+            # What is missing are attempts that were followed by others.
+            self.attempt_count += max(entry.seq - self.seq - 1, 0)
             self.deliver(entry)
             self.spoken.pass_entry(entry.seq)
         self.is_replaying = False
@@ -202,24 +208,23 @@ class Replay:
             self._refuse(next(iter(self._unmet.values()))[0])
 
     def _refuse(self, unmet: Entry) -> None:
-        found = next((f"{noun(pending.command)} {pending.key!r}" for pending in self.open), "nothing")
+        raise StepMismatch(f"{unmet.kind} {unmet.key!r}", self._came_to)
+
+    @property
+    def _came_to(self) -> str:
         if self.ended is not None:
-            found = "the end of the workflow"
-        raise StepMismatch(f"{unmet.kind} {unmet.key!r}", found)
+            return "the end of the workflow"
+        return next(iter(self.waits_for), "nothing")
 
-    def deliver_all(self, entries: Iterable[Entry], *, until_end: bool = False) -> int:
-        """As `deliver`, one after the other; the body's loop is entered once for all of them. Gives how many they were.
+    def turn_back(self, error: BaseException) -> None:
+        """The body has failed, or what finalizes it: its work is undone from here on."""
+        self.is_unwinding, self.failed = True, Failed(error, self.to_undo())
 
-        `until_end`: what follows the one with which the body has ended is left out.
-        """
-        count = 0
+    def deliver_all(self, entries: Iterable[Entry]) -> None:
+        """As `deliver`, one after the other; the body's loop is entered once for all of them."""
         with Entered(self._loop):
             for entry in entries:
-                if until_end and self.ended is not None:
-                    break
                 self.deliver(entry)
-                count += 1
-        return count
 
     def deliver(self, entry: Entry) -> None:
         """Give the body the next entry of its history, and let it run as far as it can."""
@@ -227,7 +232,10 @@ class Replay:
         if entry.kind in _OF_THE_WHOLE:
             self._deliver_to_all(entry)
             return
-        self._reached = entry.seq
+        if entry.kind == EntryKind.ATTEMPT:
+            self.attempt_count += 1  # the body does not hear of it, and it goes when another follows
+        else:
+            self._reached = entry.seq
         self._count_size(entry)
         pending = self.commands.get(entry.key)
         if pending is not None:
@@ -256,6 +264,9 @@ class Replay:
                 self.spoken.deliver(entry)
             case EntryKind.CANCEL:
                 self._stop(entry.key, json.loads(entry.detail or "{}"))
+            case EntryKind.FAILED:
+                hold_to(entry, self.failed, self._came_to)
+                self.is_told_failed = True
             case _:
                 self._meet_update(entry)
                 self._run()
@@ -271,19 +282,23 @@ class Replay:
         return self.commands.open
 
     def messages_met(self) -> Iterator[tuple[Pending, int]]:
-        """Waits that have a message by now, each with its number; the first who waited gets the first that came."""
+        """Waits that have a message by now, each with its number; the first who waited gets the first that came.
+
+        What came of one may be delivered before the next is asked for: a wait that the body has given up gets none.
+        """
         if self.inbox.is_empty:
             return
-        taken: dict[str, int] = defaultdict(int)
+        taken: set[int] = set()
         for pending in self.open:
-            if not isinstance(pending.command, WaitMessage):
+            if self.ended is not None:
+                return
+            if not isinstance(pending.command, WaitMessage) or not pending.is_open:
                 continue
-            box = self.inbox.of(pending.command.name)
-            index = taken[pending.command.name]
+            message = next((m for m in self.inbox.of(pending.command.name) if m.number not in taken), None)
             # What came after its timeout is for the next who waits, also if nobody ran when the time was over.
-            if index < len(box) and (pending.due_at is None or box[index].at < pending.due_at):
-                taken[pending.command.name] += 1
-                yield pending, box[index].number
+            if message is not None and (pending.due_at is None or message.at < pending.due_at):
+                taken.add(message.number)
+                yield pending, message.number
 
     def next_update(self) -> Message | None:
         """The request that is to be accepted or refused next; None: there is none, or it comes too late."""
@@ -310,7 +325,7 @@ class Replay:
     @property
     def end_notes(self) -> tuple[str, ...]:
         """Of the error that has ended the body: what failed while it was undone and finalized, for one."""
-        return tuple(getattr(self.failed_by, "__notes__", ()))
+        return tuple(() if self.failed is None else getattr(self.failed.error, "__notes__", ()))
 
     @property
     def unmet_keys(self) -> tuple[str, ...]:
@@ -329,8 +344,6 @@ class Replay:
         vars(self).pop("give_up", None)
         if self.updates is not None:
             self.updates.context = None
-        if self.updates is not None:
-            self.updates.context = None  # which refers to this
 
     # --- inside ---------------------------------------------------------------------------------------------
 
@@ -358,7 +371,7 @@ class Replay:
             self.inbox.meet_stops(int(detail["number"]))
         if self.is_unwinding and kind != STUCK:
             return  # too late to stop anything
-        if self.failed_by is None:
+        if self.failed is None:
             self.stop_kind, self.stop_reason = kind, detail["reason"]
         self._told += kind == STUCK
         if self._told > _MOST_TOLD:
@@ -448,7 +461,7 @@ class Replay:
 
     def _count_attempt(self, pending: Pending, entry: Entry) -> None:
         detail = json.loads(entry.detail or "{}")
-        self._pass(entry.at)
+        pending.attempt_seq = entry.seq
         pending.attempts = int(detail["attempt"])
         pending.error = self._load_error(entry.error or "")
         pending.first_at = datetime.fromisoformat(detail["first_at"])

@@ -13,6 +13,7 @@ __all__ = ["UNDOING", "is_end_of_work", "moment_of"]
 
 UNDOING: Final = "rollback:"
 """Begins the keys of steps that undo something."""
+_ENDS: Final = frozenset({EntryKind.CANCEL, EntryKind.FAILED})
 
 
 def moment_of(entry: Entry) -> datetime:
@@ -22,4 +23,4 @@ def moment_of(entry: Entry) -> datetime:
 
 def is_end_of_work(entry: Entry) -> bool:
     """The body was told to stop, or what it had done was being undone."""
-    return entry.kind == EntryKind.CANCEL or entry.key.startswith(UNDOING)
+    return entry.kind in _ENDS or entry.key.startswith(UNDOING)

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from durable.attempts import Attempt
@@ -19,15 +19,26 @@ from durable.execution import Claimed, FinishedExecution, NewExecution
 from durable.ids import IdSource
 from durable.workflow.beginning import deadline
 from durable.workflow.compare import digest_detail
-from durable.workflow.entries import STUCK, EntryKind, Group, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
+from durable.workflow.entries import STUCK, EntryKind, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.maps import Maps
 from durable.workflow.moments import Moments
 from durable.workflow.pending import Pending
-from durable.workflow.recorded import latest, of_child, of_child_end, of_request, of_step, of_stuck, of_update
+from durable.workflow.recorded import (
+    latest,
+    of_child,
+    of_child_end,
+    of_failed,
+    of_request,
+    of_step,
+    of_stuck,
+    of_timer,
+    of_update,
+)
 from durable.workflow.replay import Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import Finished, NotCommitted, StepRuns
+from durable.workflow.waking import open_children, wake_at_children
 from durable.workflow.watching import Watched, end_of_refused, is_refused_by, may_be_refused
 from durable.workflow_rows import Checkpoint, Entry, MessageKind, NewEntry, NewMessage, Standing, Suspension
 
@@ -37,8 +48,11 @@ _log = logging.getLogger("durable")
 _CHILD: Final = str(EntryKind.CHILD)
 _CHILD_END: Final = str(EntryKind.CHILD_END)
 _WARN_AT: Final = 1000
-_MUST_BE_WRITTEN: Final = frozenset({EntryKind.STEP, EntryKind.ATTEMPT, EntryKind.STARTED, EntryKind.PAGE})
+_MUST_BE_WRITTEN: Final = frozenset(
+    {EntryKind.STEP, EntryKind.ATTEMPT, EntryKind.STARTED, EntryKind.PAGE, EntryKind.FAILED}
+)
 """Before the body hears of them: it may act on them outside. Pages, because many of them would be too much at once."""
+_TURNS: Final = frozenset({EntryKind.CANCEL, EntryKind.FAILED})
 _SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, EntryKind.WAVE, EntryKind.MARK})
 """Before the turn waits for something else: a crash would begin a sleep anew, and a child would start late."""
 
@@ -64,6 +78,7 @@ class WorkflowTurn:
         self._services = services
         self._steps = steps
         self._outbox = replay.outbox
+        self._codec = codec
         self._maps = Maps(attempt.claimed, services, codec, ids)
         self._dropped_maps: list[MapChildren] = []
         self._held: list[Pending] = []
@@ -79,7 +94,7 @@ class WorkflowTurn:
         self._is_careful = attempt.claimed.error is not None
         """The turn before was lost, or refused by the storage: no step is run once more only to be refused again."""
         self._seq = replay.seq
-        self._is_short = replay.seq < _WARN_AT
+        self._is_short = self._length < _WARN_AT
         """Nobody was warned yet of a history that grows long."""
         self._new: list[NewEntry] = []
         """Numbered, and not yet delivered."""
@@ -88,6 +103,7 @@ class WorkflowTurn:
         self._starts: list[NewExecution] = []
         self._messages: list[NewMessage] = []
         self._cancels: list[str] = []
+        self._superseded: list[int] = []
         self._refused: list[tuple[str, DurableError]] = []
         """Children that cannot be, by id."""
         self._corrected: dict[int, NewEntry] = {}
@@ -101,6 +117,11 @@ class WorkflowTurn:
     @property
     def has_had_children(self) -> bool:
         return self._placed > 0
+
+    @property
+    def _length(self) -> int:
+        """Of the history, as its limit counts."""
+        return self._seq - self._replay.attempt_count
 
     async def run(self) -> Suspension:
         """Go on until the body has ended or everything in it waits; gives what the end of the turn has to write."""
@@ -123,8 +144,10 @@ class WorkflowTurn:
             # The body has begun with that moment, and so will every replay.
             at = self._time.shown() if self._replay.seq else self._replay.now
             self._add(EntryKind.CODE, self._replay.codes.code, detail={"at": latest(at), "seed": self._replay.seed})
+            # At once: what new code begins now begins at that moment, and not at that of the last entry.
+            await self._deliver()
         await self._begin_all(self._replay.open)
-        if self._active_children < self._placed and self._open_children():
+        if self._active_children < self._placed and open_children(self._replay.open):
             await self._look_for_ends()
         while True:
             # Before it looks: what comes from now on is news to whoever waits afterwards.
@@ -149,7 +172,9 @@ class WorkflowTurn:
 
     async def _begin_all(self, fresh: list[Pending]) -> None:
         self._collect_stop()
-        if self._new and self._new[-1].kind == EntryKind.CANCEL:
+        if fresh:
+            self._collect_failed()
+        if self._new and self._new[-1].kind in _TURNS:
             # Before anything else of it begins: a step would be started only to be stopped.
             await self._deliver()
             fresh = [pending for pending in fresh if pending.is_open]
@@ -224,16 +249,9 @@ class WorkflowTurn:
         self._steps.start(pending, began=now - age)
 
     def _begin_timer(self, pending: Pending) -> None:
-        if pending.due_at is not None:
-            return
-        command = pending.command
-        assert isinstance(command, (Sleep, WaitMessage))
-        length = command.seconds if isinstance(command, Sleep) else command.timeout
-        until = command.until
-        if length is not None:
-            until = self._replay.now + timedelta(seconds=length)
-        if until is not None:
-            detail = {"until": until.isoformat(), **digest_detail(pending.digest)}
+        # The history of a fork may be much older than it is.
+        detail = of_timer(pending, max(self._replay.now, self._claimed.created_at))
+        if pending.due_at is None and detail is not None:
             self._add(EntryKind.SLEEPING, pending.key, detail=detail)
 
     def _begin_child(self, pending: Pending) -> None:
@@ -262,7 +280,7 @@ class WorkflowTurn:
                 self._dropped_maps.append(pending.command)
         abandoned = self._replay.commands.take_abandoned()
         # In a replay they are those of all times, cancelled long ago, unless the turn that let go of one crashed.
-        if abandoned and self._active_children > self._open_children():
+        if abandoned and self._active_children > open_children(self._replay.open):
             self._cancels += abandoned
 
     def _id(self, pending: Pending) -> str:
@@ -294,8 +312,7 @@ class WorkflowTurn:
             if self._new:
                 is_news = True
                 await self._deliver()
-        if self._replay.ended is None and not self._replay.inbox.is_empty:
-            is_news |= self._deliver_messages()
+        is_news |= self._deliver_messages()
         if self._replay.ended is None:
             await self._collect_ends(has_failures=has_failures)
             if not (is_news or self._new):
@@ -306,17 +323,16 @@ class WorkflowTurn:
         return is_news
 
     def _deliver_messages(self) -> bool:
-        """Nothing of it need be written first, so that what the body does not hear, having ended, leaves no entry."""
+        """One after the other: the body may give up a wait because of what it hears. None need be written first."""
+        is_news = False
         for pending, number in self._replay.messages_met():
+            is_news = True
             detail = {"number": number, "at": latest(self._time.shown()), **digest_detail(pending.digest)}
             self._add(EntryKind.SIGNAL, pending.key, detail=detail)
-        new, self._new = self._new, []
-        if not new:
-            return False
-        heard = self._replay.deliver_all((Entry(*entry, self._time.now()) for entry in new), until_end=True)
-        self._seq -= len(new) - heard
-        self._unwritten += new[:heard]
-        return True
+            (entry,), self._new = self._new, []
+            self._unwritten.append(entry)
+            self._replay.deliver(Entry(*entry, self._time.now()))
+        return is_news
 
     async def _collect_ends(self, *, has_failures: bool) -> None:
         """Of timers and of children, which nobody hears of if the body ends before them."""
@@ -357,6 +373,22 @@ class WorkflowTurn:
     def _add_finished(self, finished: Finished) -> None:
         self._seq += 1
         self._new.append(of_step(self._seq, finished, self._time))
+        self._superseded += self._superseded_by(finished)
+
+    def _superseded_by(self, finished: Finished) -> list[int]:
+        """The last failure of a step alone is kept: a history must not grow with attempts."""
+        pending = self._replay.commands.get(finished.key)
+        if finished.delay is None or pending is None or pending.attempt_seq is None:
+            return []
+        return [pending.attempt_seq]
+
+    def _collect_failed(self) -> None:
+        """Before the first thing is undone, so that no later code takes the workflow for one that goes on."""
+        failed = self._replay.failed
+        if failed is None or self._replay.is_told_failed or self._replay.ended is not None:
+            return
+        error = self._codec.dump_error(failed.error, is_retryable=False)
+        self._add(EntryKind.FAILED, "body", None, error, of_failed(failed, at=self._time.shown()))
 
     def _collect_stop(self) -> None:
         if not self._replay.can_be_stopped:
@@ -431,12 +463,6 @@ class WorkflowTurn:
             for pending, end in ends:
                 self._add(_CHILD_END, pending.key, end.output, end.error, of_child_end(end, at))
 
-    def _open_children(self) -> int:
-        return sum(
-            pending.command.open_count if isinstance(pending.command, MapChildren) else pending.child_id is not None
-            for pending in self._replay.open
-        )
-
     # --- writing --------------------------------------------------------------------------------------------
 
     def _add(
@@ -485,7 +511,8 @@ class WorkflowTurn:
             seq = next(each.seq for each in checkpoint.entries if (each.kind, each.key) == ("step", finished.key))
             self._corrected = {seq: of_step(seq, finished, self._time)}
             entries = tuple(self._corrected.get(entry.seq, entry) for entry in checkpoint.entries)
-            return await self._written(checkpoint._replace(entries=entries))
+            superseded = (*checkpoint.superseded, *self._superseded_by(finished))
+            return await self._written(checkpoint._replace(entries=entries, superseded=superseded))
         except (IdempotencyConflict, SleepingIdConflict) as conflict:
             taken = next((child for child in checkpoint.children if is_refused_by(conflict, child)), None)
             if taken is None:
@@ -501,7 +528,7 @@ class WorkflowTurn:
 
     def _checkpoint(self) -> Checkpoint:
         values, chunks = self._take_outbox()
-        if self._seq >= _WARN_AT:
+        if self._length >= _WARN_AT:
             self._warn_of_length()
         checkpoint = Checkpoint(
             self._claimed.id,
@@ -514,8 +541,10 @@ class WorkflowTurn:
             tuple(self._cancels),
             self._is_progress,
             tuple(self._starts),
+            tuple(self._superseded),
         )
         self._unwritten, self._children, self._messages, self._cancels, self._starts = [], [], [], [], []
+        self._superseded = []
         return checkpoint
 
     def _warn_of_length(self) -> None:
@@ -525,7 +554,7 @@ class WorkflowTurn:
         self._is_short = False
         _log.warning(
             "workflow %s has %d entries in its history; let it continue as new before it has 10,000",
-            self._claimed.id, self._seq,
+            self._claimed.id, self._length,
         )  # fmt: skip
 
     def _take_outbox(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
@@ -549,23 +578,10 @@ class WorkflowTurn:
         return Suspension(
             *checkpoint[2:8],
             seen_messages=self._replay.inbox.seen,
-            wake_at_children=self._wake_at_children(),
+            wake_at_children=wake_at_children(self._replay.open, self._active_children),
             delay=self._delay(),
             starts=checkpoint.starts,
         )
-
-    def _wake_at_children(self) -> int | None:
-        """So few active ones that the body may go on: a group of them that it needs together has ended, at the most."""
-        sizes: dict[Group, int] = {}
-        for pending in self._replay.open:
-            if isinstance(pending.command, StartChild):
-                sizes[pending.command.group] = sizes.get(pending.command.group, 0) + 1
-        needed = [*sizes.values(), *(command.ends_needed for command in self._open_maps if command.open_count)]
-        return self._active_children - min(needed) if needed else None
-
-    @property
-    def _open_maps(self) -> list[MapChildren]:
-        return [pending.command for pending in self._replay.open if isinstance(pending.command, MapChildren)]
 
     def _delay(self) -> float | None:
         if self._deadline is None and not self._replay.has_timers:

@@ -55,6 +55,15 @@ from held as h
     left join (select n.execution_id as id, max(n.at) as at from written as n group by n.execution_id) as w on w.id = h.id
     cross join at;
 
+-- name: supersede
+-- Delete entries that newer ones stand for, of workflows that are held. Locks what it deletes. Index: the primary key of
+-- history.
+delete from /*schema*/history as h
+using unnest(%(id)s::uuid[], %(seq)s::integer[]) as i (id, seq)
+where h.execution_id = any(array[i.id])
+    and h.seq = any(array[i.seq])
+returning h.seq;
+
 -- name: forgive_deliveries
 -- Workflows that got on count the delivery that did so and none before it. Locks what it writes; the transaction has
 -- locked it. Index: the primary key.

@@ -125,6 +125,21 @@ class WorkflowCheckpointContract(WorkflowCase):
         assert again.accepted[other.id].at == now
         assert [entry.at for entry in (await flow.history(turn.id)).entries] == [stored_at] * 2
 
+    async def test_a_checkpoint_deletes_the_entries_that_its_own_stand_for(self, flow: WorkflowScene) -> None:
+        turn, other, stale = await flow.begin_all(3)
+        for each in (turn, other, stale):
+            await flow.checkpoint(each, entries=entries(3))
+        await flow.gone(stale)
+        row = Checkpoint(turn.id, turn.fence, entries(1, first=4), superseded=(1, 3, 9))
+        late = Checkpoint(stale.id, stale.fence, entries(1, first=4), superseded=(1,))
+        for _ in range(2):
+            await flow.storage.checkpoint([row, late, Checkpoint(other.id, other.fence, entries(1, first=4))])
+            assert await flow.keys(turn.id) == ["charge#2", "charge#4"]
+            assert await flow.keys(other.id) == ["charge#1", "charge#2", "charge#3", "charge#4"]
+            assert await flow.keys(stale.id) == ["charge#1", "charge#2", "charge#3"]
+        await flow.checkpoint(turn, entries=entries(1, first=5))
+        assert await flow.keys(turn.id) == ["charge#2", "charge#4", "charge#5"]
+
     async def test_a_checkpoint_of_progress_forgives_the_deliveries_before_it(self, flow: WorkflowScene) -> None:
         await flow.begin(max_deliveries=3)
         await flow.subject.advance(LEASE)

@@ -111,6 +111,8 @@ class WorkflowForksContract(WorkflowCase):
         expected = [before[0], before[2]._replace(output='"an\\"other"', detail='{"copied": 3}')]
         assert (await flow.history(new.id)).entries == expected
         assert (await flow.history(turn.id)).entries == before
+        new = await _forked(flow, turn.id, Fork(2, replaced=(Replaced(1, None, '{"other": 1}'),)))
+        assert (await flow.history(new.id)).entries == [before[0]._replace(detail='{"other": 1}')]
 
     @pytest.mark.parametrize(
         ("before_seq", "expected"), [(None, "abcde"), (6, "abcde"), (5, "abcd"), (4, "abcd"), (3, "a"), (1, "a")]
