@@ -441,7 +441,8 @@ class WorkflowContext:
         """Start a task or workflow that goes its own way, exactly once; gives its execution id, and waits for no end.
 
         `ctx.start(mail, order)`, or `ctx.start(mail.child(order, delay="1h"))` with options. It is nobody's child: it
-        is neither cancelled with this workflow nor counted, and `handle(id)` of its task gives a handle of it.
+        is neither cancelled with this workflow nor counted, and `handle(id)` of its task gives a handle of it. Raises
+        SleepingIdConflict for a sleeping task whose unique id is taken.
         """
         self._asks.refuse("start")
         call = cast("Child[Any]", task if isinstance(task, Child) else _known(task, "ctx.start").child(*args, **kwargs))

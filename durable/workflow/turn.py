@@ -28,7 +28,7 @@ from durable.workflow.recorded import latest, of_request, of_step, of_stuck, of_
 from durable.workflow.replay import Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import Finished, NotCommitted, StepRuns
-from durable.workflow.watching import Watched, end_of_refused, is_refused_by, may_be_refused
+from durable.workflow.watching import Watched, end_of_refused, is_refused_by, may_be_refused, without_start
 from durable.workflow_rows import Checkpoint, Entry, MessageKind, NewEntry, NewMessage, Standing, Suspension
 
 __all__ = ["WorkflowTurn"]
@@ -481,17 +481,21 @@ class WorkflowTurn:
         except NotCommitted as refused:
             finished = refused.finished
             seq = next(each.seq for each in checkpoint.entries if (each.kind, each.key) == ("step", finished.key))
-            self._corrected = {seq: of_step(seq, finished, self._time)}
+            self._corrected[seq] = of_step(seq, finished, self._time)
             entries = tuple(self._corrected.get(entry.seq, entry) for entry in checkpoint.entries)
             return await self._written(checkpoint._replace(entries=entries))
         except (IdempotencyConflict, SleepingIdConflict) as conflict:
+            left, refused = without_start(checkpoint, conflict)
+            if refused is not None:
+                self._corrected[refused.seq] = refused
+                return await self._written(left)
             taken = next((child for child in checkpoint.children if is_refused_by(conflict, child)), None)
             if taken is None:
                 raise
             self._refused.append((taken.id, conflict))
             self._stirred.set()
-            left = tuple(child for child in checkpoint.children if child is not taken)
-            return await self._written(checkpoint._replace(children=left))
+            others = tuple(child for child in checkpoint.children if child is not taken)
+            return await self._written(checkpoint._replace(children=others))
 
     def _has_risky_children(self) -> bool:
         """Some may be refused, of which the body is to hear; the end of a turn has no way to tell it."""
