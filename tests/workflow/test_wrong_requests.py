@@ -63,6 +63,28 @@ def test_a_body_without_annotations_is_taken(app: Durable) -> None:
     assert app.workflow(body).name == "body"
 
 
+@pytest.mark.parametrize("bad", [_of_a_number, _by_name, _of_nothing, _sync])
+def test_a_handler_or_a_finalize_without_a_context_is_refused(app: Durable, bad: Any) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="update '.*' must be an async def whose first parameter is the Workf"):
+        flow.update(bad)
+    with pytest.raises(ConfigurationError, match="finalize of workflow 'flow' must be an async def that takes the Wor"):
+        flow.finalize(bad)
+
+
+def test_a_finalize_takes_nothing_but_the_context(app: Durable) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None: ...
+
+    async def fitting(ctx: Context, times: int = 1) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="takes the WorkflowContext alone"):
+        flow.finalize(_of_a_context)  # type: ignore[arg-type]  # pyright: ignore
+    assert flow.finalize(fitting) is fitting
+
+
 def plain(n: int) -> int:
     return n
 
