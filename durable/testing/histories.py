@@ -26,10 +26,11 @@ async def replay_histories(
 ) -> list[ReplayedHistory]:
     """What the app's workflows make of stored histories; nothing is written and no step is run.
 
-    `source` is an open storage, of which at most `limit` unfinished executions of each workflow are looked at, the newest
-    first, and with `include_finished` as many that have finished, after them; or the files that `durable history ID
-    --json` has written, all of which are looked at. Each result has its `status`. `[found for found in … if not found.fits]` are those
-    that could not go on with this code. Raises ConfigurationError for a file that holds no history.
+    `source` is an open storage, of which at most `limit` unfinished executions of each workflow are looked at, the
+    newest first, and with `include_finished` as many that have finished, after them; or the files that `durable history
+    ID --json` has written, all of which are looked at. Each result has its `status`. `[found for found in … if not
+    found.fits]` are those that could not go on with this code. Raises ConfigurationError for a file that holds no
+    history.
     """
     if isinstance(source, Iterable):
         return [replay_history(app.find, _read(path)) for path in source]

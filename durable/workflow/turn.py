@@ -485,9 +485,9 @@ class WorkflowTurn:
             entries = tuple(self._corrected.get(entry.seq, entry) for entry in checkpoint.entries)
             return await self._written(checkpoint._replace(entries=entries))
         except (IdempotencyConflict, SleepingIdConflict) as conflict:
-            left, refused = without_start(checkpoint, conflict)
-            if refused is not None:
-                self._corrected[refused.seq] = refused
+            left, corrected = without_start(checkpoint, conflict)
+            if corrected is not None:
+                self._corrected[corrected.seq] = corrected
                 return await self._written(left)
             taken = next((child for child in checkpoint.children if is_refused_by(conflict, child)), None)
             if taken is None:

@@ -68,7 +68,7 @@ def test_a_handler_or_a_finalize_without_a_context_is_refused(app: Durable, bad:
     @app.workflow
     async def flow(ctx: WorkflowContext) -> None: ...
 
-    with pytest.raises(ConfigurationError, match="update '.*' must be an async def whose first parameter is the Workf"):
+    with pytest.raises(ConfigurationError, match=r"update '.*' must be an async def whose first parameter is the"):
         flow.update(bad)
     with pytest.raises(ConfigurationError, match="finalize of workflow 'flow' must be an async def that takes the Wor"):
         flow.finalize(bad)

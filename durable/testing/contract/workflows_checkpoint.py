@@ -188,7 +188,7 @@ class WorkflowCheckpointContract(WorkflowCase):
         second = flow.make.sleeper("door", task_name="sleep")
         rows = [Checkpoint(turn.id, turn.fence, entries(1), starts=(second, flow.make.sleeper("gate"))),
                 Checkpoint(other.id, other.fence, entries(1))]  # fmt: skip
-        with pytest.raises(SleepingIdConflict, match="'sleep'.*'door'"):
+        with pytest.raises(SleepingIdConflict, match=r"'sleep'.*'door'"):
             await flow.storage.checkpoint(rows)
         with pytest.raises(SleepingIdConflict):
             await flow.storage.settle([complete(turn, "1", Suspension(starts=(second,)))])
