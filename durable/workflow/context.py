@@ -184,9 +184,10 @@ class WorkflowContext:
         """
         plan = self._plans[function]
         if not plan.is_async:
+            given = repr(plan.name) if plan.name else "a lambda"
             raise ConfigurationError(
-                f"transaction takes an async def, and {plan.name!r} is none: its connection is an AsyncConnection; "
-                "give a def to ctx.step, with a connection that it opens itself"
+                f"transaction takes an async def, and {given} is none: its connection is an AsyncConnection; make it "
+                "an async def, or give a def to ctx.step, with a connection that it opens itself"
             )
         return await self._step(plan, args, kwargs, is_transaction=True)  # type: ignore[no-any-return]
 
