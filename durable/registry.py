@@ -27,6 +27,7 @@ from durable.retry import Retry, checked_retry
 from durable.settings import checked_name
 from durable.task import Home, SleepingTask, Task, TaskFunction, Typed
 from durable.workflow.context import WorkflowContext
+from durable.workflow.takes import takes_context
 from durable.workflow.traps import warn_of_traps
 from durable.workflow.workflow import Workflow, WorkflowDecorator
 
@@ -296,7 +297,7 @@ class Registry(JobDeclarations):
         name = options.pop("name", None)
 
         def register(body: Callable[..., Any]) -> Workflow[..., Any]:
-            if not inspect.iscoroutinefunction(body) or not _takes_workflow_context(body):
+            if not inspect.iscoroutinefunction(body) or not takes_context(body):
                 raise ConfigurationError("a workflow is an async def whose first parameter is a WorkflowContext")
             definition = self._define(_name_of(body, name), Kind.WORKFLOW, body, WorkflowSpec(), options)
             warn_of_traps(body)
@@ -441,20 +442,6 @@ def _name_of(function: Callable[..., Any], name: str | None) -> str:
     if parameters[:1] == ["self"]:
         raise ConfigurationError(f"{own or name} is a method; a task is a plain function")
     return own if name is None else name
-
-
-def _takes_workflow_context(function: Callable[..., Any]) -> bool:
-    """True when there is a first parameter that does not say that it is something else."""
-    parameters = list(inspect.signature(function).parameters.values())
-    if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
-        return False
-    annotation: Any = parameters[0].annotation
-    if isinstance(annotation, str):
-        # By the name that it has there; one that only type checkers import is known by its own.
-        annotation = getattr(inspect.unwrap(function), "__globals__", {}).get(annotation, annotation)
-    if isinstance(annotation, str):
-        return annotation.strip("\"' ").rsplit(".", 1)[-1] == WorkflowContext.__name__
-    return annotation is WorkflowContext or annotation is inspect.Parameter.empty or annotation is Any
 
 
 def _options(given: dict[str, Any]) -> TaskOptions:

@@ -258,16 +258,16 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         interval and anchor; one that failed is due after its delay; one that is gone is left so. It never waits for the
         rows of jobs: what cannot have them at once is `busy`.
 
-        A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written. The notices
-        of accepted settlements are stored; `note` is asked only about sleeping children, which a wake-up may end, and
-        about what did not end by its turn and is therefore cancelled, as was requested.
+        A child or a start whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written. The
+        notices of accepted settlements are stored; `note` is asked only about sleeping ones among them, which a wake-up
+        may end, and about what did not end by its turn and is therefore cancelled, as was requested.
 
         Two things follow in the same transaction, from this verb and from every other that writes an execution. One
         that ends with an `on_complete` whose filter names that end gets its callback's execution, as
         durable.callbacks makes it. One with a `cancel_requested` that would become ready or waiting is cancelled with
         that as its error.
 
-        A child whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written.
+        A child or a start whose sleeping id is taken raises SleepingIdConflict and nothing of the call is written.
         """
         ...
 

@@ -156,7 +156,7 @@ class Checkpoint(NamedTuple):
     is_progress: bool = False
     """Sets deliveries to 1: what gets on does not use up its deliveries."""
     starts: tuple[NewExecution, ...] = ()
-    """Roots of trees of their own, without keys and sleeping ids; stored as enqueue does it."""
+    """Roots of trees of their own, without idempotency keys. One whose sleeping id is another's is refused."""
     superseded: tuple[int, ...] = ()
     """The seqs of entries that the new ones stand for: deleted."""
 

@@ -35,8 +35,8 @@ class WorkflowStorage(Protocol):
         A fence that is gone changes nothing and fails none of its neighbours. A checkpoint given again, because the
         outcome of the first try is unknown, is accepted and changes nothing: its first entry tells. Of one without
         entries nothing tells, and what it sends or emits is there twice. `note` is asked about children that it
-        cancelled. A child whose sleeping id or idempotency key is taken raises as in settle, and nothing is written.
-        It waits for rows that others hold for `lock_timeout` seconds, as settle does.
+        cancelled. A child or a start whose sleeping id is taken, or a child whose idempotency key is, raises as in
+        settle, and nothing is written. It waits for rows that others hold for `lock_timeout` seconds, as settle does.
         """
         ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from durable.errors import SleepingIdConflict, StorageUnavailable
 from durable.execution import ChildOutcome, Kind, Settled, Settlement
 from durable.storage import Note
 from durable.stored_errors import cancelled
@@ -32,7 +33,7 @@ from storage_postgres.cancel_verbs import cancel_telling
 from storage_postgres.message_verbs import append_messages, hold
 from storage_postgres.outbox import emit
 from storage_postgres.plan import Plan, Query
-from storage_postgres.wake_verbs import apply_wakeups
+from storage_postgres.wake_verbs import apply_wakeups, get_sleeping
 from storage_postgres.workflow_rows import Part
 
 __all__ = [
@@ -143,7 +144,7 @@ def _write(parts: Sequence[Part], note: Note | None) -> Plan[set[str]]:
     sent = yield from append_messages([message for _, _, part in parts for message in part.messages])
     queues.update(each.ready_queue for each in sent if each.ready_queue is not None)
     queues |= yield from _cancel_children(parts, note)
-    if any(child.kind == Kind.SLEEPING for _, _, part in parts for child in part.children):
+    if any(row.kind == Kind.SLEEPING for _, _, part in parts for row in (*part.children, *part.starts)):
         queues |= (yield from apply_wakeups(limit=1000, note=note)).ready_queues
     return queues
 
@@ -158,12 +159,29 @@ def _spawn(parts: Sequence[Part]) -> Plan[set[str]]:
 
 
 def _start(parts: Sequence[Part]) -> Plan[set[str]]:
-    """Store the executions of their own that turns start; gives the queues of those that are due."""
+    """Store the executions of their own that turns start; gives the queues of those that are due.
+
+    Raises SleepingIdConflict.
+    """
     rows = [row for _, _, part in parts for row in part.starts]
     if not rows:
         return set()
-    yield Query("enqueue", executions.new_columns(rows))
+    # In the order of every insert: one waits for another of the same key, and two must not wait in a ring.
+    ordered = sorted(rows, key=lambda row: (row.task_name, row.sleeping_id or ""))
+    stored = {row[0] for row in (yield Query("enqueue", executions.new_columns(ordered)))}
+    for row in rows:
+        if row.id not in stored and row.sleeping_id is not None:
+            yield from _refuse_taken(row.id, row.task_name, row.sleeping_id)
     return {queue for (queue,) in (yield Query("due_queues", {"ids": plain(row.id for row in rows)}))}
+
+
+def _refuse_taken(id_: str, task_name: str, sleeping_id: str) -> Plan[None]:
+    """Raise for a sleeping id that is another's; one that was stored by an earlier try is not."""
+    found = yield from get_sleeping(task_name, sleeping_id)
+    if found is None:  # retention took it, or this snapshot is older
+        raise StorageUnavailable("an execution with the same sleeping id is not visible to this transaction; try again")
+    if found.id != id_:
+        raise SleepingIdConflict(task_name, sleeping_id)
 
 
 def _cancel_children(parts: Sequence[Part], note: Note | None) -> Plan[set[str]]:

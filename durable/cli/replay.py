@@ -23,11 +23,13 @@ from durable.errors import ConfigurationError
 from durable.registry import Registry
 from durable.storage import Storage
 from durable.workflow.dry import ReplayedHistory, replay_history
+from durable.workflow.entries import EntryKind
 from durable.workflow.stored import StoredHistory, load_history
 
 __all__ = ["add_arguments", "run"]
 
-_SILENT: Final = frozenset({"code", "chunks"})
+_SILENT: Final = frozenset({EntryKind.CODE, EntryKind.SAID})
+"""What the body does not hear of."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from durable.errors import SleepingIdConflict
 from durable.execution import FINISHED, Execution, Settled, Settlement, Status
 from durable.memory.approvals import withdraw_approvals
 from durable.memory.cancel import cancel_telling
 from durable.memory.claim import held_record
-from durable.memory.enqueue import claimable_queues, insert_child, store_row
+from durable.memory.enqueue import claimable_queues, existing_for, insert_child, store_row
 from durable.memory.images import ended_turn
 from durable.memory.outbox import emit
 from durable.memory.parents import is_awaited, tell_parents
@@ -80,7 +81,11 @@ def _write(tx: Transaction, parts: Sequence[tuple[str, Checkpoint | Suspension]]
     for id_, part in parts:
         _spawn(tx, id_, part)
         for row in part.starts:
-            store_row(tx, row)
+            found = existing_for(tx, row)
+            if found is None:
+                store_row(tx, row)
+            elif found.is_conflict:
+                raise SleepingIdConflict(row.task_name, row.sleeping_id or "")
         _publish(tx, id_, part.values)
         _append_chunks(tx, id_, part.chunks)
     sent = send_messages(tx, [message for _, part in parts for message in part.messages])

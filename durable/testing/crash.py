@@ -19,7 +19,7 @@ from durable.ids import IdSource
 from durable.storage import Storage
 from durable.testing.drive import Driver
 from durable.testing.kit import queues_of
-from durable.testing.mortal import DeathFilter, Life, MortalStorage
+from durable.testing.mortal import DeathFilter, Life, MortalClock, MortalStorage
 from durable.testing.run_end import RunEnd, run_end, without_ids
 from durable.testing.virtual import VirtualStorage, virtual_storage
 from durable.transitions import release
@@ -59,6 +59,13 @@ class CrashReport(Generic[R]):
     """What it had published at its end, by key, as JSON has it."""
     chunks: tuple[Any, ...] = ()
     """What it streamed in the run without a crash, as JSON has it."""
+
+
+class _WithoutJitter(Random):
+    """Delays of retries are whole: what is drawn after a crash is another number than without it."""
+
+    def random(self) -> float:
+        return 0.0
 
 
 class CrashScene(Generic[R]):
@@ -152,7 +159,7 @@ class CrashScene(Generic[R]):
             await asyncio.wait([died, moving], return_when=asyncio.FIRST_COMPLETED)
             if self._life.died.is_set():
                 moving.cancel()
-                await asyncio.wait([moving])
+                await asyncio.gather(moving, return_exceptions=True)
                 await self._bury()
                 await self._start()
             else:
@@ -163,7 +170,7 @@ class CrashScene(Generic[R]):
         executor = await self._stack.enter_async_context(
             self._app.executor(lease="1h", grace=0, queues=queues_of(self._app))
         )
-        self._driver = Driver(executor, self._virtual, patience=_PATIENCE)
+        self._driver = Driver(executor, MortalClock(self._virtual, self._life), patience=_PATIENCE)
 
     async def _bury(self) -> None:
         """What the dead one held is free at once, as if its leases had ended, but at the same moment of time."""
@@ -189,7 +196,7 @@ async def crash_everywhere(
     committed, other values published at its end, with a step committed twice, with a mismatch of history and code, or
     with unsound records. What it streams is the same, piece by piece; where steps stream, pieces may come again, but
     none is missing and none is new. What a step does outside may happen twice; a workflow whose result depends on it
-    is not crash-safe. The app must not be open.
+    is not crash-safe. Delays of retries have no jitter here. The app must not be open.
     """
     app = workflow.app
     if not isinstance(app, Durable):
@@ -228,7 +235,7 @@ async def _run(
         mortal = cast("Storage", MortalStorage(virtual.storage, life))
         # The same id in each run, because ctx.random and ctx.uuid come from it.
         ids = IdSource(random=Random(0), now_ns=lambda: 0)  # noqa: S311 - nobody need guess
-        with app.override(storage=mortal, random=Random(0), ids=ids):  # noqa: S311 - jitter
+        with app.override(storage=mortal, random=_WithoutJitter(), ids=ids):
             async with app:
                 scene: CrashScene[R] = CrashScene(app, virtual, life)
                 handle = await workflow.enqueue(*args, **kwargs)

@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final
 
 from durable.execution import Claimed
 from durable.storage import Storage
+from durable.testing.virtual import VirtualStorage
 from durable.workflow_rows import Checkpoint
 
-__all__ = ["DeathFilter", "ExecutorKilled", "Life", "MortalStorage"]
+__all__ = ["DeathFilter", "ExecutorKilled", "Life", "MortalClock", "MortalStorage"]
 
 _WRITES: Final = frozenset({"checkpoint", "settle"})
 _OF_EXECUTORS: Final = _WRITES | {
@@ -66,6 +68,29 @@ class Life:
         self.claimed = []
         self._last_write = None
         self.died = asyncio.Event()
+
+
+class MortalClock:
+    """A storage and its clock, which stands still from the executor's death on until another one begins.
+
+    A dead executor holds nothing and looks idle, and the next is to go on at the same moment.
+    """
+
+    def __init__(self, virtual: VirtualStorage, life: Life) -> None:
+        self._virtual = virtual
+        self._life = life
+
+    @property
+    def storage(self) -> Storage:
+        return self._virtual.storage
+
+    def now(self) -> datetime:
+        return self._virtual.now()
+
+    def move_to(self, at: datetime) -> None:
+        """Raises ExecutorKilled."""
+        self._life.check()
+        self._virtual.move_to(at)
 
 
 class DeathFilter(logging.Filter):

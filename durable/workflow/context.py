@@ -184,9 +184,10 @@ class WorkflowContext:
         """
         plan = self._plans[function]
         if not plan.is_async:
+            given = repr(plan.name) if plan.name else "a lambda"
             raise ConfigurationError(
-                f"transaction takes an async def, and {plan.name!r} is none: its connection is an AsyncConnection; "
-                "give a def to ctx.step, with a connection that it opens itself"
+                f"transaction takes an async def, and {given} is none: its connection is an AsyncConnection; make it "
+                "an async def, or give a def to ctx.step, with a connection that it opens itself"
             )
         return await self._step(plan, args, kwargs, is_transaction=True)  # type: ignore[no-any-return]
 
@@ -441,7 +442,8 @@ class WorkflowContext:
         """Start a task or workflow that goes its own way, exactly once; gives its execution id, and waits for no end.
 
         `ctx.start(mail, order)`, or `ctx.start(mail.child(order, delay="1h"))` with options. It is nobody's child: it
-        is neither cancelled with this workflow nor counted, and `handle(id)` of its task gives a handle of it.
+        is neither cancelled with this workflow nor counted, and `handle(id)` of its task gives a handle of it. Raises
+        SleepingIdConflict for a sleeping task whose unique id is taken.
         """
         self._asks.refuse("start")
         call = cast("Child[Any]", task if isinstance(task, Child) else _known(task, "ctx.start").child(*args, **kwargs))

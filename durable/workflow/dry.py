@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from durable.definition import Definition
 from durable.errors import DurableError, ErrorInfo, StepMismatch
-from durable.execution import Kind
+from durable.execution import Kind, Status
 from durable.workflow.begin import begin
 from durable.workflow.context import ContinueAsNew
 from durable.workflow.entries import STUCK
+from durable.workflow.fanout import MapChildren
 from durable.workflow.replay import Replay
 from durable.workflow.step import StepPlans
 from durable.workflow.stored import StoredHistory
@@ -25,6 +26,8 @@ class ReplayedHistory:
 
     execution_id: str
     workflow: str
+    status: Status
+    """What the workflow was when its history was read: whether one that has finished fits does not matter to it."""
     problem: str | None
     """Why the workflow could not go on with this code; None: it could."""
     entry_count: int
@@ -70,17 +73,32 @@ def _replayed(replay: Replay, definition: Definition, stored: StoredHistory) -> 
     problem = None
     try:
         replay.start(stored.entries, stored.messages)
+        if replay.ended is None:
+            _check_maps(replay)
     except StepMismatch as error:
         problem = str(error)
     return ReplayedHistory(
         stored.claimed.id,
         stored.claimed.task_name,
+        stored.status,
         problem,
         replay.seq,
         replay.unmet_keys,
         tuple(replay.waits_for),
         _end(replay, definition),
     )
+
+
+def _check_maps(replay: Replay) -> None:
+    """Their items are looked at when the next wave is started, which a replay does not come to. Raises StepMismatch."""
+    for pending in replay.open:
+        if isinstance(pending.command, MapChildren):
+            try:
+                pending.command.check_started()
+            except StepMismatch:
+                raise
+            except Exception:  # noqa: S112 - of what a user iterates over, with which the map fails
+                continue
 
 
 def _end(replay: Replay, definition: Definition) -> str | None:
@@ -100,4 +118,4 @@ def _end(replay: Replay, definition: Definition) -> str | None:
 
 
 def _refused(stored: StoredHistory, problem: str) -> ReplayedHistory:
-    return ReplayedHistory(stored.claimed.id, stored.claimed.task_name, problem, 0, (), (), None)
+    return ReplayedHistory(stored.claimed.id, stored.claimed.task_name, stored.status, problem, 0, (), (), None)

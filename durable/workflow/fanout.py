@@ -102,6 +102,8 @@ class MapChildren:
         self._behind: list[tuple[int, str | None]] = []
         """The waves that were started and whose items are still to be passed over: sizes, and digests to compare."""
         self._pulled = 0
+        self.reached = 0
+        """The place of the item that was looked at last: where that is refused, or iterating fails, of that one."""
         self.is_exhausted = False
         self.started = 0
         """Items whose children were started."""
@@ -219,16 +221,29 @@ class MapChildren:
 
         Raises what the items raise.
         """
-        if self._iterator is None:
-            self._iterator = iter(self._items)
-        self._pass_over(self._iterator)
-        items = tuple(islice(self._iterator, count))
-        calls = [self._child_of(item) for item in items]
+        iterator = self.check_started()
+        items: list[Any] = []
+        calls: list[Child[Any]] = []
+        self.reached = self._pulled
+        for item in islice(iterator, count):
+            items.append(item)
+            calls.append(self._child_of(item))
+            self.reached += 1
         self._pulled += len(calls)
         self.is_exhausted = len(calls) < count
         if self.started + len(calls) > MOST_ITEMS:
             raise ConfigurationError(f"a map takes at most {MOST_ITEMS} items; map over pages of them")
-        return calls, digest(items)
+        return calls, digest(tuple(items))
+
+    def check_started(self) -> Iterator[Any]:
+        """The items whose children are still to be started.
+
+        Raises StepMismatch where those before them are fewer than children were started for, or others.
+        """
+        if self._iterator is None:
+            self._iterator = iter(self._items)
+        self._pass_over(self._iterator)
+        return self._iterator
 
     def _pass_over(self, iterator: Iterator[Any]) -> None:
         for size, expected in self._behind:

@@ -131,7 +131,7 @@ class Maps:
 
     async def _refused(self, command: MapChildren, error: Exception) -> MapStep:
         stored = self._codec.dump_error(error, is_retryable=False)
-        return await self._end(command, 0, [(command.started, self._without_traceback(stored) or stored)])
+        return await self._end(command, 0, [(command.reached, self._without_traceback(stored) or stored)])
 
     async def _end(self, command: MapChildren, failed: int, errors: list[tuple[int, str]]) -> MapStep:
         detail = {"failed": failed, "started": command.started}

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from random import Random
 from typing import Any, Final, cast
 
@@ -39,6 +39,7 @@ from durable.workflow.loop import Entered, WorkflowLoop
 from durable.workflow.outbox import Outbox
 from durable.workflow.pending import Pending
 from durable.workflow.spoken import Spoken
+from durable.workflow.started import started_id
 from durable.workflow.telling import moment_of
 from durable.workflow.updates import Answer, Updates, answer_key
 from durable.workflow_rows import Entry, Message
@@ -433,7 +434,7 @@ class Replay:
                 self.commands.pay(pending)
                 self._start_child(pending, entry)
             case EntryKind.STARTED:
-                pending.future.set_result(json.loads(entry.detail or "{}")["id"])
+                _resolve(pending.future, partial(started_id, entry, command))
             case EntryKind.WAVE | EntryKind.PAGE | EntryKind.MAPPED:
                 self._map(pending, entry)
             case _:

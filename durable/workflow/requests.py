@@ -12,6 +12,7 @@ from durable.durations import Duration
 from durable.errors import ConfigurationError
 from durable.workflow.names import checked_name
 from durable.workflow.said import PublishedValues
+from durable.workflow.takes import takes_context
 
 if TYPE_CHECKING:
     from durable.workflow.context import WorkflowContext
@@ -71,8 +72,10 @@ class Update(Generic[P, R]):
         self.workflow = workflow
         self.name = checked_name(getattr(function, "__name__", None), "the name of an update")
         parameters = inspect.signature(function).parameters
-        if not inspect.iscoroutinefunction(function) or not parameters:
-            raise ConfigurationError(f"update {self.name!r} must be an async def whose first parameter is the context")
+        if not inspect.iscoroutinefunction(function) or not takes_context(function):
+            raise ConfigurationError(
+                f"update {self.name!r} must be an async def whose first parameter is the WorkflowContext"
+            )
         taken = sorted(UpdateOptions.__annotations__.keys() & parameters)
         if taken:
             raise ConfigurationError(

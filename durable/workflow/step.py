@@ -15,7 +15,7 @@ from durable.definition import Definition, annotated_return
 from durable.durations import Duration, seconds
 from durable.errors import ConfigurationError
 from durable.retry import NO_RETRY, Retry, checked_retry
-from durable.task import TaskFunction
+from durable.task import Task, TaskFunction
 
 __all__ = ["Step", "StepPlan", "StepPlans", "step"]
 
@@ -120,17 +120,21 @@ class StepPlans:
         )  # fmt: skip
 
     def _make(self, function: Any) -> StepPlan:
-        if isinstance(function, TaskFunction):
-            definition = function.definition
-            if definition.kind != "task":
-                raise ConfigurationError(f"{definition.kind} {definition.name!r} cannot be a step; use ctx.child")
+        if isinstance(function, Task):
+            definition: Definition = function.definition
+            if not isinstance(function, TaskFunction) or definition.kind != "task":
+                what = f"{definition.kind} {definition.name!r}"
+                raise ConfigurationError(f"{what} cannot be a step; use ctx.child, which runs it as a child")
             return self.of_task(definition)
         retry, timeout = NO_RETRY, None
         name = getattr(function, "__name__", "")
         if isinstance(function, Step):
             retry, timeout, function = function.retry or NO_RETRY, function.timeout, function.__wrapped__
         if not callable(function):
-            raise ConfigurationError(f"a step is a function, not {type(function).__name__}")
+            given = " ".join([type(function).__name__, *([repr(name)] if name else [])])  # such as coroutine 'charge'
+            raise ConfigurationError(
+                f"a step is a function, not {given}: give it uncalled, with its arguments after it"
+            )
         if not hasattr(function, "__name__"):  # made by functools.partial, or an object with __call__
             kind = type(function).__name__
             raise ConfigurationError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-__all__ = ["ENVIRONMENT", "RUNS_ITS_ARGUMENT", "SET_ORDER", "UNORDERED_START", "Unless", "entry_of"]
+__all__ = ["ENVIRONMENT", "HASH_OF_TEXT", "RUNS_ITS_ARGUMENT", "SET_ORDER", "UNORDERED_START", "Unless", "entry_of"]
 
 _TIME: Final = "use ctx.now()"
 _WAIT: Final = "use await ctx.sleep(…)"
@@ -17,6 +17,7 @@ _READ: Final = "read it in a step, or give it to the workflow as an argument"
 _WORK: Final = "start work with ctx.step, ctx.child or asyncio.create_task"
 ENVIRONMENT: Final = "which may be another where a replay runs: " + _READ
 SET_ORDER: Final = "in an order that is another one in every process: iterate over sorted(…)"
+HASH_OF_TEXT: Final = "which is another one for a text in every process: use zlib.crc32 or hashlib"
 UNORDERED_START: Final = (
     "which starts what it is given in an order that is another one in every process: give it tasks, made by"
     " asyncio.create_task"

@@ -136,6 +136,10 @@ class Names:
     def __init__(self, known: Mapping[str, Any]) -> None:
         self._known = known
 
+    def value(self, name: str) -> object:
+        """What a name that no scope has for itself stands for."""
+        return self._known.get(name)
+
     def of(self, node: ast.expr, scope: Scope, depth: int = 0) -> str | None:
         if depth > _DEEPEST:
             return None
@@ -155,8 +159,8 @@ class Names:
                 return self._type_of_name(name, scope, depth + 1)
             case ast.Set(elts=elements):
                 return None if all(_is_number(element) for element in elements) else SET
-            case ast.SetComp(generators=[ast.comprehension(iter=ast.Call() as source)]):
-                return None if self.of(source.func, scope) == "builtins.range" else SET
+            case ast.SetComp(generators=[ast.comprehension(iter=source)]):
+                return None if self._has_numbers(source, scope) else SET
             case ast.SetComp():
                 return SET
             case ast.BinOp(left=left, op=ast.BitOr() | ast.BitAnd() | ast.Sub() | ast.BitXor()):
@@ -191,6 +195,10 @@ class Names:
                 return all(_is_number(element) for element in elements)
             case ast.Call(func=func):
                 return self.of(func, scope) == "builtins.range"
+            case ast.Name(id=name):
+                home = scope.home(name)
+                annotation = None if home is None else home.annotations.get(name)
+                return isinstance(annotation, ast.Subscript) and self.of(annotation.slice, scope) in _NUMBERS
             case _:
                 return False
 

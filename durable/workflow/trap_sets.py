@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from durable.workflow.trap_list import SET_ORDER
@@ -21,10 +21,10 @@ class SetTrap(NamedTuple):
     advice: str
 
 
-def set_traps(node: ast.AST, scope: Scope, names: Names, context: str) -> Iterator[SetTrap]:
-    """Only where the order certainly reaches the context: a loop that merely adds up is left alone.
+def set_traps(node: ast.AST, scope: Scope, names: Names, context: str, *, is_body: bool) -> Iterator[SetTrap]:
+    """Only where the order certainly reaches the context, or is the result: a loop that merely adds up is left alone.
 
-    `context` is the name of the body's first parameter.
+    `context` is the name of the parameter that takes it. `is_body`: what the function returns is the workflow's result.
     """
     match node:
         case ast.For(iter=iterated, body=body):
@@ -36,13 +36,31 @@ def set_traps(node: ast.AST, scope: Scope, names: Names, context: str) -> Iterat
         case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr="map"), args=[_, items, *_]) if (
             owner == context
         ):
-            places = [items]
+            places = [items, *_listed(node.args)]
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=owner)), args=given) if owner == context:
+            places = _listed(given)
+        case ast.Return(value=ast.expr() as value) if is_body:
+            places = _listed([value])
         case _:
             return
     for place in places:
         iterated = _inside(place, scope, names)
         if names.type_of(iterated, scope) == SET:
             yield SetTrap(iterated, f"goes through a set, {SET_ORDER}")
+
+
+def _listed(given: Sequence[ast.expr]) -> list[ast.expr]:
+    """What those of them that are lists, made just there, go through."""
+    found: list[ast.expr] = []
+    for node in given:
+        match node:
+            case ast.ListComp(generators=loops):
+                found += [loop.iter for loop in loops]
+            case ast.Call(func=ast.Name(id="list" | "tuple"), args=[items]):
+                found.append(items)
+            case _:
+                pass
+    return found
 
 
 def _inside(node: ast.expr, scope: Scope, names: Names) -> ast.expr:

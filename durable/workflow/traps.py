@@ -7,11 +7,12 @@ import inspect
 import textwrap
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from durable.errors import WorkflowTrapWarning
-from durable.workflow.trap_list import ENVIRONMENT, RUNS_ITS_ARGUMENT, UNORDERED_START, Unless, entry_of
+from durable.workflow.trap_hash import HASH, has_text
+from durable.workflow.trap_list import ENVIRONMENT, HASH_OF_TEXT, RUNS_ITS_ARGUMENT, UNORDERED_START, Unless, entry_of
 from durable.workflow.trap_scopes import ENVIRON, Function, Names, Scope, outer_names, own_nodes
 from durable.workflow.trap_sets import set_traps
 
@@ -56,38 +57,72 @@ def warn_of_traps(function: Callable[..., Any]) -> None:
 
 
 def traps_in(function: Callable[..., Any]) -> list[Trap]:
-    """In the order of lines, those of the body and of the functions inside it that it calls itself.
+    """In the order of lines, those of the body and of the functions that it calls itself: those inside it, and those
+    of its module, as far as nothing decorates them.
 
     A function that it only hands on, as to `ctx.step`, may do what it likes.
     """
-    if not isinstance(function, types.FunctionType):
+    body = _read(function)
+    if body is None or not isinstance(body.node, ast.AsyncFunctionDef):
         return []
-    try:
-        lines, first = inspect.getsourcelines(function)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):  # made by exec, at a prompt, or in the midst of something
-        return []
-    body = next((node for node in tree.body if isinstance(node, ast.AsyncFunctionDef)), None)
-    if body is None:
-        return []
-    names = Names(outer_names(function))
-    context = body.args.args[0].arg if body.args.args else ""
-    found = {
-        Trap(first + node.lineno - 1, what, advice)
-        for scope in _running(Scope(body), names)
-        for node, what, advice in _traps_of(scope, names, context)
-        if not any(ALLOWED in line for line in lines[node.lineno - 1 : node.end_lineno])
-    }
+    arguments = body.node.args.args
+    found: set[Trap] = set()
+    sources = {body.code: body}
+    for source in (left := [body]):  # grows meanwhile
+        is_body = source is body
+        context = arguments[0].arg if is_body and arguments else _context_of(source.node)
+        for scope in _running(source, sources, left):
+            for node, what, advice in _traps_of(scope, source.names, context, is_body=is_body and scope.parent is None):
+                if not source.allows(node):
+                    found.add(Trap(source.first + node.lineno - 1, what, advice))
     return sorted(found)
 
 
-def _traps_of(scope: Scope, names: Names, context: str) -> Iterator[_Found]:
+class _Source(NamedTuple):
+    """A function, as it is written in its file."""
+
+    code: types.CodeType
+    node: ast.FunctionDef | ast.AsyncFunctionDef
+    names: Names
+    lines: Sequence[str]
+    first: int
+    """The number of its first line."""
+
+    def allows(self, node: ast.expr) -> bool:
+        """A comment says that this is meant."""
+        return any(ALLOWED in line for line in self.lines[node.lineno - 1 : node.end_lineno])
+
+
+def _read(function: Callable[..., Any]) -> _Source | None:
+    """None where no source is to be had, as of what is made by exec, at a prompt, or in the midst of something."""
+    if not isinstance(function, types.FunctionType):
+        return None
+    try:
+        lines, first = inspect.getsourcelines(function)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    node = tree.body[0] if tree.body else None
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    return _Source(function.__code__, node, Names(outer_names(function)), lines, first)
+
+
+def _context_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """The parameter of a helper that takes the context, as its annotation says; empty where none does."""
+    for argument in (*node.args.args, *node.args.kwonlyargs):
+        if argument.annotation is not None and ast.unparse(argument.annotation).endswith("WorkflowContext"):
+            return argument.arg
+    return ""
+
+
+def _traps_of(scope: Scope, names: Names, context: str, *, is_body: bool) -> Iterator[_Found]:
     for node in own_nodes(scope.function):
         if isinstance(node, ast.Call):
             yield from _call_traps(node, scope, names)
         elif isinstance(node, ast.Name | ast.Attribute) and names.of(node, scope) == ENVIRON:
             yield _Found(node, ENVIRON, f"reads {ENVIRON}, {ENVIRONMENT}")
-        for iterated in set_traps(node, scope, names, context):
+        for iterated in set_traps(node, scope, names, context, is_body=is_body):
             yield _Found(iterated.node, "a set", iterated.advice)
 
 
@@ -97,6 +132,8 @@ def _call_traps(call: ast.Call, scope: Scope, names: Names) -> Iterator[_Found]:
         return
     if name.startswith("asyncio.") and name.endswith(".as_completed") and _starts_in_no_order(call, scope):
         yield _Found(call, name, f"calls {name}, {UNORDERED_START}")
+    if name == HASH and call.args and has_text(call.args[0], scope, names):
+        yield _Found(call, name, f"calls {name}, {HASH_OF_TEXT}")
     entry = entry_of(name)
     if isinstance(entry, Unless):
         entry = None if _is_harmless(call, entry) else entry.advice
@@ -134,19 +171,39 @@ def _starts_in_no_order(call: ast.Call, scope: Scope) -> bool:
     return any(maker not in _TASK_MAKERS for maker in makers)
 
 
-def _running(body: Scope, names: Names) -> list[Scope]:
-    """The body, and what is defined in it and certainly runs as a part of it."""
-    scopes = [body]
+def _running(source: _Source, sources: dict[types.CodeType, _Source], left: list[_Source]) -> list[Scope]:
+    """The function, and what is defined in it and certainly runs as a part of it.
+
+    Those of its module that it calls are added to `left`, and to `sources`, once.
+    """
+    scopes = [Scope(source.node)]
     met: set[int] = set()
     for scope in scopes:  # grows meanwhile
         for node in own_nodes(scope.function):
             if not isinstance(node, ast.Call):
                 continue
-            for function, home in _called(node, scope, names):
+            for function, home in _called(node, scope, source.names):
                 if id(function) not in met:
                     met.add(id(function))
                     scopes.append(Scope(function, home))
+            helper = None if source.allows(node) else _helper(node, scope, source)
+            if helper is not None and helper.code not in sources:
+                sources[helper.code] = helper
+                left.append(helper)
     return scopes
+
+
+def _helper(call: ast.Call, scope: Scope, source: _Source) -> _Source | None:
+    """The function beside it that is called; none that is decorated, which may be run elsewhere, or not at all."""
+    if not isinstance(call.func, ast.Name) or scope.home(call.func.id) is not None:
+        return None
+    value = source.names.value(call.func.id)
+    if not isinstance(value, types.FunctionType) or hasattr(value, "__wrapped__"):
+        return None
+    if value.__code__.co_filename != source.code.co_filename:
+        return None
+    found = _read(value)
+    return None if found is None or found.node.decorator_list else found
 
 
 def _called(call: ast.Call, scope: Scope, names: Names) -> Iterator[tuple[Function, Scope]]:

@@ -15,31 +15,22 @@ from durable.child import place
 from durable.clock import Clock
 from durable.codec import Codec
 from durable.errors import DurableError, IdempotencyConflict, LeaseLost, SleepingIdConflict
-from durable.execution import Claimed, FinishedExecution, NewExecution
+from durable.execution import Claimed, FinishedExecution
 from durable.ids import IdSource
+from durable.workflow import recorded
 from durable.workflow.beginning import deadline
 from durable.workflow.compare import digest_detail
+from durable.workflow.draft import Draft
 from durable.workflow.entries import STUCK, EntryKind, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
 from durable.workflow.fanout import MapChildren
 from durable.workflow.maps import Maps
 from durable.workflow.moments import Moments
 from durable.workflow.pending import Pending
-from durable.workflow.recorded import (
-    latest,
-    of_child,
-    of_child_end,
-    of_failed,
-    of_request,
-    of_step,
-    of_stuck,
-    of_timer,
-    of_update,
-)
 from durable.workflow.replay import Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import Finished, NotCommitted, StepRuns
 from durable.workflow.waking import open_children, wake_at_children
-from durable.workflow.watching import Watched, end_of_refused, is_refused_by, may_be_refused
+from durable.workflow.watching import Watched, end_of_refused, is_refused_by, without_start
 from durable.workflow_rows import Checkpoint, Entry, MessageKind, NewEntry, NewMessage, Standing, Suspension
 
 __all__ = ["WorkflowTurn"]
@@ -90,7 +81,7 @@ class WorkflowTurn:
         self._message_count = attempt.claimed.message_count
         self._active_children = attempt.claimed.active_children_count
         self._placed = attempt.claimed.children_count
-        self._is_progress = attempt.claimed.deliveries > 1
+        self._draft = Draft(attempt.claimed.deliveries > 1)
         self._is_careful = attempt.claimed.error is not None
         """The turn before was lost, or refused by the storage: no step is run once more only to be refused again."""
         self._seq = replay.seq
@@ -98,12 +89,6 @@ class WorkflowTurn:
         """Nobody was warned yet of a history that grows long."""
         self._new: list[NewEntry] = []
         """Numbered, and not yet delivered."""
-        self._unwritten: list[NewEntry] = []
-        self._children: list[NewExecution] = []
-        self._starts: list[NewExecution] = []
-        self._messages: list[NewMessage] = []
-        self._cancels: list[str] = []
-        self._superseded: list[int] = []
         self._refused: list[tuple[str, DurableError]] = []
         """Children that cannot be, by id."""
         self._corrected: dict[int, NewEntry] = {}
@@ -143,7 +128,9 @@ class WorkflowTurn:
         if self._replay.codes.is_new:
             # The body has begun with that moment, and so will every replay.
             at = self._time.shown() if self._replay.seq else self._replay.now
-            self._add(EntryKind.CODE, self._replay.codes.code, detail={"at": latest(at), "seed": self._replay.seed})
+            self._add(
+                EntryKind.CODE, self._replay.codes.code, detail={"at": recorded.latest(at), "seed": self._replay.seed}
+            )
             # At once: what new code begins now begins at that moment, and not at that of the last entry.
             await self._deliver()
         await self._begin_all(self._replay.open)
@@ -161,10 +148,10 @@ class WorkflowTurn:
             elif self._replay.ended is None and await self._collect():
                 pass  # the body has gone on, and may have asked for more
             elif self._is_over():
-                if self._has_risky_children():
+                if self._draft.is_risky:
                     await self._write()
                 elif self._is_stuck():
-                    self._add(EntryKind.CANCEL, STUCK, detail=of_stuck(self._time.shown()))
+                    self._add(EntryKind.CANCEL, STUCK, detail=recorded.of_stuck(self._time.shown()))
                 else:
                     return self._rest()
             else:
@@ -178,7 +165,7 @@ class WorkflowTurn:
             # Before anything else of it begins: a step would be started only to be stopped.
             await self._deliver()
             fresh = [pending for pending in fresh if pending.is_open]
-        if self._is_careful and self._unwritten and any(isinstance(each.command, RunStep) for each in fresh):
+        if self._is_careful and self._draft.entries and any(isinstance(each.command, RunStep) for each in fresh):
             await self._write()
         self._begin(fresh)
 
@@ -224,11 +211,11 @@ class WorkflowTurn:
                     pass  # begins when it is asked for its next wave
                 case Start(new):
                     id_ = self._ids.new_id()
-                    self._starts.append(new._replace(id=id_, root_id=id_))
+                    self._draft.starts.append(new._replace(id=id_, root_id=id_))
                     detail = {"id": id_, "task": new.task_name, **digest_detail(pending.digest)}
                     self._add(EntryKind.STARTED, pending.key, detail=detail)
                 case Send(execution_id, name, payload):
-                    self._messages.append(
+                    self._draft.messages.append(
                         NewMessage(execution_id, MessageKind.SIGNAL, name, payload, self._id(pending))
                     )
                     self._add(EntryKind.MARK, pending.key, detail=digest_detail(pending.digest))
@@ -250,7 +237,7 @@ class WorkflowTurn:
 
     def _begin_timer(self, pending: Pending) -> None:
         # The history of a fork may be much older than it is.
-        detail = of_timer(pending, max(self._replay.now, self._claimed.created_at))
+        detail = recorded.of_timer(pending, max(self._replay.now, self._claimed.created_at))
         if pending.due_at is None and detail is not None:
             self._add(EntryKind.SLEEPING, pending.key, detail=detail)
 
@@ -270,8 +257,8 @@ class WorkflowTurn:
         )
         self._placed += 1
         self._active_children += 1
-        self._children.append(child)
-        self._add(_CHILD, pending.key, detail=of_child(child, pending.digest))
+        self._draft.children.append(child)
+        self._add(_CHILD, pending.key, detail=recorded.of_child(child, pending.digest))
 
     def _let_go(self) -> None:
         for pending in self._replay.commands.take_released():
@@ -281,7 +268,7 @@ class WorkflowTurn:
         abandoned = self._replay.commands.take_abandoned()
         # In a replay they are those of all times, cancelled long ago, unless the turn that let go of one crashed.
         if abandoned and self._active_children > open_children(self._replay.open):
-            self._cancels += abandoned
+            self._draft.cancels += abandoned
 
     def _id(self, pending: Pending) -> str:
         """The id of a message that a repeated checkpoint does not send again."""
@@ -295,7 +282,7 @@ class WorkflowTurn:
         One kind of it after the other, because what comes first may end the body: what it has not heard then is not
         met, and is there for its next run if it continues as new. False: there was nothing.
         """
-        if self._attempt.has_news or self._has_risky_children():
+        if self._attempt.has_news or self._draft.is_risky:
             # Somebody has sent a message, or has ended the workflow by force: the row knows. A child that may be
             # refused is written before a step ends whose transaction it would take with it.
             self._attempt.has_news = False
@@ -327,10 +314,10 @@ class WorkflowTurn:
         is_news = False
         for pending, number in self._replay.messages_met():
             is_news = True
-            detail = {"number": number, "at": latest(self._time.shown()), **digest_detail(pending.digest)}
+            detail = {"number": number, "at": recorded.latest(self._time.shown()), **digest_detail(pending.digest)}
             self._add(EntryKind.SIGNAL, pending.key, detail=detail)
             (entry,), self._new = self._new, []
-            self._unwritten.append(entry)
+            self._draft.entries.append(entry)
             self._replay.deliver(Entry(*entry, self._time.now()))
         return is_news
 
@@ -357,7 +344,9 @@ class WorkflowTurn:
             if isinstance(pending.command, RunStep):
                 self._start_step(pending)
             else:
-                self._add(EntryKind.SLEPT, pending.key, detail={"at": latest(self._time.shown(), pending.due_at)})
+                self._add(
+                    EntryKind.SLEPT, pending.key, detail={"at": recorded.latest(self._time.shown(), pending.due_at)}
+                )
 
     def _collect_update(self) -> None:
         """One at a time and alone: its validator sees what came of all that was before."""
@@ -365,15 +354,15 @@ class WorkflowTurn:
         if message is None or updates is None:
             return
         refused = updates.judge(message)
-        detail = of_update(message, own=self._replay.own, at=self._time.shown())
+        detail = recorded.of_update(message, own=self._replay.own, at=self._time.shown())
         # With its arguments, so that the history tells all by itself.
         output = message.payload if refused is None else None
         self._add(EntryKind.UPDATE, f"update:{message.name}#{message.number}", output, refused, detail)
 
     def _add_finished(self, finished: Finished) -> None:
         self._seq += 1
-        self._new.append(of_step(self._seq, finished, self._time))
-        self._superseded += self._superseded_by(finished)
+        self._new.append(recorded.of_step(self._seq, finished, self._time))
+        self._draft.superseded += self._superseded_by(finished)
 
     def _superseded_by(self, finished: Finished) -> list[int]:
         """The last failure of a step alone is kept: a history must not grow with attempts."""
@@ -388,17 +377,17 @@ class WorkflowTurn:
         if failed is None or self._replay.is_told_failed or self._replay.ended is not None:
             return
         error = self._codec.dump_error(failed.error, is_retryable=False)
-        self._add(EntryKind.FAILED, "body", None, error, of_failed(failed, at=self._time.shown()))
+        self._add(EntryKind.FAILED, "body", None, error, recorded.of_failed(failed, at=self._time.shown()))
 
     def _collect_stop(self) -> None:
         if not self._replay.can_be_stopped:
             return
         asked = self._replay.inbox.stop_request()
         if asked is not None:
-            detail = of_request(asked, own=self._replay.own, at=self._time.shown())
+            detail = recorded.of_request(asked, own=self._replay.own, at=self._time.shown())
             self._add(EntryKind.CANCEL, "cancelled", detail=detail)
         elif self._deadline is not None and self._replay.can_time_out and self._time.now() >= self._deadline:
-            detail = {"reason": "it took longer than its timeout", "at": latest(self._time.shown())}
+            detail = {"reason": "it took longer than its timeout", "at": recorded.latest(self._time.shown())}
             self._add(EntryKind.CANCEL, "timed_out", detail=detail)
 
     async def _read_messages(self) -> bool:
@@ -428,7 +417,7 @@ class WorkflowTurn:
     async def _collect_maps(self, *, is_news: bool) -> None:
         """The next thing that each map writes; children of maps that the body has given up are cancelled."""
         for command in self._dropped_maps:
-            self._cancels += await self._maps.open_ids(command)
+            self._draft.cancels += await self._maps.open_ids(command)
         self._dropped_maps = []
         for pending in self._replay.open:
             if isinstance(pending.command, MapChildren):
@@ -441,9 +430,15 @@ class WorkflowTurn:
             return
         self._placed += len(step.children)
         self._active_children += len(step.children)
-        self._children += step.children
-        self._cancels += step.cancels
-        self._add(step.kind, pending.key, step.output, None, {**(step.detail or {}), "at": latest(self._time.shown())})
+        self._draft.children += step.children
+        self._draft.cancels += step.cancels
+        self._add(
+            step.kind,
+            pending.key,
+            step.output,
+            None,
+            {**(step.detail or {}), "at": recorded.latest(self._time.shown())},
+        )
 
     async def _look_for_ends(self) -> int:
         """Of the children that the row counts as ended; gives of how many."""
@@ -459,9 +454,9 @@ class WorkflowTurn:
 
     def _add_ends(self, ends: Sequence[tuple[Pending, FinishedExecution]]) -> None:
         if ends:
-            at = latest(self._time.shown())
+            at = recorded.latest(self._time.shown())
             for pending, end in ends:
-                self._add(_CHILD_END, pending.key, end.output, end.error, of_child_end(end, at))
+                self._add(_CHILD_END, pending.key, end.output, end.error, recorded.of_child_end(end, at))
 
     # --- writing --------------------------------------------------------------------------------------------
 
@@ -480,7 +475,7 @@ class WorkflowTurn:
     async def _deliver(self) -> None:
         """Write the new entries if one of them must be written, then give them to the body in their order."""
         new, self._new = self._new, []
-        self._unwritten += new
+        self._draft.entries += new
         at = None
         for entry in new:
             if entry.kind in _MUST_BE_WRITTEN:
@@ -496,7 +491,7 @@ class WorkflowTurn:
         if standing is None:
             self._attempt.is_lost = True
             raise LeaseLost(self._claimed.id, self._claimed.fence)
-        self._is_progress = False
+        self._draft.is_progress = False
         self._time.tell(standing.now)
         self._message_count = standing.message_count
         return standing
@@ -509,43 +504,28 @@ class WorkflowTurn:
         except NotCommitted as refused:
             finished = refused.finished
             seq = next(each.seq for each in checkpoint.entries if (each.kind, each.key) == ("step", finished.key))
-            self._corrected = {seq: of_step(seq, finished, self._time)}
+            self._corrected[seq] = recorded.of_step(seq, finished, self._time)
             entries = tuple(self._corrected.get(entry.seq, entry) for entry in checkpoint.entries)
             superseded = (*checkpoint.superseded, *self._superseded_by(finished))
             return await self._written(checkpoint._replace(entries=entries, superseded=superseded))
         except (IdempotencyConflict, SleepingIdConflict) as conflict:
+            left, corrected = without_start(checkpoint, conflict)
+            if corrected is not None:
+                self._corrected[corrected.seq] = corrected
+                return await self._written(left)
             taken = next((child for child in checkpoint.children if is_refused_by(conflict, child)), None)
             if taken is None:
                 raise
             self._refused.append((taken.id, conflict))
             self._stirred.set()
-            left = tuple(child for child in checkpoint.children if child is not taken)
-            return await self._written(checkpoint._replace(children=left))
-
-    def _has_risky_children(self) -> bool:
-        """Some may be refused, of which the body is to hear; the end of a turn has no way to tell it."""
-        return bool(self._children) and any(map(may_be_refused, self._children))
+            others = tuple(child for child in checkpoint.children if child is not taken)
+            return await self._written(checkpoint._replace(children=others))
 
     def _checkpoint(self) -> Checkpoint:
         values, chunks = self._take_outbox()
         if self._length >= _WARN_AT:
             self._warn_of_length()
-        checkpoint = Checkpoint(
-            self._claimed.id,
-            self._claimed.fence,
-            tuple(self._unwritten),
-            tuple(self._children),
-            values,
-            chunks,
-            tuple(self._messages),
-            tuple(self._cancels),
-            self._is_progress,
-            tuple(self._starts),
-            tuple(self._superseded),
-        )
-        self._unwritten, self._children, self._messages, self._cancels, self._starts = [], [], [], [], []
-        self._superseded = []
-        return checkpoint
+        return self._draft.take(self._claimed, values, chunks)
 
     def _warn_of_length(self) -> None:
         """Once in a turn, and not in those that begin beyond it."""
@@ -564,12 +544,12 @@ class WorkflowTurn:
         values, chunks = self._outbox.take()
         spoken.piece_count += len(chunks)
         # Pieces of a step that go on for long are told of together: a history must not grow by an entry for each.
-        if spoken.count > spoken.stored or (spoken.piece_count and self._unwritten):
+        if spoken.count > spoken.stored or (spoken.piece_count and self._draft.entries):
             self._seq += 1
             detail = spoken.detail(self._replay.heard, spoken.piece_count)
             spoken.piece_count = 0
             entry = NewEntry(self._seq, str(EntryKind.SAID), str(spoken.count), None, None, detail)
-            self._unwritten.append(entry)
+            self._draft.entries.append(entry)
             self._replay.deliver(Entry(*entry, self._time.now()))
         return values, chunks
 
@@ -596,7 +576,11 @@ class WorkflowTurn:
     async def _wait(self) -> None:
         """Until a step ends, a timer fires, or there is news for this workflow."""
         # Children that were let go of would else run on for as long as what it waits for takes.
-        if self._outbox or self._cancels or any(entry.kind in _SHOULD_BE_WRITTEN for entry in self._unwritten):
+        if (
+            self._outbox
+            or self._draft.cancels
+            or any(entry.kind in _SHOULD_BE_WRITTEN for entry in self._draft.entries)
+        ):
             await self._write()
         if self._active_children:
             self._watched.begin(self._replay.open)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from durable.errors import DurableError, ErrorInfo, IdempotencyConflict, SleepingIdConflict
 from durable.execution import FinishedExecution, NewExecution, Status
 from durable.stored_errors import store_error
+from durable.workflow.entries import EntryKind
 from durable.workflow.fanout import MapChildren
 from durable.workflow.pending import Pending
+from durable.workflow_rows import Checkpoint, NewEntry
 
-__all__ = ["Watched", "end_of_refused", "is_refused_by", "may_be_refused"]
+__all__ = ["Watched", "end_of_refused", "is_refused_by", "may_be_refused", "without_start"]
 
 
 class Watched:
@@ -68,5 +70,27 @@ def is_refused_by(conflict: IdempotencyConflict | SleepingIdConflict, child: New
 
 def end_of_refused(child_id: str, error: DurableError) -> FinishedExecution:
     """What the body hears of it."""
-    stored = store_error(ErrorInfo(type(error).__name__, str(error), is_retryable=False))
-    return FinishedExecution(child_id, Status.FAILED, None, stored)
+    return FinishedExecution(child_id, Status.FAILED, None, _stored(error))
+
+
+def without_start(
+    checkpoint: Checkpoint, conflict: IdempotencyConflict | SleepingIdConflict
+) -> tuple[Checkpoint, NewEntry | None]:
+    """The checkpoint without a start that was refused, and its entry, which says so; None: it was none of them.
+
+    Of two for one id the later one, because the earlier one may have been stored.
+    """
+    taken = next((new for new in reversed(checkpoint.starts) if is_refused_by(conflict, new)), None)
+    if taken is None:
+        return checkpoint, None
+    # Its entry alone tells of its id.
+    of_it = f'"id": "{taken.id}"'
+    entry = next(each for each in checkpoint.entries if each.kind == EntryKind.STARTED and of_it in (each.detail or ""))
+    refused = entry._replace(error=_stored(conflict))
+    entries = tuple(refused if each is entry else each for each in checkpoint.entries)
+    starts = tuple(new for new in checkpoint.starts if new is not taken)
+    return checkpoint._replace(entries=entries, starts=starts), refused
+
+
+def _stored(error: DurableError) -> str:
+    return store_error(ErrorInfo(type(error).__name__, str(error), is_retryable=False))

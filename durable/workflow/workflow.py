@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
@@ -20,6 +21,7 @@ from durable.workflow.fork import fork, restart
 from durable.workflow.names import checked_name
 from durable.workflow.requests import Query, TypedUpdate, Update, UpdateOptions
 from durable.workflow.said import Chunk, PublishedValues
+from durable.workflow.takes import takes_context_alone
 from durable.workflow.traps import warn_of_traps
 from durable.workflow_rows import Published, SendOutcome
 
@@ -248,7 +250,14 @@ class Workflow(TaskFunction[P, R, Concatenate[WorkflowContext, P], Coroutine[obj
     def finalize(
         self, function: Callable[[WorkflowContext], Coroutine[Any, Any, None]]
     ) -> Callable[[WorkflowContext], Coroutine[Any, Any, None]]:
-        """Register what runs before every end of the workflow, also a failed or cancelled one, after the undoing."""
+        """Register what runs before every end of the workflow, also a failed or cancelled one, after the undoing.
+
+        An async def that takes the context alone; raises ConfigurationError for anything else, and for a second one.
+        """
+        if not inspect.iscoroutinefunction(function) or not takes_context_alone(function):
+            raise ConfigurationError(
+                f"the finalize of workflow {self.name!r} must be an async def that takes the WorkflowContext alone"
+            )
         if self._spec.finalize is not None:
             raise ConfigurationError(f"workflow {self.name!r} has a finalize already")
         self._spec.finalize = function

@@ -87,6 +87,16 @@ def test_replay_says_where_a_workflow_stands_and_runs_no_step(stage: Stage, flow
     assert (found["problem"], found["waits_for"], found["end"]) == (None, ["step 'charge#2'"], None)
 
 
+def test_replay_shows_only_what_the_body_hears_of(stage: Stage, flow: str, app: str) -> None:
+    said = NewEntry(4, "said", "1", None, None, '{"at": "2030-01-01T00:00:00+00:00", "after": 2, "pieces": 0}')
+    record = stage.record(flow)
+    stage.storage.checkpoint([Checkpoint(flow, record.fence, (said,))]).run()
+    found = stage.run("replay", flow, "--app", app)
+    shown = [line.split()[:2] for line in found.out.splitlines() if line.strip()[:1].isdigit()]
+    assert shown == [["2", "step"], ["3", "attempt"]]
+    assert stage.run("replay", flow, "--app", app, "--json").json["status"] == "running"
+
+
 def test_replay_looks_where_the_app_does(
     stage: Stage,
     flow: str,

@@ -39,6 +39,41 @@ NAMES = {"a", "b"}
 PRIMES = frozenset({2, 3, 5})
 clock = datetime.now
 seeded = random.Random(7)
+
+def helper():
+    return datetime.now()
+
+async def asks(c: WorkflowContext, found: set[str], at=time.time()):
+    for name in found:
+        await c.step(print, name)
+
+def helps():
+    return helper()
+
+def again(n):
+    return again(n - 1) if n else draw()
+
+@functools.cache
+def cached():
+    return time.time()
+
+@step
+def stamped():
+    return time.time()
+
+def listed(found: set[str]):
+    return [name for name in found]
+
+def factory():
+    def inner():
+        return time.time()
+    return inner
+
+def meant():
+    return time.time()  # durable: ok
+
+TEXT = "x"
+NUMBER = 7
 """
 
 TRAPS = [
@@ -136,6 +171,20 @@ TRAPS = [
     ("await ctx.gather(*(ctx.step(print, name) for name in tags))", "a set", "sorted"),
     ("[await ctx.step(print, n, name) for n, name in enumerate(tags)]", "a set", "sorted"),
     ("await ctx.map(print, frozenset('ab'))", "a set", "sorted"),
+    ("return [name for name in {name for name in waits}]", "a set", "sorted"),
+    ("return list(tags)", "a set", "sorted"),
+    ("await ctx.step(print, [name.upper() for name in tags])", "a set", "sorted"),
+    ("ctx.publish('names', tuple(NAMES))", "a set", "sorted"),
+    ("helper()", "datetime.datetime.now", "ctx.now()"),
+    ("helps()", "datetime.datetime.now", "ctx.now()"),
+    ("again(3)", "random.Random.random", "ctx.random"),
+    ("await asks(ctx, tags)", "a set", "sorted"),
+    ("asyncio.create_task(asks(ctx, tags))", "a set", "sorted"),
+    ("hash('x')", "builtins.hash", "hashlib"),
+    ("hash((1, f'{waits}'))", "builtins.hash", "hashlib"),
+    ("hash(word), hash(word)", "builtins.hash", "hashlib"),
+    ("hash(TEXT)", "builtins.hash", "hashlib"),
+    ("hash(str(waits))", "builtins.hash", "hashlib"),
 ]
 
 NO_TRAPS = [
@@ -192,6 +241,21 @@ NO_TRAPS = [
     "await ctx.step(print, {'a', 'b'})",
     "await ctx.map(print, ['a', 'b'])",
     "{name: 1 for name in NAMES}",
+    "return sorted([name for name in tags])",
+    "names = list(tags)\nnames.sort()\nreturn names",
+    "return len([name for name in tags])",
+    "return [n for n in {n for n in ints}], list(set(ints)), [n for n in numbers]",
+    "return sorted(listed(tags))",
+    "def names():\n    return list(tags)\nreturn sorted(names())",
+    # What is handed on, or is not certainly run here, may do what it likes.
+    "await ctx.step(helper)",
+    "ctx.on_rollback(helper)",
+    "cached(), meant(), factory()",
+    "await ctx.step(stamped)",
+    "helper = waits\nhelper()",
+    "helper()  # durable: ok",
+    "hash(1), hash(NUMBER), hash(waits), hash((1, 2.5))",
+    "hash = waits\nhash('x')",
 ]
 
 
@@ -199,7 +263,10 @@ NO_TRAPS = [
 def body(tmp_path: Path) -> Callable[[str], Any]:
     def make(lines: str) -> Any:
         path = tmp_path / "bodies.py"
-        head = "async def body(ctx: WorkflowContext, waits, where: Path, tags: set[str], numbers: set[int]) -> None:\n"
+        head = (
+            "async def body(ctx: WorkflowContext, waits, where: Path, tags: set[str], numbers: set[int], "
+            "ints: list[int], word: str) -> object:\n"
+        )
         path.write_text(f"{HEAD}\n{head}{indent(lines, '    ')}\n", encoding="utf-8")
         spec = importlib.util.spec_from_file_location("bodies", path)
         assert spec is not None

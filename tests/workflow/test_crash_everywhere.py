@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
 
-from durable import Durable, NonRetryable, Status, TaskContext, UpdateFailed, WorkflowContext
+from durable import Durable, NonRetryable, Retry, Status, TaskContext, UpdateFailed, WorkflowContext, exponential
 from durable.testing import CrashScene, crash_everywhere, virtual_storage
 
 _seen: list[str] = []
@@ -271,3 +272,37 @@ async def test_steps_may_stream_a_piece_again_but_leave_out_and_invent_none(app:
         AssertionError, match="streamed 'b', which it does not without a crash; did not stream 'a' as often as without"
     ):
         await crash_everywhere(flow)
+
+
+async def test_time_does_not_go_on_before_another_executor_does(app: Durable) -> None:
+    @app.task
+    async def square(n: int) -> int:
+        return n * n
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> str:
+        await ctx.sleep("8s")
+        await asyncio.gather(ctx.step(add, 1, 1), ctx.child(square, 6))
+        return ctx.now().strftime("%S")
+
+    async def script(scene: CrashScene[str]) -> None:
+        await scene.advance("20s")
+
+    for _ in range(3):  # how its writes fall together is the machine's
+        assert (await crash_everywhere(flow, script=script)).result == "08"
+
+
+async def test_retries_come_at_the_same_moments_wherever_it_is_killed(app: Durable) -> None:
+    @app.task(retry=Retry(3, exponential("10s"), jitter=1))
+    async def flaky(ctx: TaskContext) -> None:
+        if ctx.attempt < 3:
+            raise ConnectionError("not yet")
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> float:
+        begun = ctx.now()
+        await ctx.step(flaky)
+        await ctx.child(flaky)
+        return (ctx.now() - begun).total_seconds()
+
+    assert (await crash_everywhere(flow)).result == 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -373,3 +374,25 @@ async def test_a_page_whose_write_failed_is_neither_lost_nor_there_twice(
         assert await handle.result(timeout=0) == list(range(30))
         pages = [entry for entry in await _history(storage, handle.execution_id) if entry.kind == "page"]
         assert len(pages) == 8
+
+
+@pytest.mark.parametrize("is_sized", [True, False])
+async def test_the_item_that_is_refused_is_named(app: Durable, storage: VirtualStorage, *, is_sized: bool) -> None:
+    @app.task
+    async def double(n: int) -> int:
+        return 2 * n
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> list[object]:
+        items: list[Any] = [1, 2, 3, "four", 5]
+        with pytest.raises(MapFailed, match=r"items\[3\]: InvalidInput") as whole:
+            await ctx.map(double, items if is_sized else iter(items))
+        # The first two are started before the third is looked at.
+        with pytest.raises(MapFailed, match=r"items\[3\]: InvalidInput") as later:
+            await ctx.map(double, items if is_sized else iter(items), concurrency=2)
+        return [whole.value.errors[0][0], whole.value.started, later.value.errors[0][0], later.value.started]
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue()
+        await kit.drain()
+        assert await handle.result(timeout=0) == [3, 0, 3, 2]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from durable import ConfigurationError, Durable, WorkflowContext
+from durable import ConfigurationError, Durable, Status, WorkflowContext
 from durable.script import Ask
 from durable.testing import ReplayedHistory, VirtualStorage, app_under_test, replay_histories
 from durable.workflow.stored import dump_history, load_history, read_histories
@@ -38,9 +39,11 @@ def _later() -> Durable:
     return Durable("postgresql://nobody@nowhere.invalid/nothing")
 
 
-async def _replayed(app: Durable, storage: VirtualStorage, limit: int = 1000) -> list[ReplayedHistory]:
+async def _replayed(app: Durable, storage: VirtualStorage) -> list[ReplayedHistory]:
+    """All of them, the newest first."""
     async with client_only(storage, app):
-        return await replay_histories(app, app.storage, limit=limit)
+        found = await replay_histories(app, app.storage, include_finished=True)
+    return sorted(found, key=lambda each: each.execution_id, reverse=True)
 
 
 async def test_the_same_steps_fit_and_none_is_run(app: Durable, storage: VirtualStorage) -> None:
@@ -64,7 +67,46 @@ async def test_the_same_steps_fit_and_none_is_run(app: Durable, storage: Virtual
     assert found[0].end == "StepFailed: step 'charge#1' failed: ValueError: no money"
     assert [each.waits_for for each in found] == [(), ("step 'charge#2'",), ("step 'charge#2'",)]
     assert (found[2].ignored, found[2].end, ran) == ((), None, [])
-    assert [each.execution_id for each in await _replayed(later, storage, limit=1)] == [failed]
+
+
+async def test_of_a_storage_what_goes_on_is_looked_at(app: Durable, storage: VirtualStorage) -> None:
+    failed, waiting, done = await _stored_by(app, storage)
+    async with client_only(storage, app):
+        found = await replay_histories(app, app.storage, limit=1)
+        assert [(each.execution_id, each.status) for each in found] == [(waiting, Status.WAITING)]
+        both = await replay_histories(app, app.storage, limit=1, include_finished=True)
+        assert [(each.execution_id, each.status) for each in both[1:]] == [(failed, Status.FAILED)]
+        every = await replay_histories(app, app.storage, include_finished=True)
+        assert [each.execution_id for each in every] == [waiting, failed, done]
+
+
+def _items(count: int) -> Iterator[int]:
+    yield from range(count)
+
+
+@pytest.mark.parametrize("is_sized", [True, False])
+async def test_a_map_over_fewer_items_does_not_fit(app: Durable, storage: VirtualStorage, *, is_sized: bool) -> None:
+    async def replayed_with(count: int) -> ReplayedHistory:
+        app = _later()
+
+        @app.workflow
+        async def slow(ctx: WorkflowContext, n: int) -> None:
+            await ctx.wait_signal("go", bool)
+
+        @app.workflow(version=count)  # which makes it other code
+        async def flow(ctx: WorkflowContext) -> None:
+            await ctx.map(slow, list(range(count)) if is_sized else _items(count))
+
+        async with app_under_test(app, storage=storage) as kit:
+            if count == 3:
+                await flow.enqueue()
+                await kit.drain()
+            (found,) = [each for each in await replay_histories(app, app.storage) if each.workflow == "flow"]
+            return found
+
+    assert (await replayed_with(3)).fits
+    assert (await replayed_with(4)).fits
+    assert "a map of at least 3 items" in ((await replayed_with(2)).problem or "")
 
 
 async def test_what_changed_its_kind_does_not_fit(app: Durable, storage: VirtualStorage) -> None:

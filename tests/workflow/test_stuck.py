@@ -44,7 +44,7 @@ async def end_of(flow: Workflow[[], Any], storage: VirtualStorage) -> Stuck:
         record = await handle.execution()
         (history,) = await kit.app.storage.histories([(handle.execution_id, 0, 0)])
     async with client_only(storage, app):
-        (again,) = await replay_histories(app, app.storage, limit=1)
+        (again,) = await replay_histories(app, app.storage, limit=1, include_finished=True)
     assert (again.problem, again.ignored, again.waits_for) == (None, (), ())
     assert (again.end == "completed") == (record.status is Status.COMPLETED)
     return Stuck(record, tuple(history.entries))

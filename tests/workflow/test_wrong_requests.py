@@ -63,6 +63,28 @@ def test_a_body_without_annotations_is_taken(app: Durable) -> None:
     assert app.workflow(body).name == "body"
 
 
+@pytest.mark.parametrize("bad", [_of_a_number, _by_name, _of_nothing, _sync])
+def test_a_handler_or_a_finalize_without_a_context_is_refused(app: Durable, bad: Any) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"update '.*' must be an async def whose first parameter is the"):
+        flow.update(bad)
+    with pytest.raises(ConfigurationError, match="finalize of workflow 'flow' must be an async def that takes the Wor"):
+        flow.finalize(bad)
+
+
+def test_a_finalize_takes_nothing_but_the_context(app: Durable) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None: ...
+
+    async def fitting(ctx: Context, times: int = 1) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="takes the WorkflowContext alone"):
+        flow.finalize(_of_a_context)  # type: ignore[arg-type]  # pyright: ignore
+    assert flow.finalize(fitting) is fitting
+
+
 def plain(n: int) -> int:
     return n
 
@@ -72,13 +94,38 @@ class Called:
         return n
 
 
+_others = Durable("postgresql://nobody@nowhere.invalid/nothing")
+door = _others.sleeping("door", int)
+
+
+@_others.task
+def weigh(n: int) -> int:
+    return n
+
+
+lines = _others.sequence("lines", weigh, weigh)
 WRONG: list[tuple[Callable[[Any], Any], str]] = [
     (lambda ctx: ctx.child(plain, 1), r"ctx\.child takes a task or a workflow, not a function"),
     (lambda ctx: ctx.start(plain, 1), r"ctx\.start takes a task or a workflow, not a function"),
     (lambda ctx: ctx.step(partial(plain, 1)), "not a partial: call it in a def"),
     (lambda ctx: ctx.step(Called(), 1), "not a Called: call it in a def"),
+    (lambda ctx: ctx.step(7), "a step is a function, not int: give it uncalled, with its arguments after it"),
+    (lambda ctx: ctx.step(_called()), "a step is a function, not coroutine '_of_nothing': give it uncalled"),
+    (lambda ctx: ctx.step(lines), "sequence 'lines' cannot be a step; use ctx.child"),
+    (lambda ctx: ctx.step(door), "sleeping 'door' cannot be a step; use ctx.child"),
+    (
+        lambda ctx: ctx.transaction(lambda connection: None),
+        "an async def, and a lambda is none: .* make it an async def",
+    ),
+    (lambda ctx: ctx.transaction(plain), "an async def, and 'plain' is none: .* give a def to ctx.step"),
     (lambda ctx: ctx.step(_in_a_step, ctx), "a workflow's context is for its body"),
 ]
+
+
+def _called() -> Any:
+    called = _of_nothing()
+    called.close()
+    return called
 
 
 async def _in_a_step(ctx: Any) -> None:

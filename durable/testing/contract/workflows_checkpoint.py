@@ -10,7 +10,16 @@ from durable.testing.contract.noted import Notes
 from durable.testing.contract.scene import CHILD, LEASE, TASK
 from durable.testing.contract.workflows_scene import WORKFLOW, WorkflowCase, WorkflowScene, entries
 from durable.transitions import complete, release
-from durable.workflow_rows import Checkpoint, Checkpointed, Entry, MessageKind, NewEntry, Published, StoredChunk
+from durable.workflow_rows import (
+    Checkpoint,
+    Checkpointed,
+    Entry,
+    MessageKind,
+    NewEntry,
+    Published,
+    StoredChunk,
+    Suspension,
+)
 
 __all__ = ["WorkflowCheckpointContract"]
 
@@ -186,6 +195,36 @@ class WorkflowCheckpointContract(WorkflowCase):
             await flow.storage.checkpoint(rows)
         assert [await flow.keys(turn.id), await flow.keys(other.id)] == [[], []]
         assert (await flow.get(turn.id)).active_children_count == 0
+
+    async def test_a_start_whose_sleeping_id_is_taken_leaves_everything_unwritten(self, flow: WorkflowScene) -> None:
+        first = flow.make.sleeper("door", task_name="sleep")
+        await flow.storage.enqueue([first])
+        turn, other = await flow.begin_all(2)
+        second = flow.make.sleeper("door", task_name="sleep")
+        rows = [Checkpoint(turn.id, turn.fence, entries(1), starts=(second, flow.make.sleeper("gate"))),
+                Checkpoint(other.id, other.fence, entries(1))]  # fmt: skip
+        with pytest.raises(SleepingIdConflict, match=r"'sleep'.*'door'"):
+            await flow.storage.checkpoint(rows)
+        with pytest.raises(SleepingIdConflict):
+            await flow.storage.settle([complete(turn, "1", Suspension(starts=(second,)))])
+        assert [await flow.keys(turn.id), await flow.keys(other.id)] == [[], []]
+        assert await flow.storage.get([second.id]) == [None]
+        woken = await flow.storage.wake("sleep", "door", output='"open"', error=None)
+        assert woken.execution_id == first.id
+
+    async def test_a_start_that_an_earlier_try_has_stored_is_not_refused(self, flow: WorkflowScene) -> None:
+        turn, sleeper = await flow.begin(), flow.make.sleeper("door")
+        for _ in range(2):
+            done = await flow.checkpoint(turn, starts=(sleeper,))
+            assert set(done.accepted) == {turn.id}
+        assert (await flow.get(sleeper.id)).status is Status.WAITING
+
+    async def test_a_sleeping_start_meets_a_wake_up_that_was_kept_for_it(self, flow: WorkflowScene) -> None:
+        await flow.storage.wake("sleep", "door", output='"open"', error=None)
+        turn, sleeper = await flow.begin(), flow.make.sleeper("door", task_name="sleep")
+        await flow.checkpoint(turn, starts=(sleeper,))
+        record = await flow.get(sleeper.id)
+        assert (record.status, record.output) == (Status.COMPLETED, '"open"')
 
     async def test_a_child_with_the_id_of_another_execution_leaves_everything_unwritten(
         self, flow: WorkflowScene
