@@ -118,3 +118,18 @@ async def test_closing_waits_for_what_was_accepted_and_refuses_the_rest(count: i
     await closing
     assert [task.result() for task in tasks] == [10 * n for n in range(1, count + 1)]
     await store.group.close()
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["alone", "with others"])
+async def test_what_is_cancelled_is_written_no_more_and_its_callers_are_told(count: int) -> None:
+    store = Store(gathers=True, most=1)
+    tasks = store.submit(*range(1, count + 1))
+    await ready()
+    await store.group.cancel()
+    assert all(
+        isinstance(each, asyncio.CancelledError) for each in await asyncio.gather(*tasks, return_exceptions=True)
+    )
+    assert store.batches == [[1]]
+    with pytest.raises(NotOpen):
+        await store.group.submit(9)
+    await store.group.cancel()
