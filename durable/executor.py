@@ -49,9 +49,10 @@ from durable.workflow.step import StepPlans
 __all__ = ["Executor"]
 
 _log = logging.getLogger("durable")
-# What shutdown gives to each of its steps beyond the grace, in seconds; less than five in all.
+# What shutdown gives at least to each of its steps, in seconds, where the grace is used up; about five in all.
 _CLAIM_LIMIT = 1.0
 _CANCEL_LIMIT = 1.0
+_ROOMS_LIMIT = 0.3
 _COMPLETE_LIMIT = 0.4
 _FLUSH_LIMIT = 1.5
 _DELIVER_LIMIT = 0.6
@@ -101,6 +102,7 @@ class Executor:
             noted=self._noted,
             note=live.emitter.note,
             on_freed=self._on_freed,
+            on_apart=lambda: self._claim.ends_written(),  # noqa: PLW0108 - the two rooms know each other; this one is first
         )
         self._deliver = DeliverRoom(
             executor_id=self.id, storage=storage, emitter=live.emitter, clock=self._clock, random=live.random
@@ -120,6 +122,8 @@ class Executor:
             note=live.emitter.note,
             tell=live.bus.tell,
         )
+        self._children = ChildrenRoom(storage)
+        self._take = TakeRoom(storage=storage, clock=self._clock)
         services = self._services(ids)
         self._run = RunRoom(
             services=services,
@@ -132,8 +136,9 @@ class Executor:
             ended=lambda: self._claim.attempt_ended(),  # noqa: PLW0108 - the two rooms know each other; this one is first
         )
         self._complete = CompleteRoom(
-            storage=storage, services=services, settle=self._settle, failure=self._run.failure, noted=self._noted
-        )
+            storage=storage, services=services, settle=self._settle, held=self._held, failure=self._run.failure,
+            noted=self._noted,
+        )  # fmt: skip
         self._build_loops()
 
     def _build_loops(self) -> None:
@@ -162,6 +167,7 @@ class Executor:
             suspects=self._suspects,
             on_lost=self._on_lost,
             on_claimed=self._telemetry.claimed,
+            apart=lambda: self._settle.apart,
         )
         self._renew = RenewRoom(
             storage=storage, holdings=self._holdings, clock=self._clock, lease=settings.lease, on_lost=self._on_lost
@@ -193,8 +199,8 @@ class Executor:
             threads=self._threads,
             shutdown_signal=self._shutdown_signal,
             beats=self._beat,
-            children_of=ChildrenRoom(self._live.storage).children_of,
-            take=TakeRoom(storage=self._live.storage, clock=self._clock).take,
+            children_of=self._children.children_of,
+            take=self._take.take,
             limit=lambda attempt, seconds: self._run.limit(attempt, seconds),  # noqa: PLW0108 - there is no run room yet
             clock=self._clock,
             workflows=self._checkpoint,
@@ -248,23 +254,31 @@ class Executor:
     async def stop(self) -> None:
         """Stop claiming, wait out the grace, cancel what still runs, and give it back without burning an attempt.
 
-        Ends within grace + 5 s whatever the database and the handlers do; what could not be given back is recovered
-        by lease.
+        The grace is for the handlers, and what they leave of it for writing their ends. Ends within grace + 5 s
+        whatever the database and the handlers do; what could not be written or given back is recovered by lease.
         """
+        began_at = asyncio.get_running_loop().time()
+        over_at = began_at + self._settings.grace + _FLUSH_LIMIT
         self._shutdown_signal.set()
         self._end("upkeep", "cancel")
         self._claim.stop()
         self._suspects.stop()
         # Upkeep announces the executor; it must be over before the withdrawal.
         await asyncio.wait(self._named("claim", "suspects", "upkeep", "cancel"), timeout=_CLAIM_LIMIT)
-        self._end("claim", "suspects")
-        for attempt in [*self._claim.take_unstarted(), *self._suspects.take_unstarted()]:
-            self._settle.put(attempt, release(attempt.claimed))
-        await self._wait_for_handlers()
-        await self._complete.stop(_COMPLETE_LIMIT)
-        await self._within(self._settle.flushed(), _FLUSH_LIMIT)
+        self._end("suspects")
+        self._give_back_unstarted()
+        for claiming in self._named("claim"):
+            claiming.add_done_callback(lambda _: self._give_back_unstarted())
+        await self._wait_for_handlers(began_at + self._settings.grace)
+        # One that ignores its end must not write beside whoever goes on with its execution.
+        await self._within(self._end_rooms_of_handlers(), _ROOMS_LIMIT)
+        await self._complete.stop(self._until(over_at, _COMPLETE_LIMIT), _COMPLETE_LIMIT)
+        await self._within(self._claim.answered(), self._until(over_at, 0.0))
+        self._end("claim")
+        self._give_back_unstarted()
+        await self._within(self._settle.flushed(), self._until(over_at, _FLUSH_LIMIT))
         await self._stop_delivering()
-        await self._within(self._withdraw(), _WITHDRAW_LIMIT)
+        await self._within(self._take_leave(), _WITHDRAW_LIMIT)
         self._end("settle", "beat", "renew")
         self._held.stop()
         self._checkpoint.cache.clear()
@@ -276,11 +290,25 @@ class Executor:
         if len(self._holdings):
             _log.warning("executor %s leaves %d executions to their leases", self.id, len(self._holdings))
 
-    async def _wait_for_handlers(self) -> None:
+    def _until(self, moment: float, at_least: float) -> float:
+        """Seconds until a moment of the event loop's clock."""
+        return max(moment - asyncio.get_running_loop().time(), at_least)
+
+    def _give_back_unstarted(self) -> None:
+        for attempt in [*self._claim.take_unstarted(), *self._suspects.take_unstarted()]:
+            self._settle.put(attempt, release(attempt.claimed))
+
+    async def _end_rooms_of_handlers(self) -> None:
+        await asyncio.gather(self._checkpoint.stop(), self._take.stop(), self._children.stop())
+
+    async def _take_leave(self) -> None:
+        await asyncio.gather(self._withdraw(), self._settle.stop())
+
+    async def _wait_for_handlers(self, over_at: float) -> None:
         running = self._run.tasks
         if not running:
             return
-        _, still = await asyncio.wait(running, timeout=self._settings.grace)
+        _, still = await asyncio.wait(running, timeout=self._until(over_at, 0.0))
         for attempt in self._holdings:
             if attempt.task in still:
                 attempt.stop("shutdown")

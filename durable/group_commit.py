@@ -57,7 +57,7 @@ class GroupCommit(Generic[I, O]):
     async def submit(self, item: I) -> O:
         """Write the item and give its result. Cancelled while waiting, it may or may not have been written."""
         if self._is_closed:
-            raise NotOpen("the client was closed")
+            raise NotOpen("the client was closed, or the executor has stopped")
         if not self._is_writing and not self._gathers:
             return await self._write_alone(item)
         future: asyncio.Future[O] = self._loop.create_future()
@@ -74,6 +74,20 @@ class GroupCommit(Generic[I, O]):
         self._is_closed = True
         if self._is_writing or self._pending:
             await self._idle.wait()
+
+    async def cancel(self) -> None:
+        """Refuse new items and give up those accepted: their callers are cancelled.
+
+        The write that is on its way is cancelled as well, and over on return; it may have been made. One that a caller
+        makes by itself ends with that caller.
+        """
+        self._is_closed = True
+        pending, self._pending = self._pending, []
+        for _, future in pending:
+            future.cancel()
+        if self._flusher is not None:
+            self._flusher.cancel()
+            await asyncio.wait({self._flusher})
 
     async def _write_alone(self, item: I) -> O:
         """By its own caller: a task for it, and the wake-up after, would take as long as a tenth of a commit."""

@@ -232,6 +232,11 @@ class Suspension(NamedTuple):
         return bool(self.values or self.chunks)
 
 
+def written_beside(part: Checkpoint | Suspension) -> list[str]:
+    """The executions that a turn's write touches beside its own: what it sends to or cancels."""
+    return [*(message.execution_id for message in part.messages), *part.cancels]
+
+
 class History(NamedTuple):
     """What a workflow is replayed from."""
 

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from durable.errors import ConfigurationError, NotOpen, StorageUnavailable, TransactionEnded
+from durable.errors import ConfigurationError, NotOpen, RowsHeld, StorageUnavailable, TransactionEnded
 from durable.storage import Operation
 from storage_postgres.failures import is_connection_spent, translated
 from storage_postgres.lending import PREPARE_AFTER, LentConnection
@@ -169,6 +169,8 @@ class Connections:
     def _reviving(self) -> Generator[None]:
         try:
             yield
+        except RowsHeld:
+            raise  # by a server that lives
         except StorageUnavailable:
             self._source.revive()
             raise
@@ -179,6 +181,8 @@ class Connections:
         try:
             with translated():
                 return await self._run_pooled(self._async_pool, operation)
+        except RowsHeld:
+            raise  # by a server that lives
         except StorageUnavailable:
             await asyncio.to_thread(self._source.revive)
             raise

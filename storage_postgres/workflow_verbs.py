@@ -25,6 +25,7 @@ from durable.workflow_rows import (
     Standing,
     StoredChunk,
     Suspension,
+    written_beside,
 )
 from storage_postgres import rows as executions
 from storage_postgres import workflow_rows as to
@@ -116,9 +117,7 @@ def end_turns(settlements: Sequence[Settlement], note: Note | None) -> Plan[Sett
 
 
 def _others(parts: Sequence[Part]) -> list[str]:
-    """The executions that turns write beside their own."""
-    receivers = [message.execution_id for _, _, part in parts for message in part.messages]
-    return [*receivers, *(id_ for _, _, part in parts for id_ in part.cancels)]
+    return [id_ for _, _, part in parts for id_ in written_beside(part)]
 
 
 def _open(parts: Sequence[Part]) -> Plan[list[tuple[Part, bool]]]:

@@ -12,8 +12,10 @@ from durable.approval_rows import NewApproval, StoredApproval
 from durable.errors import RowsHeld
 from durable.execution import ChildOutcome, FinishedExecution
 from durable.group_commit import GroupCommit
-from durable.rooms.held import LOCK_TIMEOUT, HeldRows
+from durable.rooms.aside import Aside
+from durable.rooms.held import LOCK_TIMEOUT, MOST_LOOKS, Held, HeldRows
 from durable.rooms.loop import patiently
+from durable.rooms.touched import may_meet_others, rows_of_checkpoint
 from durable.storage import Hint, Note, Storage, said_by
 from durable.workflow.cache import ReplayCache
 from durable.workflow.step import StepPlans
@@ -22,10 +24,6 @@ from durable.workflow_rows import Checkpoint, Checkpointed, ChildTally, History,
 __all__ = ["CheckpointRoom"]
 
 _READS = tuple[str, int, int]
-
-
-class _Held:
-    """Instead of a standing: somebody holds the rows, and nothing was written."""
 
 
 class CheckpointRoom:
@@ -48,9 +46,10 @@ class CheckpointRoom:
         self._watch = watch
         self._note = note
         self._tell = tell
-        self._writes: GroupCommit[Checkpoint, Standing | _Held | None] = GroupCommit(
+        self._writes: GroupCommit[Checkpoint, Standing | Held | None] = GroupCommit(
             self._write, gathers=True, halves=True
         )
+        self._aside: Aside[Checkpoint, Standing | None] = Aside(self._write_aside, held.clock)
         self._reads: GroupCommit[_READS, History] = GroupCommit(self._read, gathers=True)
         self.cache = cache
         self.plans = plans
@@ -58,12 +57,16 @@ class CheckpointRoom:
         self.has_transactions = storage.has_transactions
 
     async def write(self, checkpoint: Checkpoint) -> Standing | None:
+        held = self._held.among(rows_of_checkpoint(checkpoint)) if self._held.are_any else None
         while True:
-            if self._held.are_any and (held := self._held.among(_rows_of(checkpoint))):
+            if held:
                 await self._held.free(held)
             standing = await self._writes.submit(checkpoint)
-            if not isinstance(standing, _Held):
+            if not isinstance(standing, Held):
                 return standing
+            held = self._held.among(rows_of_checkpoint(checkpoint))
+            if not held:
+                return await self._aside.put(checkpoint)
 
     async def write_on(self, checkpoint: Checkpoint, connection: Any) -> Standing | None:
         # Alone in a transaction of its own: not even one whose children conflict hinders others.
@@ -112,35 +115,49 @@ class CheckpointRoom:
 
         return await patiently(self._storage, expire, "ending an approval")
 
+    async def stop(self) -> None:
+        """Write and read no more: what a handler that ignores its end still asks for is cancelled."""
+        await asyncio.gather(self._writes.cancel(), self._aside.cancel(), self._reads.cancel())
+
     def transaction(self, connection: Any = None) -> AbstractAsyncContextManager[Any]:
         return self._storage.transaction(connection)
 
-    async def _write(self, checkpoints: Sequence[Checkpoint]) -> list[Standing | _Held | None]:
-        """In the order given; those whose rows somebody's open transaction holds are left out, and come again."""
+    async def _write(self, checkpoints: Sequence[Checkpoint]) -> list[Standing | Held | None]:
+        """In the order given; those that wait for somebody's open transaction are left out, and come again."""
         left = list(checkpoints)
-        written = await self._written(left, LOCK_TIMEOUT)
-        while written is None:
-            is_explained = await self._held.look(row for checkpoint in left for row in _rows_of(checkpoint))
-            left = [checkpoint for checkpoint in left if not self._held.among(_rows_of(checkpoint))]
-            # What is held may be none of these rows, such as a key that a child has: then they wait.
-            written = await self._written(left, LOCK_TIMEOUT if is_explained else None)
+        for _ in range(MOST_LOOKS):
+            left = [checkpoint for checkpoint in left if not self._held.among(rows_of_checkpoint(checkpoint))]
+            written = await self._written(left, LOCK_TIMEOUT)
+            if written is not None:
+                return self._standings(checkpoints, left, written)
+            if not await self._held.look(row for checkpoint in left for row in rows_of_checkpoint(checkpoint)):
+                left = [checkpoint for checkpoint in left if not may_meet_others(checkpoint)]
+        return [Held()] * len(checkpoints)
+
+    async def _write_aside(self, checkpoints: Sequence[Checkpoint], limit: float) -> list[Standing | Held | None]:
+        written = await self._written(checkpoints, limit)
+        return [Held()] * len(checkpoints) if written is None else self._standings(checkpoints, checkpoints, written)
+
+    def _standings(
+        self, checkpoints: Sequence[Checkpoint], left: Sequence[Checkpoint], written: Checkpointed
+    ) -> list[Standing | Held | None]:
         hints = _hints(written, left)
         if hints:
             self._tell(*hints)
         if len(left) == len(checkpoints):
             return [written.accepted.get(checkpoint.id) for checkpoint in checkpoints]
         ids = {checkpoint.id for checkpoint in left}
-        return [written.accepted.get(each.id) if each.id in ids else _Held() for each in checkpoints]
+        return [written.accepted.get(each.id) if each.id in ids else Held() for each in checkpoints]
 
-    async def _written(self, checkpoints: Sequence[Checkpoint], lock_timeout: float | None) -> Checkpointed | None:
-        """None where rows are held for longer than the timeout, and nothing was written."""
+    async def _written(self, checkpoints: Sequence[Checkpoint], lock_timeout: float) -> Checkpointed | None:
+        """None where something is held for longer than the timeout, and nothing was written."""
+        if not checkpoints:
+            return Checkpointed({}, frozenset())
 
         async def write() -> Checkpointed | None:
             try:
                 return await self._storage.checkpoint(checkpoints, note=self._note, lock_timeout=lock_timeout)
             except RowsHeld:
-                if lock_timeout is None:
-                    raise
                 return None
 
         return await patiently(self._storage, write, "writing checkpoints")
@@ -157,8 +174,3 @@ def _hints(written: Checkpointed, checkpoints: Sequence[Checkpoint]) -> list[Hin
     if any(checkpoint.cancels for checkpoint in checkpoints):
         told.append(Hint("cancelled", ""))  # their handlers may run anywhere, here too
     return [*told, *(said_by(checkpoint.id) for checkpoint in checkpoints if checkpoint.says_something)]
-
-
-def _rows_of(checkpoint: Checkpoint) -> list[str]:
-    """The executions that it writes: its own, and what it sends to or cancels."""
-    return [checkpoint.id, *(message.execution_id for message in checkpoint.messages), *checkpoint.cancels]

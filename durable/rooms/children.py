@@ -26,6 +26,10 @@ class ChildrenRoom:
         """All children of an execution in order, those that finalize included."""
         return await self._asked.submit(parent_id)
 
+    async def stop(self) -> None:
+        """Ask no more."""
+        await self._asked.cancel()
+
     async def _ask(self, parent_ids: Sequence[str]) -> list[list[ChildOutcome]]:
         async def read() -> list[ChildOutcome]:
             return await self._storage.children(parent_ids)

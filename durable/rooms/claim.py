@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from durable.attempts import Attempt, Holdings
@@ -55,7 +56,9 @@ class ClaimRoom:
         suspects: SuspectRoom,
         on_lost: Callable[[Attempt], None],
         on_claimed: Callable[[int], None],
+        apart: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`apart`: how many ends wait for others than the storage, and say nothing of how fast it is."""
         self._executor_id = executor_id
         self._storage = storage
         self._settings = settings
@@ -68,8 +71,11 @@ class ClaimRoom:
         self._suspects = suspects
         self._on_lost = on_lost
         self._on_claimed = on_claimed
+        self._apart = apart
         self._onward = Onward(clock)
         self._slot_freed = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._answered.set()
         self._ahead: deque[Attempt] = deque()
         self._queues = settings.queues
         self._rounds = 0
@@ -105,7 +111,7 @@ class ClaimRoom:
         self._slot_freed.set()
 
     def ends_written(self) -> None:
-        """Ends that waited to be written are gone: what had stopped the claims on their account may be over."""
+        """Ends that waited to be written are gone, or apart: what had stopped the claims for them may be over."""
         self._slot_freed.set()
 
     def pools_freed(self) -> None:
@@ -139,6 +145,18 @@ class ClaimRoom:
         self._waker.ring()
         self._slot_freed.set()
 
+    async def answered(self) -> None:
+        """Wait until no claim is on its way: of one that is given up, nobody knows what it took."""
+        await self._answered.wait()
+
+    @contextmanager
+    def _asking(self) -> Generator[None]:
+        self._answered.clear()
+        try:
+            yield
+        finally:
+            self._answered.set()
+
     def take_unstarted(self) -> list[Attempt]:
         """What was claimed ahead and not started, for shutdown to release."""
         ahead, self._ahead = list(self._ahead), deque()
@@ -168,16 +186,19 @@ class ClaimRoom:
         return count
 
     async def _claim_pooled(self, limit: int) -> int:
+        if self._is_stopping:
+            return 0  # the storage was away meanwhile
         sent_at = self._clock.monotonic()
         pools = self._pools()
         first = self._rounds // 2 % len(pools)
-        found = await self._storage.claim_pooled(
-            executor_id=self._executor_id,
-            pools=(*pools[first:], *pools[:first]),
-            task_names=self._task_names,
-            limit=limit,
-            lease=self._settings.lease,
-        )
+        with self._asking():
+            found = await self._storage.claim_pooled(
+                executor_id=self._executor_id,
+                pools=(*pools[first:], *pools[:first]),
+                task_names=self._task_names,
+                limit=limit,
+                lease=self._settings.lease,
+            )
         if found.wait is not None:
             self._wait = max(found.wait, _LEAST_WAIT) if found.wait else 0.0
         return self._take(found.claimed, sent_at)
@@ -190,15 +211,18 @@ class ClaimRoom:
         return count
 
     async def _claim_behind(self, after: Mapping[QueueLevel, str], limit: int) -> int:
+        if self._is_stopping:
+            return 0  # the storage was away meanwhile
         sent_at = self._clock.monotonic()
-        claimed = await self._storage.claim(
-            executor_id=self._executor_id,
-            queues=self._next_queues(),
-            task_names=self._task_names,
-            limit=limit,
-            lease=self._settings.lease,
-            after=after,
-        )
+        with self._asking():
+            claimed = await self._storage.claim(
+                executor_id=self._executor_id,
+                queues=self._next_queues(),
+                task_names=self._task_names,
+                limit=limit,
+                lease=self._settings.lease,
+                after=after,
+            )
         self._onward.note(claimed, limit=limit, is_whole=not after, took=self._clock.monotonic() - sent_at)
         return self._take(claimed, sent_at)
 
@@ -254,7 +278,7 @@ class ClaimRoom:
         ahead = self._look_ahead()
         if free <= 0 and len(self._ahead) * 2 > ahead:
             return 0
-        backlog = len(self._holdings) - self._running - len(self._ahead)
+        backlog = len(self._holdings) - self._running - len(self._ahead) - self._apart()
         # Ends that wait to be written hold leases too: a slow storage must slow the claims down.
         most = self._settings.concurrency + 2 * _MOST_AHEAD - backlog
         return min(free + ahead - len(self._ahead), most)

@@ -15,15 +15,18 @@ from durable.execution import Settled, Settlement, Status
 from durable.kinds import RUNNERS
 from durable.kinds.turn import Services, Turn
 from durable.outcomes import Joined
+from durable.rooms.held import LOCK_TIMEOUT, MOST_LOOKS, HeldRows
 from durable.rooms.loop import patiently
 from durable.rooms.run import HandlerTimedOut
 from durable.rooms.settle import Ending, SettleRoom
+from durable.rooms.touched import rows_of_end
 from durable.running import enter
 from durable.storage import Storage
 from durable.transitions import complete, release
 
 __all__ = ["CompleteRoom"]
 
+_log = logging.getLogger("durable")
 _MOST = 4
 """Transactions at once: each holds a connection for as long as its callback runs."""
 _LEASE = 15.0
@@ -34,6 +37,10 @@ _NOTHING = Settled(frozenset(), frozenset())
 
 class _Refused(Exception):
     """The lease was lost: the callback's writes are rolled back."""
+
+
+class _WasHeld(Exception):
+    """Somebody holds what the end writes: all was rolled back, the callback's writes included."""
 
 
 class _CallFailed(Exception):
@@ -47,7 +54,7 @@ class _CallFailed(Exception):
 class _End:
     """One end on its way into the storage."""
 
-    __slots__ = ("attempt", "call", "call_end", "has_begun", "settlement")
+    __slots__ = ("attempt", "call", "call_end", "has_begun", "is_given_up", "settlement")
 
     def __init__(self, attempt: Attempt, settlement: Settlement, call: Attempt | None) -> None:
         self.attempt = attempt
@@ -58,6 +65,8 @@ class _End:
         """How that first attempt ends, once it is known."""
         self.has_begun = False
         """The callback's function was called: what goes wrong from now on is a failure of that attempt."""
+        self.is_given_up = False
+        """It was settled without its callback, whose transaction comes to nothing."""
 
     @property
     def endings(self) -> list[Ending]:
@@ -72,7 +81,7 @@ class CompleteRoom:
     callback's execution stays, with that failure as its first attempt. The same is written, by another transaction, if
     the first is lost once the callback was called: its starts are counted whatever becomes of them. A transaction that
     cannot be had is asked for again for a while; without one, the end is settled in the ordinary way, and the
-    callback's execution is made by that.
+    callback's execution is made by that. An end whose rows somebody holds waits for them without a transaction.
     """
 
     def __init__(
@@ -81,16 +90,18 @@ class CompleteRoom:
         storage: Storage,
         services: Services,
         settle: SettleRoom,
+        held: HeldRows,
         failure: Callable[[Attempt, BaseException], Settlement],
         noted: Callable[[Attempt, Settlement], Settlement],
     ) -> None:
         self._storage = storage
         self._services = services
         self._settle = settle
+        self._held = held
         self._failure = failure
         self._noted = noted
         self._slots = asyncio.Semaphore(_MOST)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], _End] = {}
 
     def put(self, attempt: Attempt, settlement: Settlement) -> None:
         """Hand an end over; it is written soon, alone or with others."""
@@ -98,19 +109,26 @@ class CompleteRoom:
         if not is_called_back or not self._is_joined(attempt, settlement):
             self._settle.put(attempt, settlement)
             return
-        task = asyncio.create_task(self._write(attempt, settlement), name="durable-complete")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        end = self._end_of(attempt, settlement)
+        task = asyncio.create_task(self._write(end), name="durable-complete")
+        self._tasks[task] = end
+        task.add_done_callback(self._tasks.pop)
 
-    async def stop(self, limit: float) -> None:
-        """Wait `limit` seconds for what runs; what is left then is settled without its callback."""
+    async def stop(self, limit: float, cancel_limit: float) -> None:
+        """Wait `limit` seconds for what runs; what is left then is settled without its callback.
+
+        A callback that does not end within `cancel_limit` seconds of its cancellation is not waited for either: its
+        transaction comes to nothing.
+        """
         if not self._tasks:
             return
         _, late = await asyncio.wait(self._tasks, timeout=limit)
         for task in late:
             task.cancel()
         if late:
-            await asyncio.wait(late, timeout=limit)
+            _, deaf = await asyncio.wait(late, timeout=cancel_limit)
+            for task in deaf:
+                self._give_up(self._tasks[task])
 
     def _is_joined(self, attempt: Attempt, settlement: Settlement) -> bool:
         if attempt.joined is not None:
@@ -118,23 +136,53 @@ class CompleteRoom:
         spec = attempt.claimed.on_complete
         return spec is not None and is_within(spec, settlement.status) and task_of(spec) in self._services.registry
 
-    async def _write(self, attempt: Attempt, settlement: Settlement) -> None:
+    async def _write(self, end: _End) -> None:
+        given = end.attempt, end.settlement
         try:
-            end = self._end_of(attempt, settlement)
             try:
-                async with self._slots:
-                    settled = await patiently(
-                        self._storage, partial(self._try, end), "ending with a callback", within=_PATIENCE
-                    )
+                settled = await self._written(end)
             except _Refused:
-                self._settle.finish([(attempt, settlement)], _NOTHING)
+                if not end.is_given_up:
+                    self._settle.finish([given], _NOTHING)
             except Exception as error:
-                await self._after_error(end, error)
+                if not end.is_given_up:
+                    await self._after_error(end, error)
             else:
                 self._settle.finish(end.endings, settled)
         except asyncio.CancelledError:
-            # The executor stops: the call is given back, the end is kept.
-            self._settle.put(attempt, settlement if attempt.joined is None else release(attempt.claimed))
+            self._give_up(end)
+        except Exception:
+            _log.exception("execution %s is settled without its callback, which follows", end.settlement.id)
+            self._give_up(end)
+
+    def _give_up(self, end: _End) -> None:
+        """The executor stops, or nothing is known of the transaction: a call is given back, an end is kept."""
+        if end.is_given_up:
+            return
+        end.is_given_up = True
+        attempt = end.attempt
+        self._settle.put(attempt, end.settlement if attempt.joined is None else release(attempt.claimed))
+
+    async def _written(self, end: _End) -> Settled:
+        """Have it written in a transaction; rows that somebody holds are waited for without one."""
+        looks = 0
+        while True:
+            await self._rows_free(end)
+            try:
+                async with self._slots:
+                    return await patiently(
+                        self._storage, partial(self._try, end), "ending with a callback", within=_PATIENCE
+                    )
+            except _WasHeld:
+                if await self._held.look(rows_of_end(end.attempt, end.settlement)):
+                    continue
+                looks += 1
+                if looks == MOST_LOOKS:
+                    raise
+
+    async def _rows_free(self, end: _End) -> None:
+        if held := self._held.among(rows_of_end(end.attempt, end.settlement)):
+            await self._held.free(held)
 
     def _end_of(self, attempt: Attempt, settlement: Settlement) -> _End:
         if attempt.joined is not None:
@@ -151,9 +199,9 @@ class CompleteRoom:
             return await self._in_transaction(end)
         except (_Refused, _CallFailed):
             raise
-        except RowsHeld:
+        except RowsHeld as error:
             end.has_begun = False
-            raise
+            raise _WasHeld from error
         except Exception as error:
             if end.has_begun:
                 raise _CallFailed(error) from error
@@ -169,7 +217,7 @@ class CompleteRoom:
                 message = "execution %s is settled without its callback, which follows: %s"
                 self._services.log.write(logging.WARNING, claimed, message, claimed.id, type(cause).__name__)
                 self._settle.put(attempt, end.settlement)
-        elif not end.has_begun and self._storage.is_transient(error):
+        elif not end.has_begun and (isinstance(error, _WasHeld) or self._storage.is_transient(error)):
             # Nothing was called: an outage must not cost an attempt.
             self._settle.put(attempt, release(claimed))
         else:
@@ -194,8 +242,13 @@ class CompleteRoom:
             end.call_end = self._noted(call, self._failure(call, cause))
 
         async def write() -> Settled:
-            async with self._storage.transaction() as connection:
-                return await self._write_both(end, call, connection)
+            await self._rows_free(end)
+            try:
+                async with self._storage.transaction() as connection:
+                    return await self._write_both(end, call, connection)
+            except RowsHeld:
+                await self._held.look(rows_of_end(end.attempt, end.settlement))
+                raise
 
         try:
             settled = await patiently(self._storage, write, "settling beside a callback")
@@ -209,9 +262,13 @@ class CompleteRoom:
         async with self._storage.transaction() as connection:
             if end.call is not None:
                 end.call_end = self._noted(end.call, await self._first_attempt(end, end.call, connection))
+                if end.is_given_up:
+                    raise _Refused
                 return await self._write_both(end, end.call, connection)
             assert end.attempt.joined is not None, "an end is joined by its own call or by that of a callback"
             output = await self._call(end, end.attempt, end.attempt.joined, connection)
+            if end.is_given_up:
+                raise _Refused
             # Only now is known what is to be told of it.
             end.settlement = self._noted(end.attempt, end.settlement._replace(output=output, notices=()))
             return await self._accepted(end.settlement, connection)
@@ -230,7 +287,7 @@ class CompleteRoom:
         )
 
     async def _accepted(self, settlement: Settlement, connection: Any) -> Settled:
-        settled = await self._storage.settle([settlement]).await_on(connection)
+        settled = await self._storage.settle([settlement], lock_timeout=LOCK_TIMEOUT).await_on(connection)
         if not settled.accepted:
             raise _Refused
         return settled

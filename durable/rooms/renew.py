@@ -23,6 +23,9 @@ _MARGIN = 0.1
 _PAUSE = 0.25
 _IDLE_PAUSE = 1.0
 """Seconds between two looks at the deadlines; the longer ones where nothing runs, and an idle process sleeps."""
+_BUSY_PAUSE = 0.25
+"""Seconds until a lease is renewed whose row was held: a write of this executor that waits for others may have held it,
+and does so for half a second at most."""
 _BLOCKED_AFTER = 1.0
 """Seconds without a turn of the event loop that are worth a warning."""
 
@@ -71,8 +74,9 @@ class RenewRoom:
 
     def _run(self) -> None:
         lane = self._storage.lane()
-        pause = self._lease / 6
+        usual = pause = self._lease / 6
         while not self._stopping.wait(pause):
+            pause = usual
             self._report_blocked_loop()
             held = self._due()
             if not held:
@@ -87,6 +91,8 @@ class RenewRoom:
                 _log.warning("leases were not renewed, tried again: %s", error)
                 continue
             self._note([attempt for attempt in held if attempt.claimed.id not in busy], renewed, sent_at)
+            if busy:
+                pause = min(usual, _BUSY_PAUSE)
         lane.close()
 
     def _due(self) -> list[Attempt]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Final, Literal
 
 from durable.attempts import Attempt, Holdings
 from durable.callbacks import queue_of
 from durable.errors import ErrorInfo, RowsHeld, SleepingIdConflict
 from durable.execution import FINISHED, Kind, Settled, Settlement
 from durable.execution_log import ExecutionLog
-from durable.rooms.held import LOCK_TIMEOUT, HeldRows
+from durable.rooms.aside import Aside
+from durable.rooms.held import LOCK_TIMEOUT, MOST_LOOKS, Held, HeldRows
 from durable.rooms.loop import patiently
+from durable.rooms.touched import may_meet_others, rows_of_end
 from durable.storage import Note, Storage
 from durable.stored_errors import store_error
 from durable.transitions import blocked, fail
@@ -24,9 +27,8 @@ _log = logging.getLogger("durable")
 _MOST = 1000
 _BUSY_PAUSE = 0.02
 """Seconds until an end is tried again whose job somebody holds: as long as a send takes on a busy server."""
-
-_MOST_LOOKS = 3
-"""Tries of a batch in a row that met held rows; others may be held by then."""
+_MOST_APART: Final = 10_000
+"""Ends that may wait for somebody's open transaction without slowing the claims down. Each keeps its lease."""
 
 Ending = tuple[Attempt, Settlement]
 
@@ -45,6 +47,7 @@ class SettleRoom:
         noted: Callable[[Attempt, Settlement], Settlement] = lambda _, settlement: settlement,
         note: Note | None = None,
         on_freed: Callable[[set[str]], None],
+        on_apart: Callable[[], None] = lambda: None,
     ) -> None:
         self._storage = storage
         self._log = log
@@ -54,9 +57,15 @@ class SettleRoom:
         self._holdings = holdings
         self._on_settled = on_settled
         self._on_freed = on_freed
+        self._on_apart = on_apart
         self._pending: list[Ending] = []
-        self._apart = 0
-        """Ends that wait for rows which somebody's open transaction holds."""
+        self._apart: set[tuple[str, int]] = set()
+        """Ends that wait for somebody's open transaction, and hold up no others."""
+        self._are_many_apart = False
+        self._aside: Aside[Ending, Literal[True]] = Aside(self._write_aside, held.clock)
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Of the ends that the last takes care of."""
+        self._is_writing = False
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -72,6 +81,17 @@ class SettleRoom:
         """Take note of ends that were written, or refused, elsewhere."""
         self._finish(endings, settled)
 
+    @property
+    def apart(self) -> int:
+        """Ends that wait for somebody's open transaction, up to the bound from which on they count as a backlog."""
+        return min(len(self._apart), _MOST_APART)
+
+    async def stop(self) -> None:
+        """Write no more of what waits for others."""
+        for task in self._tasks:
+            task.cancel()
+        await self._aside.cancel()
+
     async def flushed(self) -> None:
         """Wait until everything handed over has been written or refused."""
         await self._idle.wait()
@@ -83,11 +103,24 @@ class SettleRoom:
             batch = self._take()
             if not self._pending:
                 self._arrived.clear()
+            self._is_writing = True
             try:
                 await self._settle(batch)
+            except Exception:
+                _log.exception("%d ends may be lost: their executions are left to their leases", len(batch))
+                self._leave(batch)
             finally:
-                if not self._pending and not self._apart:
-                    self._idle.set()
+                self._is_writing = False
+                self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._is_writing and not self._pending and not self._apart:
+            self._idle.set()
+
+    def _leave(self, batch: list[Ending]) -> None:
+        for attempt, _ in batch:
+            if attempt.key not in self._apart:
+                self._holdings.remove(attempt)
 
     def _take(self) -> list[Ending]:
         """The next batch. It holds an execution once: the storage answers by id, and a late end of an older attempt
@@ -108,34 +141,79 @@ class SettleRoom:
         return list(batch.values())
 
     async def _settle(self, batch: list[Ending]) -> None:
-        for _ in range(_MOST_LOOKS):
+        for _ in range(MOST_LOOKS):
             batch = self._put_apart(batch)
-            if not batch or await self._could_write(batch, LOCK_TIMEOUT):
+            if batch:
+                batch = await self._unwritten(batch, LOCK_TIMEOUT)
+            if not batch:
                 return
-            await self._held.look(row for ending in batch for row in _rows_of(ending))
-        for single in self._put_apart(batch):
-            # What is held is none of the rows that are known to be written: a key of a child, for one.
-            await self._could_write([single], None)
+            if not await self._held.look(row for ending in batch for row in rows_of_end(*ending)):
+                self._put_aside(ending for ending in batch if may_meet_others(ending[1]))
+                batch = [ending for ending in batch if not may_meet_others(ending[1])]
+        self._put_aside(self._put_apart(batch))
 
     def _put_apart(self, batch: list[Ending]) -> list[Ending]:
         """Those of the batch that wait for nobody; the others come back when their rows are free."""
         left: list[Ending] = []
         for ending in batch:
-            held = self._held.among(_rows_of(ending))
+            held = self._held.among(rows_of_end(*ending))
             if not held:
                 left.append(ending)
                 continue
-            self._apart += 1
+            self._set_apart(ending)
             self._held.free(held).add_done_callback(partial(self._come_back, ending))
         return left
 
     def _come_back(self, ending: Ending, freed: asyncio.Future[None]) -> None:
-        self._apart -= 1
+        self._apart.discard(ending[0].key)
         if not freed.cancelled():
             self.put(*ending)
 
-    async def _could_write(self, batch: list[Ending], lock_timeout: float | None) -> bool:
-        """False where rows are held, and nothing was written."""
+    def _put_aside(self, endings: Iterable[Ending]) -> None:
+        """What they wait for is none of their rows: they are written beside the others."""
+        for ending in endings:
+            self._set_apart(ending)
+            task = asyncio.create_task(self._see_to(ending), name="durable-aside")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _see_to(self, ending: Ending) -> None:
+        try:
+            await self._aside.put(ending)
+        except Exception:
+            _log.exception("execution %s is left to its lease", ending[1].id)
+            self._holdings.remove(ending[0])
+        self._apart.discard(ending[0].key)
+        self._note_idle()
+
+    def _set_apart(self, ending: Ending) -> None:
+        self._apart.add(ending[0].key)
+        self._on_apart()
+        if len(self._apart) < _MOST_APART // 2:
+            self._are_many_apart = False
+        elif len(self._apart) >= _MOST_APART and not self._are_many_apart:
+            self._are_many_apart = True
+            _log.warning(
+                "%d ends wait for open transactions of others, which hold the rows of parents, receivers or jobs: if "
+                "there are more, nothing new is claimed here",
+                len(self._apart),
+            )
+
+    async def _write_aside(self, batch: Sequence[Ending], limit: float) -> list[Literal[True] | Held]:
+        if len({settlement.id for _, settlement in batch}) < len(batch):
+            return [Held()] * len(batch)  # a write holds an execution once: each goes by itself
+        try:
+            unwritten = await self._write(list(batch), limit)
+        except Exception as error:
+            if len(batch) > 1:
+                return [Held()] * len(batch)  # one of them is refused: each goes by itself
+            await self._settle_unwritable(*batch[0], error)
+            return [True]
+        keys = {attempt.key for attempt, _ in unwritten}
+        return [Held() if attempt.key in keys else True for attempt, _ in batch]
+
+    async def _unwritten(self, batch: list[Ending], lock_timeout: float) -> list[Ending]:
+        """Those that wait for somebody, when the others are written."""
         try:
             return await self._write(batch, lock_timeout)
         except Exception as error:
@@ -145,7 +223,7 @@ class SettleRoom:
                     await self._settle([single])
             else:
                 await self._settle_unwritable(*batch[0], error)
-            return True
+            return []
 
     async def _settle_unwritable(self, attempt: Attempt, settlement: Settlement, error: Exception) -> None:
         """One end that the storage will not take: the execution fails with that as its error.
@@ -162,13 +240,14 @@ class SettleRoom:
             failed = fail(attempt.claimed, stored, retry_delay=None)
             ended = failed if attempt.close is None else attempt.close(failed)
         try:
-            await self._write([(attempt, self._noted(attempt, ended))], None)
+            for ending in await self._write([(attempt, self._noted(attempt, ended))], LOCK_TIMEOUT):
+                self.put(*ending)
         except Exception:
             _log.exception("execution %s is left to its lease", settlement.id)
             self._holdings.remove(attempt)
 
-    async def _write(self, batch: list[Ending], lock_timeout: float | None) -> bool:
-        """False where rows are held for longer than the timeout, and nothing was written. None: it waits."""
+    async def _write(self, batch: list[Ending], lock_timeout: float) -> list[Ending]:
+        """Gives those of which nothing was written, because something is held for longer than the timeout."""
         settlements = [settlement for _, settlement in batch]
         is_first_try = True
         accepted_before: frozenset[str] = frozenset()
@@ -183,20 +262,22 @@ class SettleRoom:
             try:
                 return await self._storage.settle(left, note=self._note, lock_timeout=lock_timeout)
             except RowsHeld:
-                if lock_timeout is None:
-                    raise
                 return None
 
         settled = await patiently(self._storage, write, "settling")
+        unwritten: list[Ending] = []
         if settled is None:
-            return False
+            unwritten = [ending for ending in batch if ending[1].id not in accepted_before]
+            batch = [ending for ending in batch if ending[1].id in accepted_before]
+            settled = Settled(frozenset(), frozenset())
         if accepted_before:
             settled = settled._replace(accepted=settled.accepted | accepted_before)
         if settled.busy:
             self._put_back([ending for ending in batch if ending[1].id in settled.busy])
             batch = [ending for ending in batch if ending[1].id not in settled.busy]
-        self._finish(batch, settled)
-        return True
+        if batch or not unwritten:
+            self._finish(batch, settled)
+        return unwritten
 
     def _put_back(self, endings: list[Ending]) -> None:
         """Try again in a moment: somebody holds the rows of their jobs. Meanwhile others are written."""
@@ -228,15 +309,3 @@ class SettleRoom:
         self._on_settled(accepted, settled, len(batch) - len(accepted))
         # After the write only: until then the places in a pool's limit were taken.
         self._on_freed({attempt.claimed.queue for attempt, _ in batch})
-
-
-def _rows_of(ending: Ending) -> list[str]:
-    """The executions that the end writes: its own, its parent's, and what a workflow sends to or cancels."""
-    attempt, settlement = ending
-    rows = [settlement.id]
-    if attempt.claimed.parent_id is not None:
-        rows.append(attempt.claimed.parent_id)
-    if settlement.workflow is not None:
-        rows += [message.execution_id for message in settlement.workflow.messages]
-        rows += settlement.workflow.cancels
-    return rows

@@ -56,6 +56,8 @@ class SuspectRoom:
         self._given_back = 0
         """Since then."""
         self._pending: list[Attempt] = []
+        self._beginning: list[Attempt] = []
+        """Those whose starts are being counted."""
         self._arrived = asyncio.Event()
         self._is_stopping = False
 
@@ -91,8 +93,9 @@ class SuspectRoom:
         self._arrived.set()
 
     def take_unstarted(self) -> list[Attempt]:
-        """What has a slot and was not counted, for shutdown to release."""
-        unstarted, self._pending = self._pending, []
+        """What has a slot and was not started, for shutdown to release."""
+        unstarted = [*self._beginning, *self._pending]
+        self._beginning, self._pending = [], []
         return unstarted
 
     def _is_taken(self) -> bool:
@@ -106,10 +109,12 @@ class SuspectRoom:
             return await self._storage.count_starts([attempt.key for attempt in batch])
 
         held: frozenset[str] = frozenset()
+        self._beginning = batch
         try:
             held = await patiently(self._storage, count, "counting starts")
         except Exception:
             _log.exception("%d executions whose starts cannot be counted are left to their leases", len(batch))
+        batch, self._beginning = self._beginning, []
         for attempt in batch:
             self._go_on(attempt, is_held=attempt.claimed.id in held and not attempt.is_lost)
 

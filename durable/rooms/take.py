@@ -34,6 +34,10 @@ class TakeRoom:
             await self._clock.sleep(_BUSY_PAUSE)
         return None
 
+    async def stop(self) -> None:
+        """Ask no more."""
+        await self._asked.cancel()
+
     async def _ask(self, turns: Sequence[TurnToTake]) -> list[TakenTurn | None]:
         async def take() -> list[TakenTurn]:
             return await self._storage.take_turns(turns)

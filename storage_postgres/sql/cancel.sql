@@ -16,7 +16,7 @@ held as materialized (
     from /*schema*/executions as e
     where e.id = any(array(select r.id from related as r))
     order by e.depth desc, e.id
-    for update
+    for no key update
 ),
 named as materialized (
     select h.id, h.parent_id, h.status, h.kind, h.is_open and h.is_asked as is_asked,
@@ -142,7 +142,7 @@ where e.ctid = any(array(
         and c.executor_id = %(executor_id)s::text
     order by c.finished_at
     limit %(limit)s::bigint
-    for update skip locked
+    for no key update skip locked
 ))
 returning e.id;
 

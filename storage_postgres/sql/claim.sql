@@ -25,7 +25,7 @@ picked as materialized (
             and e.record_version <= %(record_version)s::smallint
         order by e.due_at, e.id
         limit %(limit)s::bigint
-        for update skip locked
+        for no key update skip locked
     ) as due
     limit %(limit)s::bigint
 ),

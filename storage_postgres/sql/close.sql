@@ -13,7 +13,7 @@ where e.ctid = any(array(
     where c.close_status = 'ready'
     order by c.finished_at
     limit %(limit)s::bigint
-    for update skip locked
+    for no key update skip locked
 ))
 returning e.id;
 
@@ -47,7 +47,7 @@ held as materialized (
     from /*schema*/executions as e
     where e.id = any(array(select r.id from related as r))
     order by e.depth desc, e.id
-    for update
+    for no key update
 ),
 cancelled as (
     update /*schema*/executions as e
@@ -105,6 +105,6 @@ where e.ctid = any(array(
         and c.close_lease_expires_at <= (select /*schema*/clock_now())
     order by c.close_lease_expires_at
     limit %(limit)s::bigint
-    for update skip locked
+    for no key update skip locked
 ))
 returning e.id;

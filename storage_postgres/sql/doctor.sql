@@ -61,7 +61,7 @@ held as materialized (
     from /*schema*/executions as e
     where e.id = any(%(ids)s::uuid[])
     order by e.depth desc, e.id
-    for update
+    for no key update
 )
 update /*schema*/executions as e
 set active_children_count = t.children,

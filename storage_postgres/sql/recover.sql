@@ -106,13 +106,13 @@ late as materialized (
         and e.lease_expires_at <= (select now from at)
     order by e.lease_expires_at
     limit %(limit)s::bigint
-    for update skip locked
+    for no key update skip locked
 ),
 parents as materialized (
     select p.id
     from /*schema*/executions as p
     where p.id = any(array(select late.parent_id from late where late.parent_id is not null))
-    for update skip locked
+    for no key update skip locked
 ),
 taken as (
     update /*schema*/executions as e

@@ -26,7 +26,7 @@ held as materialized (
         union
         select parent_id from turns where parent_id is not null))
     order by e.depth desc, e.id
-    for update
+    for no key update
 ),
 settled as (
     update /*schema*/executions as e

@@ -22,21 +22,21 @@ met as materialized (
     where (%(task_name)s::text is null or (w.task_name = %(task_name)s::text and w.sleeping_id = %(sleeping_id)s::text))
     order by w.created_at
     limit %(limit)s::bigint
-    for update of e skip locked
+    for no key update of e skip locked
 ),
 awaited as materialized (
     select p.id
     from /*schema*/executions as p
     where %(task_name)s::text is not null
         and p.id = any(array(select met.parent_id from met where met.parent_id is not null))
-    for update
+    for no key update
 ),
 free as materialized (
     select p.id
     from /*schema*/executions as p
     where %(task_name)s::text is null
         and p.id = any(array(select met.parent_id from met where met.parent_id is not null))
-    for update skip locked
+    for no key update skip locked
 ),
 possible as materialized (
     select met.task_name, met.sleeping_id, met.output, met.error, met.id, met.status
@@ -92,13 +92,13 @@ late as materialized (
         and e.wait_expires_at <= (select now from at)
     order by e.wait_expires_at
     limit %(limit)s::bigint
-    for update skip locked
+    for no key update skip locked
 ),
 parents as materialized (
     select p.id
     from /*schema*/executions as p
     where p.id = any(array(select late.parent_id from late where late.parent_id is not null))
-    for update skip locked
+    for no key update skip locked
 ),
 woken as (
     update /*schema*/executions as e

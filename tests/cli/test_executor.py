@@ -55,8 +55,8 @@ def test_an_executor_runs_tasks_until_a_signal_and_gives_0(stand: Stand) -> None
     with stand.executor() as process:
         process.hear("quick ran")
         process.send(signal.SIGTERM)
-        assert process.end() == 0
-    assert stand.status(made) is Status.COMPLETED
+        assert process.end() == 0, process.said
+    assert stand.status(made) is Status.COMPLETED, process.said
 
 
 def test_a_first_signal_lets_running_handlers_finish(stand: Stand) -> None:

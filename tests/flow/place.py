@@ -16,7 +16,18 @@ from durable.storage import Defect, Storage
 from storage_postgres import PostgresStorage
 from storage_postgres.statements import render
 
-__all__ = ["FAR_AHEAD", "LONG_AGO", "PATIENCE", "MemoryPlace", "Place", "PostgresPlace", "running", "soon", "until"]
+__all__ = [
+    "FAR_AHEAD",
+    "LONG_AGO",
+    "PATIENCE",
+    "MemoryPlace",
+    "Place",
+    "PostgresPlace",
+    "running",
+    "soon",
+    "turns",
+    "until",
+]
 
 T = TypeVar("T")
 
@@ -128,6 +139,12 @@ async def soon(awaited: Awaitable[T]) -> T:
     """Its result, which must come before the patience is over."""
     async with asyncio.timeout(PATIENCE):
         return await awaited
+
+
+async def turns(count: int) -> None:
+    """Let the event loop go round so many times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def until(app: Durable, execution_id: str, is_so: Callable[[Execution], bool]) -> Execution:

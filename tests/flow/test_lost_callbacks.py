@@ -7,9 +7,18 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
-from durable import Completion, Durable, Execution, OnComplete, Retry, Status, StorageUnavailable, TaskContext
+from durable import (
+    Completion,
+    Durable,
+    Execution,
+    OnComplete,
+    Retry,
+    Status,
+    StorageUnavailable,
+    TaskContext,
+    WorkflowContext,
+)
 from durable.storage import ExecutionFilter
 from storage_postgres import PostgresStorage
 from storage_postgres.statements import render
@@ -103,17 +112,15 @@ async def test_a_callback_that_loses_its_transaction_starts_no_more_often_than_i
 
 
 async def test_a_row_that_somebody_holds_is_no_failure_of_the_callback(postgres: PostgresPlace) -> None:
-    impatient = make_conninfo(postgres.dsn, options="-c lock_timeout=50ms")
-    app = Durable(storage=PostgresStorage(impatient, schema=postgres.schema), poll_interval="50ms")
+    app = postgres.app()
     attempts: list[int] = []
-    was_called_again = asyncio.Event()
+    was_called = asyncio.Event()
     other = await psycopg.AsyncConnection.connect(postgres.dsn)
 
     @app.task
     async def done(ctx: TaskContext, end: Completion[int, None]) -> None:
         attempts.append(ctx.attempt)
-        if len(attempts) > 1:
-            was_called_again.set()
+        was_called.set()
 
     @app.task
     async def work(ctx: TaskContext) -> int:
@@ -123,13 +130,46 @@ async def test_a_row_that_somebody_holds_is_no_failure_of_the_callback(postgres:
 
     async with running(app), other:
         handle = await work.enqueue(on_complete=OnComplete(done, mode="transaction"))
-        await soon(was_called_again.wait())
+        await soon(was_called.wait())
         await other.rollback()
         assert await handle.result(PATIENCE) == 7
         (call,) = await app.storage.search(ExecutionFilter(task_name="done"), limit=9)
         record = await until(app, call.id, lambda record: record.is_finished)
     assert (record.status, record.attempts) == (Status.COMPLETED, 1)
     assert set(attempts) == {1}
+
+
+async def test_ends_that_wait_for_a_held_parent_keep_no_callback_of_others_waiting(postgres: PostgresPlace) -> None:
+    app = Durable(storage=PostgresStorage(postgres.dsn, schema=postgres.schema), poll_interval="50ms")
+    called: set[str] = set()
+    door = asyncio.Event()
+
+    @app.task
+    async def done(ctx: TaskContext, end: Completion[int, None]) -> None:
+        called.add(end.execution_id)
+
+    @app.task
+    async def leaf(n: int) -> int:
+        await door.wait()
+        return n
+
+    then = OnComplete(done, mode="transaction")
+
+    @app.workflow
+    async def parent(ctx: WorkflowContext) -> int:
+        return sum(await ctx.gather(*(ctx.child(leaf.child(n, on_complete=then)) for n in range(8))))
+
+    async with running(app), await psycopg.AsyncConnection.connect(postgres.dsn) as connection:
+        handle = await parent.enqueue()
+        await until(app, handle.execution_id, lambda record: record.status is Status.WAITING)
+        async with connection.transaction():
+            await handle.signal("unheard", 1, connection=connection)
+            door.set()
+            async with asyncio.timeout(PATIENCE):
+                while len(called) < 8:
+                    await handle.status()
+            assert await (await leaf.enqueue(9, on_complete=then)).result(PATIENCE) == 9
+        assert await handle.result(PATIENCE) == 28
 
 
 async def test_an_end_waits_for_a_transaction_that_cannot_be_had_just_now(

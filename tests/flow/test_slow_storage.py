@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from durable import Durable
+from durable.errors import RowsHeld
 from durable.execution import Settled, Settlement
 from durable.memory import MemoryStorage
 from durable.memory.operation import MemoryOperation
@@ -30,6 +31,24 @@ class _Gated(MemoryOperation[Settled]):
         await self._gate.wait()
         inner: Awaitable[Settled] = self._operation
         return await inner
+
+
+class _HeldStorage(MemoryStorage):
+    """Somebody's open transaction holds what is named here."""
+
+    held: frozenset[str] = frozenset()
+
+    def settle(self, settlements: Sequence[Settlement], **options: Any) -> MemoryOperation[Settled]:
+        if self.held.isdisjoint(item.id for item in settlements):
+            return super().settle(settlements, **options)
+
+        def refuse(_: Any) -> Settled:
+            raise RowsHeld("held")
+
+        return self._do(refuse)
+
+    def held_rows(self, ids: Sequence[str]) -> MemoryOperation[frozenset[str]]:
+        return self._do(lambda _: self.held.intersection(ids))
 
 
 class _SlowStorage(MemoryStorage):
@@ -58,3 +77,21 @@ async def test_claims_stop_while_ends_pile_up_and_go_on_when_they_are_written() 
         storage.gate.set()
         done, _ = await app.wait(handles, timeout=PATIENCE)
         assert len(done) == COUNT
+
+
+async def test_ends_that_wait_for_an_open_transaction_do_not_stop_the_claims() -> None:
+    storage = _HeldStorage(store=Store(lambda: datetime.now(UTC)))
+    app = Durable(storage=storage)
+
+    @app.task
+    async def quick(number: int) -> int:
+        return number
+
+    async with app:
+        handles = await quick.enqueue_many(range(COUNT))
+        storage.held = frozenset(handle.execution_id for handle in handles)
+        async with app.executor(poll_interval="50ms", concurrency=10):
+            assert await (await quick.enqueue(7)).result(PATIENCE) == 7
+            storage.held = frozenset()
+            done, _ = await app.wait(handles, timeout=PATIENCE)
+            assert len(done) == COUNT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,12 +10,13 @@ import psycopg
 import pytest
 
 from durable.errors import RowsHeld
-from durable.execution import Claimed, Status
+from durable.execution import Claimed, Kind, Status
 from durable.testing.make import Maker
-from durable.transitions import complete
+from durable.transitions import complete, spawn
 from storage_postgres import PostgresStorage
 from storage_postgres.statements import render
 
+PATIENCE = 5.0
 AT_ONCE = 0.001
 """Seconds: nobody could free a row so fast."""
 
@@ -85,3 +87,39 @@ async def test_the_bound_is_that_of_the_one_call(
     async with postgres_storage.transaction() as connection:
         found = await (await connection.execute("show lock_timeout")).fetchone()
     assert found == ("10s",)
+
+
+async def test_a_row_that_a_foreign_key_refers_to_is_not_held(
+    postgres_storage: PostgresStorage, other: psycopg.Connection[Any]
+) -> None:
+    make = Maker()
+    row = make.row(kind=Kind.PARENT, task_name="parent")
+    await postgres_storage.enqueue([row])
+    claim: dict[str, Any] = {"executor_id": "a", "queues": [row.queue], "limit": 9, "lease": 60}
+    statement = render("select id from /*schema*/executions for key share", postgres_storage.schema)
+    other.execute(statement)
+    (parent,) = await postgres_storage.claim(task_names=["parent"], **claim)
+    born = make.children(parent, 2, task_name="child")
+    await postgres_storage.settle([spawn(parent, None, born)], lock_timeout=AT_ONCE)
+    other.execute(statement)
+    first, _ = await postgres_storage.claim(task_names=["child"], **claim)
+    settled = await postgres_storage.settle([complete(first, "1")], lock_timeout=AT_ONCE)
+    assert settled.accepted == {first.id}
+    await asyncio.wait_for(postgres_storage.cancel([parent.id], reason="why"), PATIENCE)
+    (record,) = await postgres_storage.get([parent.id])
+    assert record is not None
+    assert record.status is Status.CANCELLED
+
+
+async def test_a_held_row_is_no_reason_to_revive_the_server(
+    postgres_storage: PostgresStorage,
+    turns: list[Claimed],
+    other: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    revived: list[int] = []
+    monkeypatch.setattr(postgres_storage.connections._source, "revive", lambda: revived.append(1))
+    hold(other, postgres_storage, turns[0].id)
+    with pytest.raises(RowsHeld):
+        await postgres_storage.settle([complete(turns[0], "1")], lock_timeout=AT_ONCE)
+    assert revived == []

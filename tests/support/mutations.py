@@ -73,10 +73,10 @@ _HAND_MADE: Final = (
     _one("settle keeps the fence", SETTLES, "fence = i.fence + 1", "fence = i.fence", "settle"),
     _one("the settled fence is not written", SETTLES, " settled_fence = i.fence,", "", "settled"),
     # Claims.
-    _one("claim waits for locked rows", "claim", " for update skip locked", " for update", "claim"),
+    _one("claim waits for locked rows", "claim", " for no key update skip locked", " for no key update", "claim"),
     _one("claim takes the limit of every lane", "claim", ") as due limit %(limit)s::bigint", ") as due", "claim"),
     _one("claim has no limit", "claim", " limit %(limit)s::bigint", "", "claim"),
-    _one("claim does not lock", "claim", " for update skip locked", "", "claim"),
+    _one("claim does not lock", "claim", " for no key update skip locked", "", "claim"),
     _one("claim takes what is not due", "claim", " and e.due_at <= (select now from at)", "", "claim"),
     _one("claim passes over all of a lane", "claim", "lane.after), '-infinity')", "lane.after), 'infinity')", "claim"),
     _one("claim goes back to the beginning", "claim", " and (e.due_at, e.id) > (",
@@ -121,7 +121,7 @@ _HAND_MADE: Final = (
     _one("closes are given back while they are held", "recover_closes",
          " and c.close_lease_expires_at <= (select /*schema*/clock_now())", "", "close"),
     # Recovery.
-    _one("recover waits for locked rows", "recover", " for update skip locked", " for update", "recover"),
+    _one("recover waits for locked rows", "recover", " for no key update skip locked", " for no key update", "recover"),
     _one("recover takes live leases", "recover", " and e.lease_expires_at <= (select now from at)", "", "recover"),
     _one("recover has no limit", "recover", " limit %(limit)s::bigint", "", "recover"),
     _one("nothing is ever poisoned", "recover", _SOME_LEFT, "true", "recover"),

@@ -172,3 +172,18 @@ async def test_a_loop_that_ends_leaves_nobody_waiting() -> None:
     await ready()
     assert [task.cancelled() for task in tasks] == [True] * 4
     assert store.batches == [[1, 2]]
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["alone", "with others"])
+async def test_what_is_cancelled_is_written_no_more_and_its_callers_are_told(count: int) -> None:
+    store = Store(gathers=True, most=1)
+    tasks = store.submit(*range(1, count + 1))
+    await ready()
+    await store.group.cancel()
+    assert all(
+        isinstance(each, asyncio.CancelledError) for each in await asyncio.gather(*tasks, return_exceptions=True)
+    )
+    assert store.batches == [[1]]
+    with pytest.raises(NotOpen):
+        await store.group.submit(9)
+    await store.group.cancel()

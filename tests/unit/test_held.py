@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,3 +63,38 @@ async def test_who_waits_goes_on_where_nobody_can_tell(caplog: pytest.LogCapture
         await held.free(frozenset("a"))
     assert "could not be looked at" in caplog.text
     assert held.among("a") == frozenset()
+
+
+async def test_a_look_that_fails_finds_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    held = rows(PermissionError("no such right"))
+    assert not await held.look("a")
+    assert "could not be looked at" in caplog.text
+
+
+async def test_what_is_found_held_during_a_look_at_others_stays_held() -> None:
+    held = rows(frozenset("a"), frozenset(), frozenset("b"), frozenset())
+    assert await held.look("a")
+    first = held.free(frozenset("a"))
+    looks = held._ask
+
+    async def look_while_another_looks(ids: Iterable[str]) -> frozenset[str]:
+        found = await looks(ids)
+        held._ask = looks  # type: ignore[method-assign]
+        assert await held.look("b")
+        return found
+
+    held._ask = look_while_another_looks  # type: ignore[method-assign]
+    async with asyncio.timeout(PATIENCE):
+        await first
+        assert held.among("ab") == frozenset("b")
+        await held.free(frozenset("b"))
+    assert held.among("ab") == frozenset()
+
+
+async def test_nobody_waits_once_it_is_stopped() -> None:
+    held = rows(frozenset("a"))
+    assert await held.look("a")
+    before = held.free(frozenset("a"))
+    held.stop()
+    assert before.cancelled()
+    assert held.free(frozenset("a")).cancelled()
