@@ -135,6 +135,7 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         services,
         codec,
         call=partial(_call, turn),
+        guard=partial(_stop_if_away, turn),
         random=services.random,
         clock=turn.services.clock,
     )
@@ -194,6 +195,12 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
             raise EndedBy(ErrorInfo(STUCK, replay.stop_reason, is_retryable=False, traceback=notes))
         return Stopped(replay.stop_kind == "timed_out", replay.stop_reason, replay.end_notes)
     raise EndedBy(turn.definition.codec.error_info(ended.error, is_retryable=False)) from ended.error
+
+
+def _stop_if_away(turn: Turn) -> None:
+    if turn.services.clock.monotonic() >= turn.attempt.deadline:
+        turn.stop(turn.attempt, "lost")
+        raise asyncio.CancelledError
 
 
 def _call(turn: Turn, pending: Pending, first: tuple[Any, ...]) -> Awaitable[Any]:

@@ -75,13 +75,18 @@ class StepRuns:
         codec: Codec,
         *,
         call: Callable[[Pending, tuple[Any, ...]], Awaitable[Any]],
+        guard: Callable[[], None],
         random: Callable[[], float],
         clock: Clock,
     ) -> None:
-        """`call` runs a function with arguments before its own: on the event loop, or a sync one in a thread."""
+        """`call` runs a function with arguments before its own: on the event loop, or a sync one in a thread.
+
+        `guard` raises CancelledError where the process has been away for so long that a step may be another's by now.
+        """
         self._services = services
         self._codec = codec
         self._call = call
+        self._guard = guard
         self._random = random
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -249,6 +254,7 @@ class StepRuns:
     async def _in_part(self, pending: Pending, first: tuple[Any, ...]) -> Any:
         """A savepoint tells whether the function has ended the transaction whose connection it is given."""
         async with self._services.transaction(first[0]):
+            self._guard()  # the transaction took its time to begin
             return await self._call(pending, first)
 
     async def _judged(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -123,3 +126,36 @@ async def test_a_workflow_that_has_ended_leaves_nothing_for_the_collector_of_gar
     finally:
         gc.enable()
     assert left == 0
+
+
+async def test_no_transaction_goes_on_that_began_too_late(
+    durable_postgres: VirtualStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process stood still between the start of a step and the beginning of its transaction."""
+    watch = Ahead()
+    app = Durable("memory:", clock=watch)
+    ran: list[float] = []
+
+    async def book(connection: Any) -> None:
+        ran.append(watch.seconds)
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        await ctx.transaction(book)
+
+    async with app_under_test(app, storage=durable_postgres) as kit:
+        transaction = kit.app.storage.transaction
+
+        @asynccontextmanager
+        async def late(*args: Any) -> AsyncGenerator[Any]:
+            async with transaction(*args) as connection:
+                watch.seconds = watch.seconds or 3600.0
+                yield connection
+
+        monkeypatch.setattr(kit.app.storage, "transaction", late)
+        handle = await flow.enqueue()
+        await kit.drain()
+        assert ran == []
+        monkeypatch.undo()
+        await kit.clock.advance("2d")
+        assert (await handle.status(), len(ran)) == (Status.COMPLETED, 1)
