@@ -465,7 +465,8 @@ class MapFailed(DurableError):
 
 SAME_ARGUMENTS = (
     "make them the same in each run: walk through what is sorted or stored, take time and chance from ctx.now, "
-    "ctx.random and ctx.uuid, or tell calls apart by name=; changed code, or another version=, may change them"
+    "ctx.random and ctx.uuid, let no step change what it is given, or tell calls apart by name=; changed code, or "
+    "another version=, may change them"
 )
 SAME_VALUES = (
     "say and register the same in each run, from arguments, steps and signals alone, and not only where "

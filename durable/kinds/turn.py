@@ -98,7 +98,7 @@ class Turn:
         try:
             value = await asyncio.wrap_future(thread)
         except asyncio.CancelledError:
-            if not thread.cancel():
+            if not thread.done() and not thread.cancel():
                 self.services.log.write(
                     logging.WARNING, self.claimed,
                     "the thread of execution %s (task %s) runs on after its attempt was stopped; it should look at "
@@ -166,8 +166,8 @@ class Turn:
 
 
 def _without_stop_iteration(call: Callable[[], Any]) -> Any:
-    """No future can carry a StopIteration: who awaits it would wait for ever. A coroutine turns it into this too."""
+    """No future can carry these: who awaits it would wait for ever. A coroutine turns the first into this too."""
     try:
         return call()
-    except StopIteration as error:
-        raise RuntimeError("the function raised StopIteration") from error
+    except (StopIteration, GeneratorExit) as error:
+        raise RuntimeError(f"the function raised {type(error).__name__}") from error

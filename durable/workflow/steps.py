@@ -134,6 +134,11 @@ class StepRuns:
             task.add_done_callback(lambda done: self._end(pending.key, done))
             self._running[pending.key] = task
             return
+        if self.are_ending:
+            # After what was stopped has heard of it: its clean-up may be what this one relies on.
+            attempt = self._attempt(pending, command, began)
+            self._running[pending.key] = self._loop.create_task(attempt, name=name)
+            return
         self._beginning = pending.key
         task = begun(self._loop, self._attempt(pending, command, began), name=name)
         self._beginning = ""
@@ -144,6 +149,8 @@ class StepRuns:
         """Nobody waits for it any more; what it still does is forgotten."""
         # Its connection is about to be given back: nothing may be written on it.
         self._open = [step for step in self._open if step.finished.key != key]
+        # Stored or not, it would depend on the moment at which the executor dies.
+        self._finished = [finished for finished in self._finished if finished.key != key]
         task = self._running.pop(key, None)
         if task is not None:
             task.cancel()

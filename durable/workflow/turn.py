@@ -79,6 +79,8 @@ class WorkflowTurn:
         self._time = Moments(clock, claimed_at)
         self._deadline = deadline(attempt.claimed, replay.started_at)
         self._message_count = attempt.claimed.message_count
+        self._has_failures = False
+        """Children may have failed of which the body has not heard."""
         self._active_children = attempt.claimed.active_children_count
         self._placed = attempt.claimed.children_count
         self._draft = Draft(attempt.claimed.deliveries > 1)
@@ -128,9 +130,8 @@ class WorkflowTurn:
         if self._replay.codes.is_new:
             # The body has begun with that moment, and so will every replay.
             at = self._time.shown() if self._replay.seq else self._replay.now
-            self._add(
-                EntryKind.CODE, self._replay.codes.code, detail={"at": recorded.latest(at), "seed": self._replay.seed}
-            )
+            detail = {"at": recorded.latest(at), "seed": self._replay.seed}
+            self._add(EntryKind.CODE, self._replay.codes.code, detail=detail)
             # At once: what new code begins now begins at that moment, and not at that of the last entry.
             await self._deliver()
         await self._begin_all(self._replay.open)
@@ -141,8 +142,8 @@ class WorkflowTurn:
             self._stirred.clear()
             self._let_go()
             fresh = [*self._take_held(), *self._replay.commands.take_fresh()]
-            if fresh:
-                await self._begin_all(fresh)
+            if fresh and await self._begin_all(fresh):
+                continue  # the body has gone on, and may have asked for more
             if self._new:
                 await self._deliver()
             elif self._replay.ended is None and await self._collect():
@@ -157,17 +158,21 @@ class WorkflowTurn:
             else:
                 await self._wait()
 
-    async def _begin_all(self, fresh: list[Pending]) -> None:
+    async def _begin_all(self, fresh: list[Pending]) -> bool:
+        """True: the body was given something first, and has gone on."""
+        await self._read_messages()
         self._collect_stop()
         if fresh:
             self._collect_failed()
-        if self._new and self._new[-1].kind in _TURNS:
+        is_told = bool(self._new) and self._new[-1].kind in _TURNS
+        if is_told:
             # Before anything else of it begins: a step would be started only to be stopped.
             await self._deliver()
             fresh = [pending for pending in fresh if pending.is_open]
         if self._is_careful and self._draft.entries and any(isinstance(each.command, RunStep) for each in fresh):
             await self._write()
         self._begin(fresh)
+        return is_told
 
     def _is_over(self) -> bool:
         if self._replay.ended is not None:
@@ -287,7 +292,8 @@ class WorkflowTurn:
             # refused is written before a step ends whose transaction it would take with it.
             self._attempt.has_news = False
             await self._write()
-        has_failures = self._message_count > self._replay.inbox.seen and await self._read_messages()
+        await self._read_messages()
+        has_failures, self._has_failures = self._has_failures, False
         # From here on nothing is waited for: what ends meanwhile ends after this.
         for finished in self._steps.take_finished():
             self._add_finished(finished)
@@ -390,13 +396,14 @@ class WorkflowTurn:
             detail = {"reason": "it took longer than its timeout", "at": recorded.latest(self._time.shown())}
             self._add(EntryKind.CANCEL, "timed_out", detail=detail)
 
-    async def _read_messages(self) -> bool:
-        """True if children may have failed, which count as messages that are not there."""
+    async def _read_messages(self) -> None:
+        """If there are any that were not read. Children that failed count as messages that are not there."""
         known, inbox = self._message_count, self._replay.inbox
         before = inbox.seen
-        history = await self._services.read(self._claimed.id, self._seq, before)
-        inbox.take(history.messages, known=known)
-        return known - before > sum(1 for message in history.messages if message.number <= known)
+        if known > before:
+            history = await self._services.read(self._claimed.id, self._seq, before)
+            inbox.take(history.messages, known=known)
+            self._has_failures |= known - before > sum(1 for message in history.messages if message.number <= known)
 
     def _collect_watched(self) -> None:
         ended = [

@@ -12,9 +12,9 @@ import pytest
 
 from durable import Durable, Status, StepFailed, WorkflowContext
 from durable.clock import SystemClock
-from durable.testing import VirtualStorage, app_under_test
+from durable.testing import VirtualStorage, app_under_test, crash_everywhere
 from durable.workflow.replay import Replay
-from tests.jobs.crew import turned
+from tests.jobs.crew import Door, reached, turned
 
 
 class Ahead(SystemClock):
@@ -159,3 +159,109 @@ async def test_no_transaction_goes_on_that_began_too_late(
         monkeypatch.undo()
         await kit.clock.advance("2d")
         assert (await handle.status(), len(ran)) == (Status.COMPLETED, 1)
+
+
+@pytest.mark.parametrize("how", ["timeout", "wait_first", "cancel"])
+async def test_none_begins_before_one_that_was_stopped_has_cleaned_up(
+    app: Durable, storage: VirtualStorage, how: str
+) -> None:
+    log: list[str] = []
+    door = Door()
+
+    async def use() -> None:
+        try:
+            await door.hold()
+        finally:
+            log.append("cleaned up")
+
+    async def used() -> None:
+        await door.entered.wait()
+
+    async def release() -> None:
+        log.append("released")
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        try:
+            if how == "timeout":
+                async with ctx.timeout("10ms"):
+                    await ctx.step(use)
+            elif how == "wait_first":
+                await ctx.wait_first(ctx.step(use), ctx.step(used))
+            else:
+                await ctx.step(use)
+        except TimeoutError:
+            pass
+        finally:
+            await ctx.step(release)
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue()
+        if how == "cancel":
+            kit.executor.wake()
+            await reached(door)
+            await handle.cancel()
+        await kit.drain()
+        assert log == ["cleaned up", "released"]
+
+
+async def test_a_request_to_stop_is_heard_before_the_step_after_the_one_in_which_it_came(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    ran: list[str] = []
+
+    async def note(what: str) -> None:
+        ran.append(what)
+
+    async def stop(execution_id: str) -> None:
+        await flow.handle(execution_id).cancel()
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None:
+        ctx.on_rollback(note, "undone")
+        await ctx.step(stop, ctx.execution_id)
+        await ctx.step(note, "too late")
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue()
+        await kit.drain()
+        assert (await handle.status(), ran) == (Status.CANCELLED, ["undone"])
+
+
+async def test_what_a_step_gives_that_was_let_go_of_is_not_stored(app: Durable) -> None:
+    """Else a crash at that moment would leave another history."""
+
+    def reserve() -> int:
+        return 1
+
+    async def charge() -> None:
+        raise ValueError("declined")
+
+    async def release() -> None:
+        return None
+
+    @app.workflow
+    async def saga(ctx: WorkflowContext) -> None:
+        ctx.on_rollback(release)
+        await ctx.gather(ctx.step(reserve), ctx.step(charge))
+
+    report = await crash_everywhere(saga)
+    assert report.crash_count > 1
+
+
+async def test_a_sync_step_that_raises_what_no_future_can_carry_has_failed(
+    app: Durable, storage: VirtualStorage
+) -> None:
+    def leave() -> None:
+        raise GeneratorExit
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> str:
+        with pytest.raises(StepFailed) as failed:
+            await ctx.step(leave)
+        return str(failed.value)
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue()
+        await kit.drain()
+        assert "raised GeneratorExit" in await handle.result(timeout=0)
