@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from inspect import isawaitable
 from typing import Any, TypeVar
 
+from durable.errors import ConfigurationError
 from durable.workflow.entries import Group
 
 __all__ = ["ChildCall", "shielded", "started"]
@@ -59,6 +61,12 @@ class ChildCall(Coroutine[Any, Any, R]):
 
 
 def started(awaitable: Awaitable[T]) -> asyncio.Task[T]:
+    """Raises ConfigurationError for what cannot be awaited."""
+    if not isawaitable(awaitable):
+        found = type(awaitable).__name__
+        raise ConfigurationError(
+            f"gather, wait_first and shield take awaitables one by one, such as ctx.step(…), not a {found}"
+        )
     # A coroutine as it is: within another, it would be complained of as never awaited if it is cancelled at once.
     return asyncio.create_task(awaitable if asyncio.iscoroutine(awaitable) else _awaited(awaitable))
 

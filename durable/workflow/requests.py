@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar
 
+from durable.checks import shown
 from durable.codec import Codec, Signature
 from durable.durations import Duration
 from durable.errors import ConfigurationError
@@ -48,6 +49,8 @@ class Query(Generic[P, R]):
 
     def __init__(self, workflow: str, function: Callable[Concatenate[PublishedValues, P], R]) -> None:
         self.workflow = workflow
+        if not callable(function):
+            raise ConfigurationError(f"a query is a def, not {shown(function)}")
         self.name = checked_name(getattr(function, "__name__", None), "the name of a query")
         if inspect.iscoroutinefunction(function) or not inspect.signature(function).parameters:
             raise ConfigurationError(f"query {self.name!r} must be a def whose first parameter takes the values")
@@ -70,6 +73,8 @@ class Update(Generic[P, R]):
         codec: Callable[[], Codec],
     ) -> None:
         self.workflow = workflow
+        if not callable(function):
+            raise ConfigurationError(f"an update is an async def, not {shown(function)}")
         self.name = checked_name(getattr(function, "__name__", None), "the name of an update")
         parameters = inspect.signature(function).parameters
         if not inspect.iscoroutinefunction(function) or not takes_context(function):

@@ -169,3 +169,32 @@ async def test_a_context_is_known_by_any_name(app: Durable, storage: VirtualStor
         await kit.drain()
         ends = [await handle.result(timeout=0) for handle in handles]
         assert ends == [["flow", "flow"], "_by_alias", "_by_module"]
+
+
+def test_what_cannot_be_called_is_no_query_and_no_update(app: Durable) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> None: ...
+
+    declare: Any = flow
+    with pytest.raises(ConfigurationError, match="an update is an async def, not 5"):
+        declare.update(5)
+    with pytest.raises(ConfigurationError, match="a query is a def, not 5"):
+        declare.query(5)
+
+
+async def test_what_cannot_be_awaited_is_refused_by_name(app: Durable, storage: VirtualStorage) -> None:
+    @app.workflow
+    async def flow(ctx: WorkflowContext) -> list[str]:
+        given: Any = ctx
+        found: list[str] = []
+        for call in (given.gather(1, 2), given.gather([]), given.wait_first(3), given.shield(4)):
+            with pytest.raises(ConfigurationError) as refused:
+                await call
+            found.append(str(refused.value))
+        return found
+
+    async with app_under_test(app, storage=storage) as kit:
+        handle = await flow.enqueue()
+        await kit.drain()
+        found = await handle.result(timeout=0)
+        assert [each.rpartition(" ")[2] for each in found] == ["int", "list", "int", "int"]
