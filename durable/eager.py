@@ -22,9 +22,9 @@ T = TypeVar("T")
 def begun(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
     """A task that has run until it first waits, or to its end. Called from a task of the same running loop.
 
-    Where the loop makes its tasks in a way of its own, or is in debug mode, it is an ordinary task of that loop.
+    Where the loop makes tasks or calls in a way of its own, or is in debug mode, it is an ordinary task of that loop.
     """
-    if loop.get_task_factory() is not None or loop.get_debug():
+    if loop.get_task_factory() is not None or loop.get_debug() or "call_soon" in getattr(loop, "__dict__", ()):
         return loop.create_task(coroutine, name=name)
     if sys.version_info >= (3, 12):
         return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)

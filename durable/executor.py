@@ -49,7 +49,7 @@ from durable.workflow.step import StepPlans
 __all__ = ["Executor"]
 
 _log = logging.getLogger("durable")
-# What shutdown gives at least to each of its steps, in seconds, where the grace is used up; about five in all.
+# What shutdown gives at least to each of its steps, in seconds, where the grace is used up; less than six in all.
 _CLAIM_LIMIT = 1.0
 _CANCEL_LIMIT = 1.0
 _ROOMS_LIMIT = 0.3
@@ -254,7 +254,7 @@ class Executor:
     async def stop(self) -> None:
         """Stop claiming, wait out the grace, cancel what still runs, and give it back without burning an attempt.
 
-        The grace is for the handlers, and what they leave of it for writing their ends. Ends within grace + 5 s
+        The grace is for the handlers, and what they leave of it for writing their ends. Ends within grace + 6 s
         whatever the database and the handlers do; what could not be written or given back is recovered by lease.
         """
         began_at = asyncio.get_running_loop().time()

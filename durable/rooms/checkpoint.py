@@ -126,7 +126,8 @@ class CheckpointRoom:
         """In the order given; those that wait for somebody's open transaction are left out, and come again."""
         left = list(checkpoints)
         for _ in range(MOST_LOOKS):
-            left = [checkpoint for checkpoint in left if not self._held.among(rows_of_checkpoint(checkpoint))]
+            if self._held.are_any:
+                left = [checkpoint for checkpoint in left if not self._held.among(rows_of_checkpoint(checkpoint))]
             written = await self._written(left, LOCK_TIMEOUT)
             if written is not None:
                 return self._standings(checkpoints, left, written)

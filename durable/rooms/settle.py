@@ -154,6 +154,8 @@ class SettleRoom:
 
     def _put_apart(self, batch: list[Ending]) -> list[Ending]:
         """Those of the batch that wait for nobody; the others come back when their rows are free."""
+        if not self._held.are_any:
+            return batch  # as almost always, and without a look at each
         left: list[Ending] = []
         for ending in batch:
             held = self._held.among(rows_of_end(*ending))

@@ -144,6 +144,27 @@ async def test_what_else_calls_the_event_loop_while_it_is_made_has_its_turn(monk
     assert log == ["began", "collected"]
 
 
+async def test_calls_that_somebody_watches_stay_watched() -> None:
+    loop: Any = asyncio.get_running_loop()
+    seen: list[object] = []
+    call_soon: Any = loop.call_soon
+
+    def watched(callback: Any, *args: Any, **options: Any) -> Any:
+        seen.append(callback)
+        return call_soon(callback, *args, **options)
+
+    async def work() -> int:
+        return 1
+
+    loop.call_soon = watched
+    try:
+        assert await start(work()) == 1
+        assert loop.call_soon is watched
+    finally:
+        del loop.call_soon
+    assert seen
+
+
 @pytest.mark.parametrize("how", ["factory", "debug"])
 async def test_a_loop_with_ways_of_its_own_makes_the_task(how: str) -> None:
     loop = asyncio.get_running_loop()
