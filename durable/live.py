@@ -263,6 +263,7 @@ class Live:
             self.bus.tell(*hints)
 
     def _tell_ready(self, rows: Sequence[NewExecution]) -> None:
+        self.waiters.stored(row.id for row in rows)
         self.bus.tell_paced(*self._ready_hints(rows))
 
 

@@ -562,12 +562,18 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
 
     # --- hints -----------------------------------------------------------------------------------------------
 
-    def hint(self, hints: Sequence[Hint]) -> Operation[None]:
-        """Tell the listeners of other processes, outside any transaction that matters."""
+    def hint(self, hints: Sequence[Hint], *, teller: str = "") -> Operation[None]:
+        """Tell the listeners of other processes, outside any transaction that matters.
+
+        `teller`: a name of one's own, by which `listen` leaves out what one has told oneself.
+        """
         ...
 
-    def listen(self) -> AsyncIterator[Hint]:
-        """Hints until the iterator is closed. Reconnects by itself; ends at once where listening is not possible."""
+    def listen(self, *, teller: str = "") -> AsyncIterator[Hint]:
+        """Hints until the iterator is closed, but those of this teller; an empty one leaves out none.
+
+        Reconnects by itself; ends at once where listening is not possible.
+        """
         ...
 
 

@@ -512,13 +512,13 @@ class PostgresStorage:
     def mend(self, ids: Sequence[str]) -> PostgresOperation[list[Defect]]:
         return self._do(partial(verbs.mend, ids, error=ORPHAN), transaction=True)
 
-    def hint(self, hints: Sequence[Hint]) -> PostgresOperation[None]:
-        return self._do(partial(verbs.hint, self._channel, payloads_of(hints)))
+    def hint(self, hints: Sequence[Hint], *, teller: str = "") -> PostgresOperation[None]:
+        return self._do(partial(verbs.hint, self._channel, payloads_of(hints, teller)))
 
-    async def listen(self) -> AsyncIterator[Hint]:
+    async def listen(self, *, teller: str = "") -> AsyncIterator[Hint]:
         if self.connections.is_pooled:
             return
-        async for hint in hints_of(self.connections, self._channel):
+        async for hint in hints_of(self.connections, self._channel, teller):
             yield hint
 
 

@@ -474,11 +474,11 @@ class MemoryStorage:
     def mend(self, ids: Sequence[str]) -> MemoryOperation[list[Defect]]:
         return self._do(partial(doctor.mend, ids=ids))
 
-    def hint(self, hints: Sequence[Hint]) -> MemoryOperation[None]:
+    def hint(self, hints: Sequence[Hint], *, teller: str = "") -> MemoryOperation[None]:
         """There is no other process to tell."""
         return self._do(_say_nothing)
 
-    async def listen(self) -> AsyncIterator[Hint]:
+    async def listen(self, *, teller: str = "") -> AsyncIterator[Hint]:
         """Ends at once: no hint ever comes from another process."""
         nothing: tuple[Hint, ...] = ()
         for hint in nothing:
