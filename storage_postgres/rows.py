@@ -7,6 +7,7 @@ from typing import Any
 
 from durable.alike import Alike
 from durable.execution import (
+    NOT_ASKED,
     RECORD_VERSION,
     ChildOutcome,
     Claimed,
@@ -28,6 +29,7 @@ __all__ = [
     "bare_columns",
     "child_outcome",
     "claimed",
+    "claimed_in_order",
     "execution",
     "finished",
     "new_columns",
@@ -46,8 +48,14 @@ _CLOSES = {status.value: status for status in CloseStatus}
 
 def claimed(row: tuple[Any, ...]) -> Claimed:
     cells = list(row)
-    cells[2], cells[5] = _KINDS[cells[2]], _PHASES[cells[5]]
+    cells[2], cells[5], cells[27] = _KINDS[cells[2]], _PHASES[cells[5]], cells[27] or NOT_ASKED
     return Claimed._make(cells)
+
+
+def claimed_in_order(rows: list[tuple[Any, ...]]) -> list[Claimed]:
+    """By priority, then due time, which is in a last column."""
+    rows.sort(key=lambda row: (-row[21], row[-1], row[0]))
+    return [claimed(row[:-1]) for row in rows]
 
 
 def execution(row: tuple[Any, ...]) -> Execution:

@@ -136,7 +136,7 @@ def claim(
             "record_version": RECORD_VERSION,
         },
     )
-    return [to.claimed(row) for row in found]
+    return to.claimed_in_order(found)
 
 
 def claim_pooled(

@@ -32,6 +32,8 @@ empty, the rate would fall, and so would what the next claim asks for."""
 _LONGEST_AHEAD = 0.5
 """Seconds of work to claim ahead, at most."""
 _MOST_AHEAD = 2000
+_SHORTEST = 0.001
+"""Seconds: what ends sooner together counts as if it had taken so long."""
 _LEAST_WAIT = 0.01
 """Seconds between claims that wait for a pool's next tokens: a fast rate gives several at once."""
 _MARGIN = 0.1
@@ -286,8 +288,10 @@ class ClaimRoom:
     def _look_ahead(self) -> int:
         now = self._clock.monotonic()
         passed = now - self._rated_at
-        if passed >= _LOOK_AHEAD:
-            self._rate = self._ended_since / passed
+        is_growing = self._ended_since >= self._settings.concurrency and self._ended_since > 2 * self._rate * passed
+        if passed >= _LOOK_AHEAD or is_growing:
+            # As many ends as there are slots say enough of a rate that has grown, which else would grow slowly.
+            self._rate = self._ended_since / max(passed, _SHORTEST)
             self._rated_at, self._ended_since = now, 0
         seconds = min(max(_LOOK_AHEAD, _CLAIMS_AHEAD * self._took), _LONGEST_AHEAD)
         return min(int(self._rate * seconds), _MOST_AHEAD)
