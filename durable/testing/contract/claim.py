@@ -169,6 +169,12 @@ class ClaimContract(Case):
         await scene.enqueue(delay=60.0)
         assert [turn.id for turn in await scene.claim(after={("other", 0): gone})] == ids
 
+    async def test_claim_gives_the_earlier_due_first_whichever_was_stored_first(self, scene: Scene) -> None:
+        delays = [5.0, 1.0, 3.000_001, 3.0, 0.0]
+        ids = [await scene.enqueue(delay=delay) for delay in delays]
+        await scene.subject.advance(9)
+        assert [turn.id for turn in await scene.claim()] == [ids[place] for place in (4, 1, 3, 2, 0)]
+
     async def test_claim_gives_its_rows_in_that_order(self, scene: Scene) -> None:
         order = [
             await scene.enqueue(priority=priority, delay=delay)
