@@ -158,6 +158,13 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         """
         ...
 
+    def enqueue_started(self, row: NewExecution, *, executor_id: str, lease: float) -> Operation[Claimed]:
+        """Store one execution that is due at once as if this executor had claimed it right after; see `can_start`.
+
+        It has no key. Raises StorageError if its id is there.
+        """
+        ...
+
     # --- claim -----------------------------------------------------------------------------------------------
 
     def claim(

@@ -164,6 +164,9 @@ class PostgresStorage:
         transaction = all_or_nothing or len(rows) > verbs.PART
         return HopefulOperation(self._do(partial(verbs.enqueue_alike, same), transaction=transaction), careful)
 
+    def enqueue_started(self, row: NewExecution, *, executor_id: str, lease: float) -> PostgresOperation[Claimed]:
+        return self._do(partial(verbs.enqueue_started, row, executor_id=executor_id, lease=lease))
+
     def claim(
         self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float,
         after: Mapping[QueueLevel, str] | None = None,

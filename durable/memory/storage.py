@@ -153,6 +153,9 @@ class MemoryStorage:
         del lock_timeout  # nothing is ever waited for
         return self._do(partial(enqueue.enqueue, rows=rows, all_or_nothing=all_or_nothing, note=note))
 
+    def enqueue_started(self, row: NewExecution, *, executor_id: str, lease: float) -> MemoryOperation[Claimed]:
+        return self._do(partial(enqueue.enqueue_started, row=row, executor_id=executor_id, lease=lease))
+
     def claim(
         self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float,
         after: Mapping[QueueLevel, str] | None = None,

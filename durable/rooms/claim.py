@@ -78,6 +78,9 @@ class ClaimRoom:
         self._slot_freed = asyncio.Event()
         self._answered = asyncio.Event()
         self._answered.set()
+        self._arrived = asyncio.Event()
+        self._arriving = 0
+        """Executions that are being stored as started here."""
         self._ahead: deque[Attempt] = deque()
         self._queues = settings.queues
         self._rounds = 0
@@ -141,15 +144,46 @@ class ClaimRoom:
                 if self._waker.rings - rings != self._pool_rings - pool_rings or self._waker.rings == rings:
                     self._beside.forget()  # it was not, or not only, rung for pools
 
+    def reserve(self) -> float | None:
+        """A slot for what is being stored as started here; gives the monotonic time. None: others come first.
+
+        That is so unless the room sleeps, because it has found nothing more to claim.
+        """
+        is_free = self._running < self._settings.concurrency and not self._ahead
+        if self._is_stopping or not is_free or not self._waker.is_asleep:
+            return None
+        self._running += 1
+        self._arriving += 1
+        return self._clock.monotonic()
+
+    def arrived(self, claimed: Claimed | None, reserved_at: float) -> None:
+        """What a slot was reserved for was stored, and is started; None: it was not."""
+        self._arriving -= 1
+        if not self._arriving:
+            self._arrived.set()
+        self._running -= 1
+        if claimed is not None:
+            self._take([claimed], reserved_at)
+        else:
+            self._fill()
+        self._slot_freed.set()
+
     def stop(self) -> None:
         """Start nothing from now on, and let `run` end."""
         self._is_stopping = True
         self._waker.ring()
         self._slot_freed.set()
 
+    @property
+    def is_answered(self) -> bool:
+        return self._answered.is_set() and not self._arriving
+
     async def answered(self) -> None:
-        """Wait until no claim is on its way: of one that is given up, nobody knows what it took."""
+        """Wait until no claim is on its way, and nothing that is to be started here: nobody knows yet what it took."""
         await self._answered.wait()
+        while self._arriving:
+            self._arrived.clear()
+            await self._arrived.wait()
 
     @contextmanager
     def _asking(self) -> Generator[None]:
