@@ -7,15 +7,16 @@ import json
 import os
 import sys
 
-from benchmarks.latency import declare_stamp, delays
+from benchmarks.latency import StampingStorage, declare_stamp, delays
 from durable import Durable
 
 
 async def main(schema: str, count: int) -> None:
-    app = Durable(os.environ["DURABLE_DSN"], schema=schema)
+    storage = StampingStorage(os.environ["DURABLE_DSN"], schema=schema)
+    app = Durable(storage=storage)
     stamp = declare_stamp(app)
     async with app:
-        print(json.dumps(await delays(stamp, count)))
+        print(json.dumps(await delays(stamp, storage, count)))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from durable.storage import Hint, Storage
@@ -31,6 +32,8 @@ class Bus:
 
     def __init__(self, storage: Storage, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._storage = storage
+        self._teller = secrets.token_hex(4)
+        """By which this process knows the hints that were its own: heard anew, each would cost a claim or a look."""
         self._sleep = sleep
         self._listeners: list[Listener] = []
         self._pending: set[Hint] = set()
@@ -117,7 +120,7 @@ class Bus:
         while self._pending:
             hints, self._pending = self._pending, set()
             try:
-                await self._storage.hint(sorted(hints))
+                await self._storage.hint(sorted(hints), teller=self._teller)
             except Exception as error:
                 # A lost hint costs one poll interval; the loops that do the work report a lost database.
                 _log.debug("hints were not sent: %s", error)
@@ -134,7 +137,7 @@ class Bus:
             gap = min(gap * 2, _MOST_GAP) if count > _MANY else _LEAST_GAP
 
     async def _listen(self) -> None:
-        hints: AsyncIterator[Hint] = self._storage.listen()
+        hints: AsyncIterator[Hint] = self._storage.listen(teller=self._teller)
         try:
             async for hint in hints:
                 self._deliver(hint)

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from durable.eager import begun
 from durable.errors import NotOpen
 from durable.events import Emitter
 from durable.execution import Enqueued, NewExecution
+from durable.first_start import Starter
 from durable.group_commit import GroupCommit
 from durable.patience import Patience
 from durable.storage import Storage
@@ -35,6 +37,8 @@ class Enqueues:
         patiently: Patience,
         emitter: Emitter,
         tell_ready: Callable[[Sequence[NewExecution]], None],
+        stored: Callable[[Sequence[str]], None],
+        starters: Sequence[Starter],
     ) -> None:
         self._storage = storage
         self._in_turn = in_turn
@@ -43,6 +47,11 @@ class Enqueues:
         self._emitter = emitter
         self._tell_ready = tell_ready
         """Hears of what was stored, also of that whose caller no longer waits."""
+        self._stored = stored
+        """Hears of that which needs no telling, because it was started."""
+        self._starters = starters
+        self._starting: set[asyncio.Task[bool]] = set()
+        self._loop = asyncio.get_running_loop()
         self._plain: GroupCommit[NewExecution, Enqueued] = GroupCommit(self._write)
         self._keyed: GroupCommit[NewExecution, Enqueued | None] = GroupCommit(self._write_free, gathers=True)
         self._is_one_alone = False
@@ -78,7 +87,7 @@ class Enqueues:
     async def close(self) -> None:
         """Refuse new rows and wait for those accepted."""
         self._is_closed = True
-        await asyncio.gather(self._plain.close(), self._keyed.close())
+        await asyncio.gather(self._plain.close(), self._keyed.close(), *self._starting)
         if self._keyed_count:
             await self._idle.wait()
 
@@ -88,9 +97,40 @@ class Enqueues:
         return done
 
     async def _write(self, rows: Sequence[NewExecution]) -> list[Enqueued]:
+        if len(rows) == 1 and self._starters and await self._was_started(rows[0]):
+            return [Enqueued(rows[0].id, True, False)]
         done = await self._patiently(self._storage.enqueue(rows, note=self._emitter.note), _WHAT)
         self._tell_ready(rows)
         return done
+
+    async def _was_started(self, row: NewExecution) -> bool:
+        """Whether an executor of this process had a slot for it, and it was stored as started there."""
+        for starter in self._starters:
+            reserved_at = starter.reserve(row)
+            if reserved_at is not None:
+                break
+        else:
+            return False
+        # A task of its own: a caller who gives up must not leave behind what was stored and is never started.
+        task = begun(self._loop, self._start(row, starter, reserved_at), name="durable-start")
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return await asyncio.shield(task)
+
+    async def _start(self, row: NewExecution, starter: Starter, reserved_at: float) -> bool:
+        claimed = None
+        try:
+            claimed = await self._storage.enqueue_started(row, executor_id=starter.executor_id, lease=starter.lease)
+        except Exception as error:
+            if not self._storage.is_transient(error):
+                raise
+            # The patient way, to which an id that is there is one that was stored. If this statement was carried out
+            # all the same, nobody knows of the start, and its lease runs out.
+            return False
+        finally:
+            starter.arrived(claimed, reserved_at)
+        self._stored([row.id])
+        return True
 
     async def _write_free(self, rows: Sequence[NewExecution]) -> Sequence[Enqueued | None]:
         try:

@@ -7,7 +7,7 @@ immutable record with one C call and no loop over fields.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from durable.job import JobCommit
@@ -19,6 +19,7 @@ from durable.word import Word
 __all__ = [
     "DEFAULT_QUEUE",
     "FINISHED",
+    "NOT_ASKED",
     "PRIORITIES",
     "RECORD_VERSION",
     "SUCCEEDED",
@@ -237,6 +238,10 @@ class Enqueued(NamedTuple):
     """The idempotency key exists with another hash, or the sleeping id is taken; nothing was stored for this row."""
 
 
+NOT_ASKED: Final = datetime.min.replace(tzinfo=UTC)
+"""Stands for a time that a claim does not ask for: each costs half a microsecond on both sides."""
+
+
 class Claimed(NamedTuple):
     """What an executor needs to run one turn. Columns of the claim, in order."""
 
@@ -272,7 +277,8 @@ class Claimed(NamedTuple):
     message_count: int = 0
     """Messages ever sent to a workflow."""
     active_children_count: int = 0
-    created_at: datetime = datetime.min.replace(tzinfo=UTC)
+    created_at: datetime = NOT_ASKED
+    """Of a workflow, which lives by it; what else is claimed may come without."""
     is_suspect: bool = False
     """Its deliveries were lost so often that this one counts only from `count_starts` on; no start without that."""
 

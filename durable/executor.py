@@ -35,6 +35,7 @@ from durable.rooms.loop import Waker, repeat
 from durable.rooms.renew import RenewRoom
 from durable.rooms.run import RunRoom
 from durable.rooms.settle import SettleRoom
+from durable.rooms.start import StartRoom
 from durable.rooms.suspects import SuspectRoom
 from durable.rooms.take import TakeRoom
 from durable.rooms.upkeep import UpkeepRoom
@@ -169,6 +170,9 @@ class Executor:
             on_claimed=self._telemetry.claimed,
             apart=lambda: self._settle.apart,
         )
+        self._start = StartRoom(
+            executor_id=self.id, settings=settings, task_names=frozenset(self._task_names), claim=self._claim
+        )
         self._renew = RenewRoom(
             storage=storage, holdings=self._holdings, clock=self._clock, lease=settings.lease, on_lost=self._on_lost
         )
@@ -219,6 +223,7 @@ class Executor:
             self._live.bus.subscribe(self._cancel.on_hint),
             self._live.bus.subscribe(self._deliver.on_hint),
         ]
+        self._live.starters.append(self._start)
         self._renew.start()
         self._spawn(self._settle.run(), "settle")
         self._spawn(self._beat.run(), "beat")
@@ -261,6 +266,7 @@ class Executor:
         over_at = began_at + self._settings.grace + _FLUSH_LIMIT
         self._shutdown_signal.set()
         self._end("upkeep", "cancel")
+        self._live.starters.remove(self._start)
         self._claim.stop()
         self._suspects.stop()
         # Upkeep announces the executor; it must be over before the withdrawal.
@@ -360,7 +366,7 @@ class Executor:
     @property
     def is_quiet(self) -> bool:
         """Nothing is held here and every loop sleeps; one may be about to wake by itself."""
-        return not len(self._holdings) and all(waker.is_asleep for waker in self._loops)
+        return self._claim.is_answered and not len(self._holdings) and all(waker.is_asleep for waker in self._loops)
 
     async def quiet(self) -> None:
         """Wait until nothing is held here and every loop sleeps, having found nothing more to do.
@@ -368,6 +374,7 @@ class Executor:
         An attempt is held until its end is written, so what the complete and the settle room do is waited for as well.
         """
         while not self.is_quiet:
+            await self._claim.answered()
             await self._holdings.emptied()
             for waker in self._loops:
                 await waker.asleep()

@@ -19,6 +19,7 @@ from durable.enqueues import Enqueues, has_keys
 from durable.errors import ConfigurationError, IdempotencyConflict, NotOpen, SleepingIdConflict, StorageUnavailable
 from durable.events import Emitter
 from durable.execution import CancelResult, Enqueued, NewExecution, WakeResult
+from durable.first_start import Starter
 from durable.handle import first_end
 from durable.news import News
 from durable.options import checked_reason
@@ -65,7 +66,11 @@ class Live:
         self.bus = Bus(storage)
         self.waiters = Waiters(storage, self.bus, poll_interval=poll_interval, random=random)
         self.news = News(self.bus, self.waiters, poll_interval=poll_interval)
-        self._enqueues = Enqueues(storage, self._in_turn, self._patiently, emitter, self._tell_ready)
+        self.starters: list[Starter] = []
+        """Executors of this app that run."""
+        self._enqueues = Enqueues(
+            storage, self._in_turn, self._patiently, emitter, self._tell_ready, self.waiters.stored, self.starters
+        )
         self._stored_pools: set[str] = set()
         self._appends = Appends(storage, self._in_turn, self._patiently)
         limit = storage.client_limit
@@ -263,6 +268,7 @@ class Live:
             self.bus.tell(*hints)
 
     def _tell_ready(self, rows: Sequence[NewExecution]) -> None:
+        self.waiters.stored(row.id for row in rows)
         self.bus.tell_paced(*self._ready_hints(rows))
 
 

@@ -60,6 +60,7 @@ class Defect(NamedTuple):
     id: str
     kind: str
     """`count`: the active children do not add up; `orphan`: the parent is gone; `stranded`: it waits for children
-    and has none; `unclosed`: finished, and outside the close pipeline; `spoiled`: a payload is no longer JSON."""
+    and has none; `unclosed`: finished, and outside the close pipeline; `contradiction`: its columns contradict each
+    other; `spoiled`: a payload is no longer JSON."""
     detail: str
     is_mendable: bool

@@ -158,6 +158,13 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         """
         ...
 
+    def enqueue_started(self, row: NewExecution, *, executor_id: str, lease: float) -> Operation[Claimed]:
+        """Store one execution that is due at once as if this executor had claimed it right after; see `can_start`.
+
+        It has no key. Raises StorageError if its id is there.
+        """
+        ...
+
     # --- claim -----------------------------------------------------------------------------------------------
 
     def claim(
@@ -562,12 +569,18 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
 
     # --- hints -----------------------------------------------------------------------------------------------
 
-    def hint(self, hints: Sequence[Hint]) -> Operation[None]:
-        """Tell the listeners of other processes, outside any transaction that matters."""
+    def hint(self, hints: Sequence[Hint], *, teller: str = "") -> Operation[None]:
+        """Tell the listeners of other processes, outside any transaction that matters.
+
+        `teller`: a name of one's own, by which `listen` leaves out what one has told oneself.
+        """
         ...
 
-    def listen(self) -> AsyncIterator[Hint]:
-        """Hints until the iterator is closed. Reconnects by itself; ends at once where listening is not possible."""
+    def listen(self, *, teller: str = "") -> AsyncIterator[Hint]:
+        """Hints until the iterator is closed, but those of this teller; an empty one leaves out none.
+
+        Reconnects by itself; ends at once where listening is not possible.
+        """
         ...
 
 

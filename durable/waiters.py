@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from random import Random
+from typing import Final
 
 from durable.bus import Bus
 from durable.errors import ExecutionNotFound, NotOpen
@@ -19,6 +20,11 @@ _log = logging.getLogger("durable")
 _LOOKS_PER_CHECK = 10
 """How many looks pass between checks that what is waited for still exists: retention may have taken it."""
 
+_FRESH: Final = 0.02
+"""Seconds in which nobody looks for the end of what this process has just stored. An end that comes so soon is written
+here, or told by a hint; and a look would compete with the claim that the caller waits for."""
+_MOST_FRESH: Final = 1000
+"""How many of these are known at a time, so that who never waits for them pays with no memory."""
 _PAUSE_PER_WAITER = 5e-6
 """Seconds of rest after a look for each execution waited for: about as long as looking for it took."""
 
@@ -33,6 +39,10 @@ class Waiters:
         self._waker = Waker(random)
         self._futures: dict[str, list[asyncio.Future[FinishedExecution]]] = {}
         self._unchecked: set[str] = set()
+        self._fresh: dict[str, float] = {}
+        """When this process stored them, by the event loop's time."""
+        self._first_look: asyncio.TimerHandle | None = None
+        """Of those that were fresh when somebody began to wait for them."""
         self._looker: asyncio.Task[None] | None = None
         self._unsubscribe = bus.subscribe(self._on_hint)
 
@@ -41,19 +51,32 @@ class Waiters:
         (future,) = self.futures([execution_id])
         return await future
 
+    def stored(self, execution_ids: Iterable[str]) -> None:
+        """Take note of what this process has just stored: it is there, and has hardly ended."""
+        if len(self._fresh) >= _MOST_FRESH:
+            self._fresh.clear()
+        self._fresh.update(dict.fromkeys(execution_ids, asyncio.get_running_loop().time()))
+
     def futures(self, execution_ids: Sequence[str]) -> list[asyncio.Future[FinishedExecution]]:
         """A future for the end of each; cancel those nobody waits for any more."""
         loop = asyncio.get_running_loop()
         self._bus.hear()
         self._bus.hurry()
         made: list[asyncio.Future[FinishedExecution]] = []
+        fresh_after = loop.time() - _FRESH
+        are_fresh = True
         for execution_id in execution_ids:
             future: asyncio.Future[FinishedExecution] = loop.create_future()
             self._futures.setdefault(execution_id, []).append(future)
             future.add_done_callback(lambda done, key=execution_id: self._forget(key, done))  # type: ignore[misc]
-            self._unchecked.add(execution_id)
+            if self._fresh.pop(execution_id, fresh_after) <= fresh_after:
+                self._unchecked.add(execution_id)
+                are_fresh = False
             made.append(future)
-        self._waker.ring()
+        if not are_fresh:
+            self._waker.ring()
+        elif self._first_look is None:
+            self._first_look = loop.call_later(_FRESH, self._look_first)
         if self._looker is None:
             self._looker = asyncio.create_task(self._look_for_ever(), name="durable-waiters")
         return made
@@ -74,6 +97,8 @@ class Waiters:
     async def close(self) -> None:
         """Tell everybody who still waits: NotOpen, because a cancellation would look like one of their own."""
         self._unsubscribe()
+        if self._first_look is not None:
+            self._first_look.cancel()
         for execution_id, futures in list(self._futures.items()):
             for future in list(futures):
                 if not future.done():
@@ -84,6 +109,11 @@ class Waiters:
 
     def _on_hint(self, hint: Hint) -> None:
         if self._futures and hint.topic in ("finished", "cancelled", "reconnected"):
+            self._waker.ring()
+
+    def _look_first(self) -> None:
+        self._first_look = None
+        if self._futures:
             self._waker.ring()
 
     def _forget(self, execution_id: str, future: asyncio.Future[FinishedExecution]) -> None:
@@ -98,6 +128,7 @@ class Waiters:
         looks = 0
         try:
             while self._futures:
+                await self._waker.sleep(self._poll_interval)
                 looks += 1
                 if looks % _LOOKS_PER_CHECK == 0:
                     self._unchecked.update(self._futures)
@@ -108,11 +139,12 @@ class Waiters:
                 if self._futures:
                     # A hint comes for every batch that anybody settles; a look asks for all that is waited for.
                     await asyncio.sleep(_PAUSE_PER_WAITER * len(self._futures))
-                    await self._waker.sleep(self._poll_interval)
         finally:
             self._looker = None
 
     async def _look(self) -> None:
+        if not self._futures:
+            return
         self.resolve(await self._storage.finished(list(self._futures)))
         unchecked = list(self._unchecked & self._futures.keys())
         if not unchecked:

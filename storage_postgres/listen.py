@@ -29,16 +29,16 @@ def channel_of(schema: str) -> str:
     return f"durable_{zlib.crc32(schema.encode()):08x}"
 
 
-def payloads_of(hints: Sequence[Hint]) -> list[str]:
-    return sorted({f"{hint.topic}:{hint.queue}" for hint in hints})
+def payloads_of(hints: Sequence[Hint], teller: str) -> list[str]:
+    return sorted({f"{teller}:{hint.topic}:{hint.queue}" for hint in hints})
 
 
-async def hints_of(connections: Connections, channel: str) -> AsyncIterator[Hint]:
-    """Hints for ever; `reconnected` after each gap. The first connection counts as one."""
+async def hints_of(connections: Connections, channel: str, teller: str) -> AsyncIterator[Hint]:
+    """Hints for ever but those of the teller; `reconnected` after each gap. The first connection counts as one."""
     pause = 0.5
     while True:
         try:
-            async for hint in _listen_once(connections, channel):
+            async for hint in _listen_once(connections, channel, teller):
                 pause = 0.5
                 yield hint
         except (psycopg.Error, StorageUnavailable, OSError) as error:
@@ -72,7 +72,7 @@ def _read(pgconn: pq.abc.PGconn) -> None:
             pgconn.notify_handler(notify)
 
 
-async def _listen_once(connections: Connections, channel: str) -> AsyncIterator[Hint]:
+async def _listen_once(connections: Connections, channel: str, teller: str) -> AsyncIterator[Hint]:
     connection: psycopg.AsyncConnection[Any] = await connections.connect_async()
     try:
         heard: deque[str] = deque()
@@ -85,8 +85,9 @@ async def _listen_once(connections: Connections, channel: str) -> AsyncIterator[
                     await connection.execute("select 1")
             _read(connection.pgconn)
             while heard:
-                topic, _, queue = heard.popleft().partition(":")
-                yield Hint(topic, queue)
+                told_by, topic, queue = heard.popleft().split(":", 2)
+                if not teller or told_by != teller:
+                    yield Hint(topic, queue)
     except TimeoutError:
         _log.warning("the listener's connection does not answer; it is replaced")
     finally:

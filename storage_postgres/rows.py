@@ -7,6 +7,7 @@ from typing import Any
 
 from durable.alike import Alike
 from durable.execution import (
+    NOT_ASKED,
     RECORD_VERSION,
     ChildOutcome,
     Claimed,
@@ -28,6 +29,7 @@ __all__ = [
     "bare_columns",
     "child_outcome",
     "claimed",
+    "claimed_in_order",
     "execution",
     "finished",
     "new_columns",
@@ -36,6 +38,7 @@ __all__ = [
     "pool_columns",
     "settled_notice_columns",
     "settlement_columns",
+    "started_row",
 ]
 
 _KINDS = {kind.value: kind for kind in Kind}
@@ -46,8 +49,14 @@ _CLOSES = {status.value: status for status in CloseStatus}
 
 def claimed(row: tuple[Any, ...]) -> Claimed:
     cells = list(row)
-    cells[2], cells[5] = _KINDS[cells[2]], _PHASES[cells[5]]
+    cells[2], cells[5], cells[27] = _KINDS[cells[2]], _PHASES[cells[5]], cells[27] or NOT_ASKED
     return Claimed._make(cells)
+
+
+def claimed_in_order(rows: list[tuple[Any, ...]]) -> list[Claimed]:
+    """By priority, then due time, which is in a last column."""
+    rows.sort(key=lambda row: (-row[21], row[-1], row[0]))
+    return [claimed(row[:-1]) for row in rows]
 
 
 def execution(row: tuple[Any, ...]) -> Execution:
@@ -110,6 +119,22 @@ def new_row(row: NewExecution) -> dict[str, object]:
         name: None if value is None else str(value) for name, value in zip(NewExecution._fields, row, strict=True)
     }
     params["run_at"] = None if row.run_at is None else row.run_at.isoformat()
+    params["record_version"] = str(RECORD_VERSION)
+    return params
+
+
+_OF_STARTED = (
+    "id", "kind", "task_name", "task_version", "queue", "priority", "input", "retry", "max_attempts", "max_deliveries",
+    "timeout", "on_complete",
+)  # fmt: skip
+
+
+def started_row(row: NewExecution) -> dict[str, object]:
+    """The values of an insert of one row that is started at once, by parameter name; as text, see `new_row`."""
+    params: dict[str, object] = {}
+    for name in _OF_STARTED:
+        value = getattr(row, name)
+        params[name] = None if value is None else str(value)
     params["record_version"] = str(RECORD_VERSION)
     return params
 

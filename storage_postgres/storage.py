@@ -164,6 +164,9 @@ class PostgresStorage:
         transaction = all_or_nothing or len(rows) > verbs.PART
         return HopefulOperation(self._do(partial(verbs.enqueue_alike, same), transaction=transaction), careful)
 
+    def enqueue_started(self, row: NewExecution, *, executor_id: str, lease: float) -> PostgresOperation[Claimed]:
+        return self._do(partial(verbs.enqueue_started, row, executor_id=executor_id, lease=lease))
+
     def claim(
         self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float,
         after: Mapping[QueueLevel, str] | None = None,
@@ -512,13 +515,13 @@ class PostgresStorage:
     def mend(self, ids: Sequence[str]) -> PostgresOperation[list[Defect]]:
         return self._do(partial(verbs.mend, ids, error=ORPHAN), transaction=True)
 
-    def hint(self, hints: Sequence[Hint]) -> PostgresOperation[None]:
-        return self._do(partial(verbs.hint, self._channel, payloads_of(hints)))
+    def hint(self, hints: Sequence[Hint], *, teller: str = "") -> PostgresOperation[None]:
+        return self._do(partial(verbs.hint, self._channel, payloads_of(hints, teller)))
 
-    async def listen(self) -> AsyncIterator[Hint]:
+    async def listen(self, *, teller: str = "") -> AsyncIterator[Hint]:
         if self.connections.is_pooled:
             return
-        async for hint in hints_of(self.connections, self._channel):
+        async for hint in hints_of(self.connections, self._channel, teller):
             yield hint
 
 

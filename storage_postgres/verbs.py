@@ -27,6 +27,7 @@ from durable.execution import (
     Settlement,
     Status,
 )
+from durable.first_start import first_claim
 from durable.pool_rows import PoolConfig, PooledClaim
 from durable.storage import Defect, Duties, ExecutionFilter, ExecutorRow, NextStart, Note
 from storage_postgres import rows as to
@@ -78,6 +79,12 @@ def enqueue_alike(alike: Alike) -> Plan[list[Enqueued]]:
     parts = (to.alike_columns(alike[start : start + PART]) for start in range(PART, len(alike), PART))
     yield Query("enqueue_alike", to.alike_columns(alike[:PART]), parts if len(alike) > PART else ())
     return [*map(Enqueued._make, zip(alike.ids, repeat(True), repeat(False)))]
+
+
+def enqueue_started(row: NewExecution, *, executor_id: str, lease: float) -> Plan[Claimed]:
+    params = {**to.started_row(row), "executor_id": executor_id, "lease": str(lease)}
+    ((created_at,),) = yield Query("enqueue_started", params)
+    return first_claim(row, created_at)
 
 
 def _by_key(row: NewExecution) -> tuple[str, str, str]:
@@ -136,7 +143,7 @@ def claim(
             "record_version": RECORD_VERSION,
         },
     )
-    return [to.claimed(row) for row in found]
+    return to.claimed_in_order(found)
 
 
 def claim_pooled(

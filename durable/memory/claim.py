@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import islice, takewhile
 
-from durable.execution import PRIORITIES, RECORD_VERSION, UNSTARTED, Claimed, Execution, Kind, QueueLevel, Status
+from durable.execution import (
+    NOT_ASKED,
+    PRIORITIES,
+    RECORD_VERSION,
+    UNSTARTED,
+    Claimed,
+    Execution,
+    Kind,
+    QueueLevel,
+    Status,
+)
 from durable.memory.records import moved
 from durable.memory.store import Transaction
 from durable.transitions import Event
@@ -84,6 +94,8 @@ def claim_callback(tx: Transaction, execution_id: str, *, executor_id: str, leas
 
 def _as_claimed(tx: Transaction, record: Execution) -> Claimed:
     shared = {name: getattr(record, name) for name in Claimed._fields if name not in ("age", "is_suspect")}
+    if record.kind is not Kind.WORKFLOW:
+        shared["created_at"] = NOT_ASKED
     age = (tx.now - record.created_at).total_seconds()
     return Claimed(**shared, age=age, is_suspect=record.reason == UNSTARTED)
 

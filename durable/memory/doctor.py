@@ -43,9 +43,20 @@ def _defects_of(tx: Transaction, record: Execution, active: int) -> Iterator[Def
         yield Defect(record.id, "stranded", detail, True)
     if record.is_finished and record.close_status is CloseStatus.IDLE:
         yield Defect(record.id, "unclosed", "it has finished and is outside the close pipeline", True)
+    yield from _contradictions(record)
     for name in _PAYLOADS:
         if not _is_payload(getattr(record, name)):
             yield Defect(record.id, "spoiled", f"{name} is not JSON", False)
+
+
+def _contradictions(record: Execution) -> Iterator[Defect]:
+    if (record.finished_at is not None) != record.is_finished:
+        detail = f"its status is {record.status}, and finished_at is {record.finished_at or 'null'}"
+        yield Defect(record.id, "contradiction", detail, False)
+    if not (0 <= record.attempts <= record.max_attempts and 0 <= record.deliveries <= record.max_deliveries):
+        attempts = f"attempts are {record.attempts} of {record.max_attempts}"
+        deliveries = f"deliveries {record.deliveries} of {record.max_deliveries}"
+        yield Defect(record.id, "contradiction", f"{attempts}, {deliveries}", False)
 
 
 def _is_left_waiting(record: Execution, active: int) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from durable.errors import IdempotencyConflict, SleepingIdConflict, StorageError
-from durable.execution import Enqueued, NewExecution, Status
+from durable.execution import Claimed, Enqueued, Execution, NewExecution, Status
+from durable.memory.claim import take
 from durable.memory.records import first_record
 from durable.memory.store import Transaction
 from durable.memory.wake import meet_rows
 from durable.storage import Note
 
-__all__ = ["claimable_queues", "enqueue", "existing_for", "insert_child", "store_row"]
+__all__ = ["claimable_queues", "enqueue", "enqueue_started", "existing_for", "insert_child", "store_row"]
 
 
 def enqueue(
@@ -33,6 +34,13 @@ def enqueue(
     return results
 
 
+def enqueue_started(tx: Transaction, row: NewExecution, *, executor_id: str, lease: float) -> Claimed:
+    if tx.executions.get(row.id) is not None:
+        raise StorageError(f"execution {row.id} is stored already")
+    (claimed,) = take(tx, [store_row(tx, row)], executor_id=executor_id, lease=lease)
+    return claimed
+
+
 def existing_for(tx: Transaction, row: NewExecution) -> Enqueued | None:
     """What is there under the row's id, its idempotency key or its sleeping id, looked at in this order."""
     if tx.executions.get(row.id) is not None:
@@ -49,12 +57,13 @@ def existing_for(tx: Transaction, row: NewExecution) -> Enqueued | None:
     return None
 
 
-def store_row(tx: Transaction, row: NewExecution) -> None:
-    tx.put(first_record(row, tx.now))
+def store_row(tx: Transaction, row: NewExecution) -> Execution:
+    record = tx.put(first_record(row, tx.now))
     if row.idempotency_key is not None:
         tx.keys.put((row.task_name, row.idempotency_key), row.id)
     if row.sleeping_id is not None:
         tx.sleepers.put((row.task_name, row.sleeping_id), row.id)
+    return record
 
 
 def insert_child(tx: Transaction, child: NewExecution) -> None:

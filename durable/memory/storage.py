@@ -153,6 +153,9 @@ class MemoryStorage:
         del lock_timeout  # nothing is ever waited for
         return self._do(partial(enqueue.enqueue, rows=rows, all_or_nothing=all_or_nothing, note=note))
 
+    def enqueue_started(self, row: NewExecution, *, executor_id: str, lease: float) -> MemoryOperation[Claimed]:
+        return self._do(partial(enqueue.enqueue_started, row=row, executor_id=executor_id, lease=lease))
+
     def claim(
         self, *, executor_id: str, queues: Sequence[str], task_names: Sequence[str], limit: int, lease: float,
         after: Mapping[QueueLevel, str] | None = None,
@@ -474,11 +477,11 @@ class MemoryStorage:
     def mend(self, ids: Sequence[str]) -> MemoryOperation[list[Defect]]:
         return self._do(partial(doctor.mend, ids=ids))
 
-    def hint(self, hints: Sequence[Hint]) -> MemoryOperation[None]:
+    def hint(self, hints: Sequence[Hint], *, teller: str = "") -> MemoryOperation[None]:
         """There is no other process to tell."""
         return self._do(_say_nothing)
 
-    async def listen(self) -> AsyncIterator[Hint]:
+    async def listen(self, *, teller: str = "") -> AsyncIterator[Hint]:
         """Ends at once: no hint ever comes from another process."""
         nothing: tuple[Hint, ...] = ()
         for hint in nothing:

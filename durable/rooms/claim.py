@@ -32,6 +32,8 @@ empty, the rate would fall, and so would what the next claim asks for."""
 _LONGEST_AHEAD = 0.5
 """Seconds of work to claim ahead, at most."""
 _MOST_AHEAD = 2000
+_SHORTEST = 0.001
+"""Seconds: what ends sooner together counts as if it had taken so long."""
 _LEAST_WAIT = 0.01
 """Seconds between claims that wait for a pool's next tokens: a fast rate gives several at once."""
 _MARGIN = 0.1
@@ -76,6 +78,9 @@ class ClaimRoom:
         self._slot_freed = asyncio.Event()
         self._answered = asyncio.Event()
         self._answered.set()
+        self._arrived = asyncio.Event()
+        self._arriving = 0
+        """Executions that are being stored as started here."""
         self._ahead: deque[Attempt] = deque()
         self._queues = settings.queues
         self._rounds = 0
@@ -139,15 +144,46 @@ class ClaimRoom:
                 if self._waker.rings - rings != self._pool_rings - pool_rings or self._waker.rings == rings:
                     self._beside.forget()  # it was not, or not only, rung for pools
 
+    def reserve(self) -> float | None:
+        """A slot for what is being stored as started here; gives the monotonic time. None: others come first.
+
+        That is so unless the room sleeps, because it has found nothing more to claim.
+        """
+        is_free = self._running < self._settings.concurrency and not self._ahead
+        if self._is_stopping or not is_free or not self._waker.is_asleep:
+            return None
+        self._running += 1
+        self._arriving += 1
+        return self._clock.monotonic()
+
+    def arrived(self, claimed: Claimed | None, reserved_at: float) -> None:
+        """What a slot was reserved for was stored, and is started; None: it was not."""
+        self._arriving -= 1
+        if not self._arriving:
+            self._arrived.set()
+        self._running -= 1
+        if claimed is not None:
+            self._take([claimed], reserved_at)
+        else:
+            self._fill()
+        self._slot_freed.set()
+
     def stop(self) -> None:
         """Start nothing from now on, and let `run` end."""
         self._is_stopping = True
         self._waker.ring()
         self._slot_freed.set()
 
+    @property
+    def is_answered(self) -> bool:
+        return self._answered.is_set() and not self._arriving
+
     async def answered(self) -> None:
-        """Wait until no claim is on its way: of one that is given up, nobody knows what it took."""
+        """Wait until no claim is on its way, and nothing that is to be started here: nobody knows yet what it took."""
         await self._answered.wait()
+        while self._arriving:
+            self._arrived.clear()
+            await self._arrived.wait()
 
     @contextmanager
     def _asking(self) -> Generator[None]:
@@ -286,8 +322,10 @@ class ClaimRoom:
     def _look_ahead(self) -> int:
         now = self._clock.monotonic()
         passed = now - self._rated_at
-        if passed >= _LOOK_AHEAD:
-            self._rate = self._ended_since / passed
+        is_growing = self._ended_since >= self._settings.concurrency and self._ended_since > 2 * self._rate * passed
+        if passed >= _LOOK_AHEAD or is_growing:
+            # As many ends as there are slots say enough of a rate that has grown, which else would grow slowly.
+            self._rate = self._ended_since / max(passed, _SHORTEST)
             self._rated_at, self._ended_since = now, 0
         seconds = min(max(_LOOK_AHEAD, _CLAIMS_AHEAD * self._took), _LONGEST_AHEAD)
         return min(int(self._rate * seconds), _MOST_AHEAD)

@@ -3,7 +3,9 @@
 -- behind the place of that execution, so that nothing is read that was claimed before it.
 -- One probe of the index per level and queue, in the order of the arrays; the outer limit stops the probes.
 -- The rows are taken by ctid from an array that is computed once: no plan can take more than the limit, and none can
--- turn the update into a join over the table. Locks what it takes, skips what is locked. Index: executions_ready.
+-- turn the update into a join over the table. The answer is in no order: to keep and sort the rows here takes a sixth of
+-- the time, so the order of starts is made of `priority` and the last column by who reads it.
+-- Locks what it takes, skips what is locked. Index: executions_ready.
 with at as materialized (select /*schema*/clock_now() as now),
 picked as materialized (
     select due.row_id
@@ -28,34 +30,26 @@ picked as materialized (
         for no key update skip locked
     ) as due
     limit %(limit)s::bigint
-),
-claimed as (
-    update /*schema*/executions as e
-    set status = 'running',
-        fence = e.fence + 1,
-        attempts = e.attempts + 1,
-        -- A suspect is counted by `count_starts`.
-        deliveries = e.deliveries + case
-            when e.deliveries >= 2 or e.deliveries + 1 >= e.max_deliveries then 0 else 1 end,
-        executor_id = %(executor_id)s::text,
-        reason = case when e.deliveries >= 2 or e.deliveries + 1 >= e.max_deliveries then 'unstarted' end,
-        started_at = (select now from at),
-        lease_expires_at = (select now from at) + %(lease)s::double precision * interval '1 second',
-        updated_at = (select now from at)
-    where e.ctid = any(array(select picked.row_id from picked))
-    returning e.id, e.fence, e.kind, e.task_name, e.task_version, e.phase, e.input, e.attempts, e.deliveries,
-        e.iteration, e.max_attempts, e.timeout, e.retry, e.run_output, e.error, e.root_id, e.parent_id,
-        e.child_index, e.is_finalize, e.depth, e.queue, e.priority,
-        extract(epoch from (select now from at) - e.created_at)::double precision as age,
-        e.children_count, e.on_complete, e.message_count, e.active_children_count, e.created_at, e.due_at,
-        e.reason is not null as is_suspect
 )
-select c.id, c.fence, c.kind, c.task_name, c.task_version, c.phase, c.input, c.attempts, c.deliveries, c.iteration,
-    c.max_attempts, c.timeout, c.retry, c.run_output, c.error, c.root_id, c.parent_id, c.child_index, c.is_finalize,
-    c.depth, c.queue, c.priority, c.age, c.children_count, c.on_complete, c.message_count, c.active_children_count,
-    c.created_at, c.is_suspect
-from claimed as c
-order by c.priority desc, c.due_at, c.id;
+update /*schema*/executions as e
+set status = 'running',
+    fence = e.fence + 1,
+    attempts = e.attempts + 1,
+    -- A suspect is counted by `count_starts`.
+    deliveries = e.deliveries + case
+        when e.deliveries >= 2 or e.deliveries + 1 >= e.max_deliveries then 0 else 1 end,
+    executor_id = %(executor_id)s::text,
+    reason = case when e.deliveries >= 2 or e.deliveries + 1 >= e.max_deliveries then 'unstarted' end,
+    started_at = (select now from at),
+    lease_expires_at = (select now from at) + %(lease)s::double precision * interval '1 second',
+    updated_at = (select now from at)
+where e.ctid = any(array(select picked.row_id from picked))
+returning e.id, e.fence, e.kind, e.task_name, e.task_version, e.phase, e.input, e.attempts, e.deliveries, e.iteration,
+    e.max_attempts, e.timeout, e.retry, e.run_output, e.error, e.root_id, e.parent_id, e.child_index, e.is_finalize,
+    e.depth, e.queue, e.priority, date_part('epoch', (select now from at) - e.created_at) as age, e.children_count,
+    e.on_complete, e.message_count, e.active_children_count,
+    case when e.kind = 'workflow' then e.created_at end as created_at, e.reason is not null as is_suspect,
+    date_part('epoch', e.due_at) as due;
 
 -- name: claim_callback
 -- Give one callback that has just been made to the executor whose transaction made it. Nobody else sees it yet, so
@@ -77,8 +71,8 @@ where e.id = %(id)s::uuid
     and e.due_at <= at.now
 returning e.id, e.fence, e.kind, e.task_name, e.task_version, e.phase, e.input, e.attempts, e.deliveries,
     e.iteration, e.max_attempts, e.timeout, e.retry, e.run_output, e.error, e.root_id, e.parent_id, e.child_index,
-    e.is_finalize, e.depth, e.queue, e.priority, extract(epoch from at.now - e.created_at)::double precision,
-    e.children_count, e.on_complete, e.message_count, e.active_children_count, e.created_at, false;
+    e.is_finalize, e.depth, e.queue, e.priority, date_part('epoch', at.now - e.created_at), e.children_count,
+    e.on_complete, e.message_count, e.active_children_count, null::timestamptz, false;
 
 -- name: count_starts
 -- Count the deliveries of suspects that are about to start, of each claim once, if they are still held under the fence.

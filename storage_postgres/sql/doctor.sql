@@ -37,6 +37,19 @@ found as (
     from /*schema*/executions as e
     where e.finished_at is not null and e.close_status = 'idle'
     union all
+    select e.id, 'contradiction',
+        format('its status is %%s, and finished_at is %%s', e.status, coalesce(e.finished_at::text, 'null')), false
+    from /*schema*/executions as e
+    where (e.finished_at is not null) <> (e.status in (
+        'completed', 'failed', 'timed_out', 'finalize_failed', 'cancelled'))
+    union all
+    select e.id, 'contradiction',
+        format('attempts are %%s of %%s, deliveries %%s of %%s', e.attempts, e.max_attempts, e.deliveries,
+            e.max_deliveries),
+        false
+    from /*schema*/executions as e
+    where e.attempts not between 0 and e.max_attempts or e.deliveries not between 0 and e.max_deliveries
+    union all
     select e.id, 'spoiled', p.name || ' is not JSON', false
     from /*schema*/executions as e
         cross join lateral (values

@@ -92,6 +92,21 @@ from (select /*schema*/clock_now() as now offset 0) as at
 on conflict do nothing
 returning id;
 
+-- name: enqueue_started
+-- As `enqueue_one`, of a root without a key that the executor of the same process starts at once: as it would stand after
+-- its claim, so that there is one commit and not two. Fails where its id is there. Locks nothing. Index: the primary key.
+insert into /*schema*/executions (
+    id, root_id, kind, task_name, task_version, queue, priority, input, retry, max_attempts, max_deliveries, timeout,
+    on_complete, record_version, status, fence, attempts, deliveries, executor_id, lease_expires_at,
+    created_at, due_at, started_at, updated_at
+)
+select %(id)s::uuid, %(id)s::uuid, %(kind)s::text, %(task_name)s::text, %(task_version)s::integer, %(queue)s::text,
+    %(priority)s::smallint, %(input)s::text, %(retry)s::text, %(max_attempts)s::integer, %(max_deliveries)s::integer,
+    %(timeout)s::double precision, %(on_complete)s::text, %(record_version)s::smallint, 'running', 1, 1, 1,
+    %(executor_id)s::text, at.now + %(lease)s::double precision * interval '1 second', at.now, at.now, at.now, at.now
+from (select /*schema*/clock_now() as now offset 0) as at
+returning case when kind = 'workflow' then created_at end;
+
 -- name: existing_rows
 -- What stands in the way of the rows that `enqueue` left out: one answer for each, by its position.
 -- Index: the primary key, executions_idempotency, executions_sleeping.

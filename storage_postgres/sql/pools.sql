@@ -57,9 +57,9 @@ order by p.name;
 -- executions_keyed_again, executions_pool_running, and those of lanes and marks.
 select c.id, c.fence, c.kind, c.task_name, c.task_version, c.phase, c.input, c.attempts, c.deliveries, c.iteration,
     c.max_attempts, c.timeout, c.retry, c.run_output, c.error, c.root_id, c.parent_id, c.child_index, c.is_finalize,
-    c.depth, c.queue, c.priority, extract(epoch from c.started_at - c.created_at)::double precision as age,
+    c.depth, c.queue, c.priority, date_part('epoch', c.started_at - c.created_at) as age,
     c.children_count, c.on_complete, c.message_count, c.active_children_count,
-    c.created_at, c.reason is not null as is_suspect,
+    case when c.kind = 'workflow' then c.created_at end as created_at, c.reason is not null as is_suspect,
     case when c.id is null then c.delay end as wait
 from /*schema*/claim_pools(
     %(pools)s::text[], %(task_names)s::text[], %(record_version)s::smallint, %(executor_id)s::text,

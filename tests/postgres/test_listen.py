@@ -44,8 +44,8 @@ class Listener:
         self._control = control
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[Ear]:
-        async with aclosing(self.storage.listen()) as hints:  # type: ignore[type-var]
+    async def listening(self, teller: str = "") -> AsyncIterator[Ear]:
+        async with aclosing(self.storage.listen(teller=teller)) as hints:  # type: ignore[type-var]
             ear = Ear(hints)
             assert await ear.hear() == RECONNECTED
             yield ear
@@ -92,6 +92,18 @@ async def test_a_hint_reaches_a_listener_of_another_process(
         await postgres_storage.hint([Hint("finished", 'queue: "ö"')])
 
         assert await ear.hear() == Hint("finished", 'queue: "ö"')
+
+
+@pytest.mark.parametrize("teller", ["me", ""])
+async def test_a_listener_does_not_hear_what_it_has_told_itself(
+    teller: str, listener: Listener, postgres_storage: PostgresStorage
+) -> None:
+    mine, others = Hint("ready", "mine:me:"), Hint("ready", "of others")
+    async with listener.listening(teller) as ear:
+        await postgres_storage.hint([mine], teller="me")
+        await postgres_storage.hint([others], teller="somebody")
+
+        assert await ear.hear() == (others if teller else mine)
 
 
 async def test_equal_hints_of_one_call_are_told_once(listener: Listener, postgres_storage: PostgresStorage) -> None:

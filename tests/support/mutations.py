@@ -92,8 +92,6 @@ _HAND_MADE: Final = (
     _one("starts are counted again", "count_starts", " reason = null,", "", "count_starts"),
     _one("starts are counted without the fence", "count_starts", _FENCED, "", "count_starts"),
     _one("claim counts no attempt", "claim", " attempts = e.attempts + 1,", "", "claim"),
-    _one("claim gives turns in any order", "claim", "order by c.priority desc, c.due_at, c.id", "order by c.id",
-         "claim"),
     _one("claim takes the lowest priority first", "claim", _LANES, _LANES.replace(
         "unnest(", "(select * from unnest(").replace("as lane", "as x") + " order by x.priority) as lane", "claim"),
     _one("claim takes the latest due first", "claim", "order by e.due_at, e.id", "order by e.due_at desc", "claim"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 import pytest
@@ -21,12 +21,20 @@ class Sent:
 
     def __init__(self) -> None:
         self.statements: list[set[Hint]] = []
+        self.tellers: set[str] = set()
         self.gaps: list[float] = []
         self._end = asyncio.Event()
         self.bus = Bus(cast("Any", self), sleep=self._sleep)
 
-    async def hint(self, hints: Sequence[Hint]) -> None:
+    async def hint(self, hints: Sequence[Hint], *, teller: str) -> None:
         self.statements.append(set(hints))
+        self.tellers.add(teller)
+
+    async def listen(self, *, teller: str) -> AsyncIterator[Hint]:
+        self.tellers.add(teller)
+        nothing: tuple[Hint, ...] = ()
+        for hint in nothing:
+            yield hint
 
     async def _sleep(self, seconds: float) -> None:
         self.gaps.append(seconds)
@@ -113,3 +121,13 @@ async def test_listeners_of_the_same_process_hear_every_hint_at_once(sent: Sent)
     sent.bus.tell_paced(READY)
     sent.bus.tell_paced(READY)
     assert heard == [READY, READY]
+
+
+async def test_a_process_tells_and_listens_under_one_name_of_its_own(sent: Sent) -> None:
+    sent.bus.hear()
+    await sent.tell(1)
+    other = Sent()
+    await other.tell(1)
+    assert len(sent.tellers) == len(other.tellers) == 1
+    assert sent.tellers != other.tellers
+    assert "" not in sent.tellers

@@ -43,7 +43,7 @@ async def at_once(operation: Awaitable[T], _: str) -> T:
 @pytest.mark.parametrize("count", [1, 3], ids=["alone", "with others"])
 async def test_closing_waits_for_what_was_accepted_and_refuses_the_rest(key: str | None, count: int) -> None:
     store = Store()
-    enqueues = Enqueues(cast("Any", store), at_once, at_once, cast("Any", store), lambda _: None)
+    enqueues = Enqueues(cast("Any", store), at_once, at_once, cast("Any", store), lambda _: None, lambda _: None, [])
     make = Maker()
     rows = [make.row(idempotency_key=key and f"{key} {n}", idempotency_hash=key) for n in range(count)]
     storing = [asyncio.create_task(enqueues.enqueue(row)) for row in rows]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
+from durable.errors import StorageError
 from durable.execution import FINISHED, RECORD_VERSION, Kind, Phase, Status
 from durable.testing.contract.scene import CHILD, ERROR, EXECUTOR, LEASE, TASK, Case, Scene
 from durable.transitions import complete, fail, release, repeat
@@ -49,6 +51,48 @@ class ClaimContract(Case):
         await scene.enqueue(delay=30.0)
         await scene.subject.advance(32.25)
         assert (await scene.claim_one()).age == 32.25
+
+    # --- stored as started -----------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("kind", [Kind.TASK, Kind.PARENT, Kind.WORKFLOW])
+    async def test_what_is_enqueued_as_started_stands_as_after_its_claim(self, scene: Scene, kind: Kind) -> None:
+        fields: dict[str, Any] = {
+            "kind": kind, "input": '{"a": "\u00e4"}', "retry": '{"max": 2}', "max_attempts": 4, "max_deliveries": 7,
+            "timeout": 2.5, "priority": -2, "task_version": 6, "on_complete": scene.make.callback(),
+        }  # fmt: skip
+        one, other = scene.make.rows(2, **fields)
+        await scene.storage.enqueue([one])
+        claimed = await scene.claim_one()
+        started = await scene.storage.enqueue_started(other, executor_id=EXECUTOR, lease=LEASE)
+        assert started._replace(id=one.id, root_id=one.id) == claimed
+        assert (started.id, started.root_id) == (other.id, other.id)
+        as_claimed, as_started = await scene.get_all([one.id, other.id])
+        assert as_started._replace(id=one.id, root_id=one.id) == as_claimed
+        assert await scene.claim() == []
+        await scene.assert_sound()
+
+    async def test_what_is_enqueued_as_started_is_settled_renewed_and_recovered_like_any_other(
+        self, scene: Scene
+    ) -> None:
+        rows = scene.make.rows(2)
+        first, second = [await scene.storage.enqueue_started(row, executor_id=EXECUTOR, lease=LEASE) for row in rows]
+        held = {(first.id, first.fence), (second.id, second.fence)}
+        assert await scene.storage.renew(sorted(held), lease=LEASE) == {first.id, second.id}
+        assert (await scene.storage.settle([complete(first, "1")])).accepted == {first.id}
+        await scene.subject.advance(LEASE)
+        assert [each.id for each in await scene.storage.recover(limit=9)] == [second.id]
+        assert (await scene.storage.settle([complete(second, "1")])).accepted == frozenset()
+        again = await scene.claim_one()
+        assert (again.id, again.fence, again.deliveries) == (second.id, second.fence + 2, 2)
+        await scene.assert_sound()
+
+    async def test_what_is_there_is_not_enqueued_as_started(self, scene: Scene) -> None:
+        row = scene.make.row()
+        await scene.storage.enqueue([row])
+        before = await scene.everything()
+        with pytest.raises(StorageError):
+            await scene.storage.enqueue_started(row, executor_id=EXECUTOR, lease=LEASE)
+        assert await scene.everything() == before
 
     # --- due -------------------------------------------------------------------------------------------------
 
@@ -168,6 +212,12 @@ class ClaimContract(Case):
         gone = scene.make.id()
         await scene.enqueue(delay=60.0)
         assert [turn.id for turn in await scene.claim(after={("other", 0): gone})] == ids
+
+    async def test_claim_gives_the_earlier_due_first_whichever_was_stored_first(self, scene: Scene) -> None:
+        delays = [5.0, 1.0, 3.000_001, 3.0, 0.0]
+        ids = [await scene.enqueue(delay=delay) for delay in delays]
+        await scene.subject.advance(9)
+        assert [turn.id for turn in await scene.claim()] == [ids[place] for place in (4, 1, 3, 2, 0)]
 
     async def test_claim_gives_its_rows_in_that_order(self, scene: Scene) -> None:
         order = [

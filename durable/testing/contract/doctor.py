@@ -98,6 +98,15 @@ class DoctorContract(Case):
         await scene.close_everything()
         await scene.assert_sound()
 
+    @pytest.mark.parametrize(
+        "columns", [{"finished_at": None}, {"attempts": 9}, {"attempts": -1}, {"deliveries": 99}, {"deliveries": -1}]
+    )
+    async def test_columns_that_contradict_each_other_are_found(self, scene: Scene, columns: dict[str, Any]) -> None:
+        id_ = await scene.in_status(Status.COMPLETED)
+        await scene.subject.tamper(id_, **columns)
+        (defect,) = await scene.storage.defects(limit=9)
+        assert (defect.id, defect.kind, defect.is_mendable) == (id_, "contradiction", False)
+
     @pytest.mark.parametrize("payload", ["input", "output", "run_output", "error", "progress", "retry"])
     async def test_a_spoiled_payload_is_found_and_not_touched(self, scene: Scene, payload: str) -> None:
         id_ = await scene.in_status(Status.COMPLETED)

@@ -55,6 +55,12 @@ create function /*schema*/mark_key() returns trigger
 language plpgsql
 as $$
 begin
+    if tg_op = 'UPDATE' and (
+        (old.status = new.status and old.due_at = new.due_at)
+        or (old.status <> 'running' and new.status <> 'ready' and (old.status <> 'ready' or old.started_at is null))
+    ) then
+        return null;
+    end if;
     if new.status = 'ready' then
         insert into /*schema*/pool_marks (pool, serial_key, due_at) values (new.queue, new.serial_key, new.due_at);
     end if;
@@ -66,16 +72,13 @@ end
 $$;
 
 -- A trigger, so that every way into `ready` and out of `running` leaves its mark, whichever statement goes it.
--- Executions without a key pay for the test of the condition alone.
+-- Executions without a key, and those that start, pay for the test of the condition alone; and it is short, because
+-- every statement reads it anew.
 create trigger mark_new_key after insert on /*schema*/executions for each row
-    when (new.serial_key is not null and new.status = 'ready')
+    when (new.serial_key is not null)
     execute function /*schema*/mark_key();
 create trigger mark_key after update of status, due_at on /*schema*/executions for each row
-    when (
-        new.serial_key is not null
-        and new.status <> 'running'
-        and (old.status = 'running' or new.status = 'ready' or (old.status = 'ready' and old.started_at is not null))
-        and (old.status <> new.status or old.due_at <> new.due_at))
+    when (new.serial_key is not null and new.lease_expires_at is null)
     execute function /*schema*/mark_key();
 
 -- Whether a claim would find something in a pool, seen without a lock: what is idle or paused is never locked.

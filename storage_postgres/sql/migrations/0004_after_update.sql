@@ -53,6 +53,9 @@ as $$
 declare
     at timestamptz := new.updated_at;
 begin
+    if new.finished_at is not null or new.status = 'running' then
+        return null;
+    end if;
     update /*schema*/executions as e
     set status = 'cancelled',
         fence = e.fence + 1,
@@ -84,8 +87,7 @@ end
 $$;
 
 create trigger cancel_requested after update of status on /*schema*/executions
-for each row when (
-    new.cancel_requested is not null and new.finished_at is null and new.status <> 'running')
+for each row when (new.cancel_requested is not null)
 execute function /*schema*/cancel_requested();
 
 -- Parents that wait: with the other partial indexes of live states, every unfinished record can be found.

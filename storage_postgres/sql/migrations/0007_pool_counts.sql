@@ -57,7 +57,12 @@ as $$
 declare
     lag constant double precision := case when old.status = 'running'
         then /*schema*/first_lag(old.phase, old.attempts, old.iteration, old.started_at, old.due_at) end;
+    is_given_back constant boolean := new.status = 'ready' and new.attempts < old.attempts
+        and new.iteration = old.iteration and new.phase = old.phase;
 begin
+    if old.finished_at is not null or new.finished_at is null and (old.status <> 'running' or is_given_back) then
+        return null;
+    end if;
     insert into /*schema*/pool_ends values (
         new.queue, new.task_name, new.updated_at, new.status, old.status = 'running',
         old.status = 'running' and new.status = 'ready' and new.attempts = old.attempts,
@@ -69,12 +74,5 @@ $$;
 
 -- Executions outside pools pay for the test of the condition alone.
 create trigger count_pooled after update of status on /*schema*/executions for each row
-    when (
-        new.is_pooled
-        and not new.is_counted
-        and old.finished_at is null
-        and (new.finished_at is not null
-            or old.status = 'running' and new.status <> 'running' and not (
-                new.status = 'ready' and new.attempts < old.attempts
-                and new.iteration = old.iteration and new.phase = old.phase)))
+    when (new.is_pooled and not new.is_counted and new.lease_expires_at is null)
     execute function /*schema*/count_pooled();

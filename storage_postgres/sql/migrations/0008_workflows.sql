@@ -72,6 +72,9 @@ as $$
 declare
     at timestamptz := new.updated_at;
 begin
+    if new.finished_at is not null or new.status = 'running' then
+        return null;
+    end if;
     update /*schema*/executions as e
     set status = 'cancelled',
         fence = e.fence + 1,
