@@ -206,24 +206,21 @@ def _stop_if_away(turn: Turn) -> None:
 def _call(turn: Turn, pending: Pending, first: tuple[Any, ...]) -> Awaitable[Any]:
     command = pending.command
     assert isinstance(command, RunStep)
-    if command.wants_context:
+    if command.plan.wants_context:
         return _call_with_context(turn, pending, command, first)
-    if command.is_async:
-        awaitable: Awaitable[Any] = command.function(*first, *command.args, **command.kwargs)
-        return awaitable
     return _called(turn, command, *first, *command.args)
 
 
 def _called(turn: Turn, command: RunStep, *args: Any) -> Awaitable[Any]:
-    if command.is_async:
-        awaitable: Awaitable[Any] = command.function(*args, **command.kwargs)
+    if command.plan.is_async:
+        awaitable: Awaitable[Any] = command.plan.function(*args, **command.kwargs)
         return awaitable
-    return turn.in_thread(command.function, *args, **command.kwargs)
+    return turn.in_thread(command.plan.function, *args, **command.kwargs)
 
 
 async def _call_with_context(turn: Turn, pending: Pending, command: RunStep, first: tuple[Any, ...]) -> Any:
     # Each attempt of a step has a signal of its own: the body may give up one step and go on with others.
-    context = turn.context(StepAttempt(pending.attempts + 1, command.retry.max_attempts, pending.error))
+    context = turn.context(StepAttempt(pending.attempts + 1, command.plan.retry.max_attempts, pending.error))
     try:
         return await _called(turn, command, context, *first, *command.args)
     except asyncio.CancelledError:

@@ -248,20 +248,7 @@ class WorkflowContext:
         if not is_ours and (self._asks is not NO_ASKS or not plan.name):
             plan = self._asks.on(plan)
         name = prefix + plan.name
-        result = plan.result
-        command = RunStep(
-            plan.function,
-            args,
-            kwargs,
-            lambda value: result.dump(value, f"the result of step {name!r}"),
-            lambda text: result.load(text, f"the stored result of step {name!r}"),
-            plan.retry,
-            plan.timeout,
-            plan.wants_context,
-            is_transaction,
-            plan.is_async,
-            digest(args, kwargs),
-        )
+        command = RunStep(plan, name, args, kwargs, digest(args, kwargs), is_transaction)
         return self._inside.issue(name, command)
 
     def _named(self, call: str) -> str:

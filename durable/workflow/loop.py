@@ -12,7 +12,7 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from itertools import count
 from threading import get_ident
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar
 
 from durable.errors import ConfigurationError
 
@@ -131,19 +131,20 @@ class WorkflowLoop:
     # --- what asyncio asks of a loop ------------------------------------------------------------------------
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
-        call = _Call(callback, args, context or copy_context())
+        call: Any = _Call(callback, args, context or copy_context())
         self._ready.append(call)
-        return cast("asyncio.Handle", call)
+        return call  # type: ignore[no-any-return]
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self._loop)
+        loop: Any = self  # of which asyncio's futures and tasks ask what stands here, and nothing else
+        return asyncio.Future(loop=loop)
 
     def create_task(
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[T]:
-        number = next(self._numbers)
+        number, loop = next(self._numbers), self
         # asyncio names tasks by a count of the process, which is another one in a replay.
-        task = _Task(coro, number, loop=self._loop, name=f"Task-{number}" if name is None else name, context=context)
+        task = _Task(coro, number, loop=loop, name=f"Task-{number}" if name is None else name, context=context)
         # asyncio keeps all tasks of a process in one set, where those of one number would meet in one place.
         _unregister(task)
         self.tasks.add(task)
@@ -176,11 +177,6 @@ class WorkflowLoop:
             f"a workflow's body has no {name}: use ctx.sleep, ctx.timeout and ctx.now for time, and steps for the rest"
         )
 
-    @property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        # asyncio's tasks and futures ask a loop for the methods above and for nothing else.
-        return cast("asyncio.AbstractEventLoop", self)
-
 
 class Entered:
     """Makes a workflow's loop the running one of this thread for a while, for one `run_ready` or many.
@@ -194,13 +190,13 @@ class Entered:
         self._loop = loop
 
     def __enter__(self) -> None:
+        loop: Any = self._loop
         outer = self._outer = events._get_running_loop()
-        self._task = None if outer is None else tasks.current_task(outer)
-        if outer is not None and self._task is not None:
-            tasks._leave_task(outer, self._task)
+        task = self._task = None if outer is None else tasks.current_task(outer)
+        if outer is not None and task is not None:
+            tasks._leave_task(outer, task)
         self._hooks = sys.get_asyncgen_hooks()
-        loop = self._loop
-        events._set_running_loop(cast("asyncio.AbstractEventLoop", loop))
+        events._set_running_loop(loop)
         sys.set_asyncgen_hooks(None, None)
         self._thread, loop.thread = loop.thread, get_ident()
 

@@ -55,6 +55,7 @@ _SILENT: Final = frozenset({EntryKind.CODE, EntryKind.SAID})
 _OF_THE_WHOLE: Final = frozenset({*_SILENT, EntryKind.CANCEL, EntryKind.FAILED, EntryKind.UPDATE})
 """What answers no command of the body."""
 _STEP: Final = str(EntryKind.STEP)
+_ATTEMPT: Final = str(EntryKind.ATTEMPT)
 _CHILD_END: Final = str(EntryKind.CHILD_END)
 
 
@@ -148,12 +149,13 @@ class Replay:
         ):
             raise HistoryTooLong(MOST_ENTRIES)
         pending = self.commands.add(name, command, digest_of(command, self.spoken), self._loop.create_future())
-        try:
-            for entry in self._unmet.pop(pending.key, ()):
-                self._answer(pending, entry)
-        except StepMismatch as error:
-            # Not raised in the body, which could catch it, or undo its work because of it: who runs it hears of it.
-            self._mismatch = self._mismatch or error
+        if self._unmet:
+            try:
+                for entry in self._unmet.pop(pending.key, ()):
+                    self._answer(pending, entry)
+            except StepMismatch as error:
+                # Not raised in the body, which could catch it, or undo its work because of it: who runs it hears of it.
+                self._mismatch = self._mismatch or error
         self.commands.wait(pending)
         return pending.future
 
@@ -229,11 +231,12 @@ class Replay:
 
     def deliver(self, entry: Entry) -> None:
         """Give the body the next entry of its history, and let it run as far as it can."""
-        self.seq = max(self.seq, entry.seq)
+        if entry.seq > self.seq:
+            self.seq = entry.seq
         if entry.kind in _OF_THE_WHOLE:
             self._deliver_to_all(entry)
             return
-        if entry.kind == EntryKind.ATTEMPT:
+        if entry.kind == _ATTEMPT:
             self.attempt_count += 1  # the body does not hear of it, and it goes when another follows
         else:
             self._reached = entry.seq
@@ -397,15 +400,15 @@ class Replay:
             self.commands.began_late(entry.key, entry.detail)
 
     def _answer(self, pending: Pending, entry: Entry) -> None:
-        if entry.kind == _CHILD_END and isinstance(pending.command, StartChild):
-            if pending.is_open:
-                self._end_child(pending, pending.command, entry)
-            return
-        if entry.kind == _STEP and isinstance(pending.command, RunStep) and entry.detail == with_digest(pending.digest):
-            if pending.is_open:  # as almost every step, and written by the same code
-                self._end_step(pending, entry)
-            return
         command = pending.command
+        if entry.kind == _STEP and isinstance(command, RunStep) and entry.detail == with_digest(pending.digest):
+            if not pending.future.done():  # as almost every step, and written by the same code
+                self._end_step(pending, command, entry)
+            return
+        if entry.kind == _CHILD_END and isinstance(command, StartChild):
+            if not pending.future.done():
+                self._end_child(pending, command, entry)
+            return
         if not answers(entry, command):
             raise StepMismatch(f"{entry.kind} {entry.key!r}", f"{noun(command)} {pending.key!r}")
         if not pending.is_open:
@@ -413,8 +416,8 @@ class Replay:
         if not has_its_arguments(entry, pending) and self.codes.must_match(entry):
             raise arguments_differ(entry, pending)
         match entry.kind:
-            case EntryKind.STEP:
-                self._end_step(pending, entry)
+            case EntryKind.STEP if isinstance(command, RunStep):
+                self._end_step(pending, command, entry)
             case EntryKind.ATTEMPT:
                 self._count_attempt(pending, entry)
             case EntryKind.SLEEPING:
@@ -443,21 +446,21 @@ class Replay:
     def _pass(self, at: datetime) -> None:
         """Time goes on, and never back. Only by what is the same in a replay: when an entry that need not be written at
         once is written depends on what else happens."""
-        self.now = max(self.now, at)
+        if at > self.now:
+            self.now = at
 
-    def _end_step(self, pending: Pending, entry: Entry) -> None:
+    def _end_step(self, pending: Pending, command: RunStep, entry: Entry) -> None:
         self._pass(entry.at)
         if entry.error is not None:
             pending.future.set_exception(StepFailed(entry.key, self._load_error(entry.error)))
             return
-        command = pending.command
-        assert isinstance(command, RunStep)
         try:
             value = command.load(entry.output or "null")
         except Exception as error:
             raise StepMismatch(
                 f"a result of step {entry.key!r}", f"a return type that cannot read it: {error}"
             ) from None
+        self.commands.answered(pending)
         pending.future.set_result(value)
 
     def _count_attempt(self, pending: Pending, entry: Entry) -> None:
@@ -523,6 +526,7 @@ class Replay:
         detail = json.loads(entry.detail or "{}")
         self._pass(datetime.fromisoformat(detail["at"]))
         end = FinishedExecution(detail["id"], Status(detail["status"]), entry.output, entry.error)
+        self.commands.answered(pending)
         _resolve(pending.future, lambda: command.read(end))
 
     def _map(self, pending: Pending, entry: Entry) -> None:
