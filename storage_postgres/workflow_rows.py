@@ -19,7 +19,7 @@ from durable.workflow_rows import (
     Standing,
     Suspension,
 )
-from storage_postgres.arrays import plain, texts
+from storage_postgres.arrays import known, plain, texts
 from storage_postgres.rows import settlement_columns
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "histories",
     "message_columns",
     "sent",
-    "standing",
+    "standings",
     "turn_columns",
     "turn_end_columns",
     "value_columns",
@@ -57,11 +57,11 @@ def checkpoint_columns(turns: Iterable[tuple[str, int]], parts: Sequence[Part]) 
     columns = list(zip(*entries, strict=True)) or [()] * (2 + len(NewEntry._fields))
     ids, fences, seqs, *words = columns
     return {
-        "id": plain(id_ for id_, _ in pairs),
-        "fence": plain(fence for _, fence in pairs),
-        "entry_id": plain(ids),
-        "entry_fence": plain(fences),
-        "seq": plain(seqs),
+        "id": known([id_ for id_, _ in pairs]),
+        "fence": known([fence for _, fence in pairs]),
+        "entry_id": known(ids),
+        "entry_fence": known(fences),
+        "seq": known(seqs),
         **{name: texts(column) for name, column in zip(NewEntry._fields[1:], words, strict=True)},
         "lock_timeout": None,
     }
@@ -118,8 +118,9 @@ def existing_params(new: NewExecution) -> dict[str, object]:
     }
 
 
-def standing(row: tuple[Any, ...]) -> Standing:
-    return Standing._make(row)
+def standings(rows: Iterable[tuple[Any, ...]]) -> dict[str, Standing]:
+    """By id."""
+    return {row[0]: Standing._make(row) for row in rows}
 
 
 def sent(row: NewMessage, found: tuple[Any, ...]) -> Sent:
