@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -87,7 +86,7 @@ class WorkflowContext:
         """For the body and its update handlers to share; kept in memory alone, and built anew by a replay."""
         self.updates = updates
         self._desk = desk
-        self._approval_counts: Counter[str] = Counter()
+        self._approval_counts: dict[str, int] = {}
 
     @property
     def _codec(self) -> Codec:
@@ -354,8 +353,8 @@ class WorkflowContext:
         who = None if allowed is None else checked_people(allowed)
         ends = None if expires is None else seconds(expires, "expires", minimum=0.001)
         said = None if details is None else dump_value(self._codec, details, "details")
-        self._approval_counts[checked] += 1
-        key = f"{self._claimed.iteration}/{checked}#{self._approval_counts[checked]}"
+        count = self._approval_counts[checked] = self._approval_counts.get(checked, 0) + 1
+        key = f"{self._claimed.iteration}/{checked}#{count}"
 
         async def ask() -> OpenedApproval:
             assert self._desk is not None, "a replay that touches nothing runs no step"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Final
 
 from durable.child import place
@@ -49,14 +50,18 @@ class Family:
         self._services = services
         self._draft = draft
         self._time = time
+        self._codec = codec
         self._ids = ids
-        self._maps = Maps(claimed, services, codec, ids)
         self._dropped_maps: list[MapChildren] = []
         self._watched = Watched(services.watch, stir)
         self._refused: list[tuple[str, DurableError]] = []
         """Children that cannot be, by id."""
         self._placed = claimed.children_count
         self._active = claimed.active_children_count
+
+    @cached_property
+    def _maps(self) -> Maps:
+        return Maps(self._claimed, self._services, self._codec, self._ids)
 
     @property
     def has_had_any(self) -> bool:

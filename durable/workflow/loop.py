@@ -21,6 +21,8 @@ __all__ = ["Entered", "WorkflowLoop"]
 T = TypeVar("T")
 _log = logging.getLogger("durable")
 _unregister: Final[Callable[[asyncio.Task[Any]], None]] = vars(tasks)["_unregister_task"]
+_IS_ONE_TASK_AT_ONCE: Final = sys.version_info >= (3, 14)
+"""In a thread; before, Python knew one for each event loop, and the outer one may stay the current one of its own."""
 _MOST_CALLS: Final = 1_000_000
 """Callbacks in a row after which a body is taken for one that spins, such as `while True: await asyncio.sleep(0)`."""
 _MOST_CLOSES: Final = 100
@@ -110,10 +112,11 @@ class WorkflowLoop:
 
     def close(self) -> None:
         """Forget the tasks that have not ended. Their `finally` blocks run as far as they do not await."""
-        with Entered(self):
-            while self.tasks:
-                # What it starts while it is closed is closed as well.
-                self._forget(self.tasks.pop())
+        if self.tasks:
+            with Entered(self):
+                while self.tasks:
+                    # What it starts while it is closed is closed as well.
+                    self._forget(self.tasks.pop())
         self._ready.clear()
 
     def drop(self, task: asyncio.Task[Any]) -> None:
@@ -192,9 +195,11 @@ class Entered:
     def __enter__(self) -> None:
         loop: Any = self._loop
         outer = self._outer = events._get_running_loop()
-        task = self._task = None if outer is None else tasks.current_task(outer)
-        if outer is not None and task is not None:
-            tasks._leave_task(outer, task)
+        self._task = None
+        if _IS_ONE_TASK_AT_ONCE and outer is not None:
+            task = self._task = tasks.current_task(outer)
+            if task is not None:
+                tasks._leave_task(outer, task)
         self._hooks = sys.get_asyncgen_hooks()
         events._set_running_loop(loop)
         sys.set_asyncgen_hooks(None, None)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from random import Random
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from durable.errors import ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
 from durable.execution import FinishedExecution, Status
@@ -59,7 +59,7 @@ _ATTEMPT: Final = str(EntryKind.ATTEMPT)
 _CHILD_END: Final = str(EntryKind.CHILD_END)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ended:
     """How a body ended: with a value, or with an error."""
 
@@ -70,6 +70,25 @@ class Ended:
 class Replay:
     """One workflow in memory. `body` is called at once and must not run before the loop does."""
 
+    # Most workflows never set most of these: they stay with the class, which makes a replay quick to make.
+    seq = 0
+    """Of the last entry that was delivered."""
+    _reached = 0
+    """Of the last entry that was delivered, those apart whose place differs between the first time and a replay."""
+    ended: Ended | None = None
+    is_replaying = False
+    """Entries of the history are still to be delivered: what the body does now it has done before."""
+    stop_kind: str | None = None
+    """Why the body was told to stop: cancelled, timed_out or stuck; None: it was not."""
+    stop_reason = ""
+    is_unwinding = False
+    """The body has ended, and what undoes or finalizes it runs: nothing stops that, and no limit of the history."""
+    has_timers = False
+    """Some command of the body has had a moment at which it goes on."""
+    to_undo: Callable[[], tuple[str, ...]] = tuple
+    """The names of what the body has registered to undo its work, in the order in which they would run."""
+    _mismatch: StepMismatch | None = None
+    _told = 0
     failed: Failed | None = None
     """How the body has turned back, or what finalized it; None: neither has failed."""
     is_told_failed = False
@@ -100,38 +119,21 @@ class Replay:
         """When the body first began, in this iteration."""
         self.now = started_at
         """The moment of the last entry that was delivered: what the body takes for now."""
-        self.seq = 0
-        """Of the last entry that was delivered."""
-        self.ended: Ended | None = None
-        self.is_replaying = False
-        """Entries of the history are still to be delivered: what the body does now it has done before."""
-        self.stop_kind, self.stop_reason = cast("str | None", None), ""
-        """Why the body was told to stop: cancelled, timed_out or stuck; None: it was not."""
-        self.is_unwinding = False
-        """The body has ended, and what undoes or finalizes it runs: nothing stops that, and no limit of the history."""
         self.spoken = Spoken(seed)
         """What the body says, and how much of it is stored."""
-        self.has_timers = False
-        """Some command of the body has had a moment at which it goes on."""
         self.commands = Commands()
         self.outbox = outbox
         self.inbox = Inbox()
         self.updates = updates
         """What it does with updates; None: it meets none."""
-        self.to_undo: Callable[[], tuple[str, ...]] = tuple
-        """The names of what the body has registered to undo its work, in the order in which they would run."""
         self._load_error = load_error
         self.codes = Codes(code)
-        self._reached = 0
-        """Of the last entry that was delivered, those apart whose place differs between the first time and a replay."""
         self._loop = WorkflowLoop()
         self._unmet: dict[str, list[Entry]] = {}
         """Entries that were delivered before the body asked for them, if it ever does."""
         self._marks: set[str] = set()
         """Keys of the marks of the whole history, also of what is still to be delivered."""
         self._patches: dict[str, bool] = {}
-        self._mismatch: StepMismatch | None = None
-        self._told = 0
         self._main = self._loop.create_task(body(self))
 
     # --- the body's side ------------------------------------------------------------------------------------
@@ -189,15 +191,21 @@ class Replay:
         """
         stored = list(entries)
         self.inbox.take(messages, known=known)
+        if stored:
+            self._go_through(stored)
+        else:
+            self._run()
+
+    def _go_through(self, stored: list[Entry]) -> None:
         self._marks = {entry.key for entry in stored if entry.kind == EntryKind.MARK}
         self.codes.expect(stored)
         self.spoken.expect(stored, self.codes.code)
-        if stored and stored[0].kind == EntryKind.CODE:
+        if stored[0].kind == EntryKind.CODE:
             # The body may ask for the time before it asks for anything else.
             self.now = self.started_at = moment_of(stored[0])
             self.seed = json.loads(stored[0].detail or "{}").get("seed", self.seed)
         last = max((place for place, entry in enumerate(stored) if entry.kind not in _SILENT), default=-1)
-        self.is_replaying = bool(stored)
+        self.is_replaying = True
         self._run()
         self.spoken.pass_entry(0)
         for place, entry in enumerate(stored):
@@ -223,8 +231,11 @@ class Replay:
         """The body has failed, or what finalizes it: its work is undone from here on."""
         self.is_unwinding, self.failed = True, Failed(error, self.to_undo())
 
-    def deliver_all(self, entries: Iterable[Entry]) -> None:
+    def deliver_all(self, entries: Sequence[Entry]) -> None:
         """As `deliver`, one after the other; the body's loop is entered once for all of them."""
+        if len(entries) == 1:
+            self.deliver(entries[0])  # enters it, if there is anything to run
+            return
         with Entered(self._loop):
             for entry in entries:
                 self.deliver(entry)

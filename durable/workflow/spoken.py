@@ -33,20 +33,21 @@ class _Mark(NamedTuple):
 class Spoken:
     """Of one workflow in memory."""
 
+    count = 0
+    """How often the body has said something."""
+    stored = 0
+    """How much of that this execution has stored."""
+    _copied = 0
+    """How much of that, as far as it was pieces, was copied from another."""
+    _own_ahead = 0
+    piece_count = 0
+    """Pieces, those of steps included, that were stored since an entry last told how many."""
+
     def __init__(self, own: str) -> None:
         """`own` names this run of this execution."""
         self._own = own
-        self.count = 0
-        """How often the body has said something."""
-        self.stored = 0
-        """How much of that this execution has stored."""
-        self._copied = 0
-        """How much of that, as far as it was pieces, was copied from another."""
         self._ahead: deque[_Mark] = deque()
-        self._own_ahead = 0
         self._since: list[str] = []
-        self.piece_count = 0
-        """Pieces, those of steps included, that were stored since an entry last told how many."""
 
     # --- the body's side ------------------------------------------------------------------------------------
 

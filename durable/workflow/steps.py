@@ -69,6 +69,14 @@ class _Open:
 class StepRuns:
     """Starts attempts, and keeps what has come of them until it is asked for."""
 
+    _beginning = ""
+    """The key of the step that is being started, as long as its first part runs."""
+    _ending: Ending | None = None
+    """None until a step is stopped; most workflows never stop one."""
+    _committing: asyncio.Task[Any] | None = None
+    _broken: BaseException | None = None
+    """Why a transaction could not be had, or not be ended."""
+
     def __init__(
         self,
         services: WorkflowServices,
@@ -78,10 +86,13 @@ class StepRuns:
         guard: Callable[[], None],
         random: Callable[[], float],
         clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        on_end: Callable[[], None],
     ) -> None:
         """`call` runs a function with arguments before its own: on the event loop, or a sync one in a thread.
 
         `guard` raises CancelledError where the process has been away for so long that a step may be another's by now.
+        `on_end` is called whenever there may be something to take, or nothing runs any more.
         """
         self._services = services
         self._codec = codec
@@ -89,21 +100,14 @@ class StepRuns:
         self._guard = guard
         self._random = random
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._on_end = on_end
         self._running: dict[str, asyncio.Task[Finished | None]] = {}
-        self._beginning = ""
-        """The key of the step that is being started, as long as its first part runs."""
-        self._ending: Ending | None = None
-        """None until a step is stopped; most workflows never stop one."""
         self._over_at: dict[str, float] = {}
         """When the attempts are over that have a timeout, by the event loop's time."""
         self._finished: list[Finished] = []
         self._open: list[_Open] = []
         self._writing: list[_Open] = []
-        self._committing: asyncio.Task[Any] | None = None
-        self._broken: BaseException | None = None
-        """Why a transaction could not be had, or not be ended."""
-        self.on_end: Callable[[], None] = lambda: None
 
     @property
     def is_idle(self) -> bool:
@@ -171,7 +175,7 @@ class StepRuns:
     @property
     def _stopped(self) -> Ending:
         if self._ending is None:
-            self._ending = Ending(self._stir)
+            self._ending = Ending(self._on_end)
         return self._ending
 
     @property
@@ -179,8 +183,10 @@ class StepRuns:
         """Some were stopped, and may still do something."""
         return bool(self._ending)
 
-    def _stir(self) -> None:
-        self.on_end()
+    @property
+    def are_left(self) -> bool:
+        """Some still run, or were stopped and may still do something."""
+        return bool(self._running or self._ending)
 
     async def stop_all(self) -> None:
         if self._ending is not None:
@@ -204,7 +210,7 @@ class StepRuns:
             self._writing = [self._open.pop(0)]
             finished.append(self._writing[0].finished)
         if self._open:
-            self.on_end()
+            self._on_end()
         return finished
 
     async def write(self, checkpoint: Checkpoint) -> Standing | None:
@@ -242,7 +248,7 @@ class StepRuns:
             self._broken = self._broken or error
         elif error is None and not task.cancelled() and (finished := task.result()) is not None:
             self._finished.append(finished)
-        self.on_end()
+        self._on_end()
 
     async def _attempt(self, pending: Pending, command: RunStep, began: float) -> Finished | None:
         first = (None,) if command.is_transaction else ()
@@ -251,7 +257,7 @@ class StepRuns:
         if self._is_wanted(pending.key):
             self._running.pop(pending.key, None)
             self._finished.append(finished)
-            self.on_end()
+            self._on_end()
         return finished
 
     def _is_wanted(self, key: str) -> bool:
@@ -313,7 +319,7 @@ class StepRuns:
                 standing: asyncio.Future[Standing | None] = self._loop.create_future()
                 failed = partial(self._failed, pending, command, began)
                 self._open.append(_Open(connection, finished, failed, standing, current))
-                self.on_end()
+                self._on_end()
                 if await standing is None:
                     raise _RolledBack(None)
         except _RolledBack as rolled_back:

@@ -46,6 +46,10 @@ _SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, Entr
 class WorkflowTurn:
     """From the claim to the end of a turn. Entries are numbered, written and delivered in one and the same order."""
 
+    _has_failures = False
+    """Children may have failed of which the body has not heard."""
+    _has_ended = False
+
     def __init__(
         self,
         attempt: Attempt,
@@ -57,7 +61,9 @@ class WorkflowTurn:
         clock: Clock,
         ids: IdSource,
         claimed_at: datetime,
+        stirred: asyncio.Event,
     ) -> None:
+        """`stirred` is set when something has ended, or has come, that the turn may wait for."""
         self._attempt = attempt
         self._claimed: Claimed = attempt.claimed
         self._replay = replay
@@ -72,22 +78,18 @@ class WorkflowTurn:
         self._time = Moments(clock, claimed_at)
         self._deadline = deadline(attempt.claimed, replay.started_at)
         self._message_count = attempt.claimed.message_count
-        self._has_failures = False
-        """Children may have failed of which the body has not heard."""
         self._draft = Draft(replay.seq, is_progress=attempt.claimed.deliveries > 1)
         self._is_careful = attempt.claimed.error is not None
         """The turn before was lost, or refused by the storage: no step is run once more only to be refused again."""
-        self._is_short = self._length < _WARN_AT
+        self._is_short = replay.seq < _WARN_AT or self._length < _WARN_AT
         """Nobody was warned yet of a history that grows long."""
         self._corrected: dict[int, NewEntry] = {}
         """Entries that were written as something else than they were numbered as, by seq."""
-        self._stirred = asyncio.Event()
+        self._stirred = stirred
         self._family = Family(
             attempt.claimed, replay, services, self._draft, self._time, self._stirred.set, codec=codec, ids=ids
         )
-        self._has_ended = False
-        steps.on_end = self._stirred.set
-        attempt.on_news = self._stirred.set
+        attempt.on_news = stirred.set
 
     @property
     def has_had_children(self) -> bool:
@@ -118,12 +120,14 @@ class WorkflowTurn:
         replay, draft, commands = self._replay, self._draft, self._replay.commands
         if replay.codes.is_new:
             # The body has begun with that moment, and so will every replay.
-            at = self._time.shown() if self._replay.seq else self._replay.now
-            detail = {"at": recorded.latest(at), "seed": self._replay.seed}
-            self._draft.add(EntryKind.CODE, self._replay.codes.code, detail=detail)
+            at = self._time.shown() if replay.seq else replay.now
+            draft.add(EntryKind.CODE, replay.codes.code, detail=recorded.of_code(at, replay.seed))
             # At once: what new code begins now begins at that moment, and not at that of the last entry.
             await self._deliver()
-        await self._begin_all(self._replay.open)
+        if self._is_undisturbed():
+            self._begin(replay.open)
+        else:
+            await self._begin_all(replay.open)
         await self._family.look_at_first()
         while True:
             # Before it looks: what comes from now on is news to whoever waits afterwards.
@@ -475,6 +479,9 @@ class WorkflowTurn:
 
     def _rest(self) -> Suspension:
         checkpoint = self._checkpoint()
+        if self._replay.ended is not None and self._replay.ended.error is None:
+            # Nothing is to wake it.
+            return Suspension(*checkpoint[2:8], starts=checkpoint.starts)
         return Suspension(
             *checkpoint[2:8],
             seen_messages=self._replay.inbox.seen,
