@@ -153,9 +153,11 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
             loop.call_soon_threadsafe(workflow.stream, text)
 
     turn.attempt.emit = emit
+    replay.run_within(loop)
     try:
         rest = await workflow.run()
     finally:
+        replay.run_within(None)
         if steps.are_left:
             await steps.stop_all()
         turn.on_thread_left = None
@@ -208,8 +210,12 @@ def _stop_if_away(turn: Turn) -> None:
 def _call(turn: Turn, pending: Pending, first: tuple[Any, ...]) -> Awaitable[Any]:
     command = pending.command
     assert isinstance(command, RunStep)
-    if command.plan.wants_context:
+    plan = command.plan
+    if plan.wants_context:
         return _call_with_context(turn, pending, command, first)
+    if plan.is_async:  # as most, and without a call between
+        awaitable: Awaitable[Any] = plan.function(*first, *command.args, **command.kwargs)
+        return awaitable
     return _called(turn, command, *first, *command.args)
 
 

@@ -79,6 +79,8 @@ class WorkflowLoop:
         self._numbers = count(1)
         self.thread: int | None = None
         """That in which the body runs; None: it does not. See `Entered`."""
+        self.outer: asyncio.AbstractEventLoop | None = None
+        """The event loop that is known to run wherever this one is entered; None: it has to be asked for."""
         self.tasks: set[asyncio.Task[Any]] = set()
         self.error: BaseException | None = None
         """The first error of a callback that belongs to no task."""
@@ -88,13 +90,10 @@ class WorkflowLoop:
 
         Raises ConfigurationError for a body that never stops to wait for something.
         """
-        if self.thread is not None:
-            self._run()
+        if self.thread is None:
+            with Entered(self):
+                self.run_ready()
             return
-        with Entered(self):
-            self._run()
-
-    def _run(self) -> None:
         ready = self._ready
         calls = 0
         while ready:
@@ -194,7 +193,8 @@ class Entered:
 
     def __enter__(self) -> None:
         loop: Any = self._loop
-        outer = self._outer = events._get_running_loop()
+        # To ask for the running loop, and to set one, takes a system call each before Python 3.12.
+        outer = self._outer = (loop.outer if loop.thread is None else None) or events._get_running_loop()
         self._task = None
         if _IS_ONE_TASK_AT_ONCE and outer is not None:
             task = self._task = tasks.current_task(outer)

@@ -177,6 +177,10 @@ class Replay:
         """The seq of the last entry that the body has been given: what it has said, it has said after that one."""
         return self._reached
 
+    def run_within(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """From now on all that runs the body is called on that event loop; None: nobody knows."""
+        self._loop.outer = loop
+
     @property
     def thread(self) -> int | None:
         """That in which the body runs; None: it does not."""
@@ -251,7 +255,7 @@ class Replay:
             self.attempt_count += 1  # the body does not hear of it, and it goes when another follows
         else:
             self._reached = entry.seq
-        self._count_size(entry)
+        self.met_size += len(entry.output or entry.error or "")
         pending = self.commands.get(entry.key)
         if pending is not None:
             self._answer(pending, entry)
@@ -262,13 +266,8 @@ class Replay:
             self._unmet.setdefault(entry.key, []).append(entry)
         self._run()
 
-    def _count_size(self, entry: Entry) -> None:
-        text = entry.output or entry.error
-        if text is not None:
-            self.met_size += len(text)
-
     def _deliver_to_all(self, entry: Entry) -> None:
-        self._count_size(entry)
+        self.met_size += len(entry.output or entry.error or "")
         if entry.kind != EntryKind.SAID:
             self._reached = entry.seq
             self._pass(moment_of(entry))

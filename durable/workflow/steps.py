@@ -252,7 +252,16 @@ class StepRuns:
 
     async def _attempt(self, pending: Pending, command: RunStep, began: float) -> Finished | None:
         first = (None,) if command.is_transaction else ()
-        finished = await self._judged(pending, command, began, first)
+        try:
+            if command.plan.timeout is None:
+                value = await self._call(pending, first)
+            else:
+                value = await _within(command.plan.timeout, self._call(pending, first))
+            finished = Finished(pending.key, pending.attempts + 1, command.dump(value), None, digest=pending.digest)
+        except BaseException as error:
+            if self._is_stop(pending.key, error):
+                raise
+            finished = self._failed(pending, command, began, error)
         # By itself, because a callback of its task would take as long as all of the above.
         if self._is_wanted(pending.key):
             self._running.pop(pending.key, None)
@@ -270,31 +279,23 @@ class StepRuns:
             self._guard()  # the transaction took its time to begin
             return await self._call(pending, first)
 
-    async def _judged(
-        self,
-        pending: Pending,
-        command: RunStep,
-        began: float,
-        first: tuple[Any, ...],
-        call: Callable[[Pending, tuple[Any, ...]], Awaitable[Any]] | None = None,
-    ) -> Finished:
-        call = call or self._call
-        attempt = pending.attempts + 1
-        limit = None if command.plan.timeout is None else asyncio.timeout(command.plan.timeout)
+    async def _in_its_part(self, pending: Pending, command: RunStep, began: float, connection: Any) -> Finished:
+        """As an attempt ends, in the transaction of the connection."""
         try:
-            if limit is None:
-                value = await call(pending, first)
-            else:
-                async with limit:
-                    value = await call(pending, first)
-            return Finished(pending.key, attempt, command.dump(value), None, digest=pending.digest)
+            part = self._in_part(pending, (connection,))
+            value = await (part if command.plan.timeout is None else _within(command.plan.timeout, part))
+            return Finished(pending.key, pending.attempts + 1, command.dump(value), None, digest=pending.digest)
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and not self._is_wanted(pending.key):
-                raise  # else it is the step's own doing, and a failure like any other
-            is_timeout = isinstance(error, TimeoutError) and limit is not None and limit.expired()
-            return self._failed(pending, command, began, _TIMED_OUT if is_timeout else error)
+            if self._is_stop(pending.key, error):
+                raise
+            return self._failed(pending, command, began, error)
 
-    def _failed(self, pending: Pending, command: RunStep, began: float, error: BaseException | ErrorInfo) -> Finished:
+    def _is_stop(self, key: str, error: BaseException) -> bool:
+        """The attempt was stopped; else a CancelledError is the step's own doing, and a failure like any other."""
+        return isinstance(error, asyncio.CancelledError) and not self._is_wanted(key)
+
+    def _failed(self, pending: Pending, command: RunStep, began: float, raised: BaseException) -> Finished:
+        error = _TIMED_OUT if isinstance(raised, _TimedOut) else raised
         attempt = pending.attempts + 1
         elapsed = self._clock.monotonic() - began
         delay = None
@@ -312,7 +313,7 @@ class StepRuns:
         assert current is not None
         try:
             async with self._services.transaction() as connection:
-                finished = await self._judged(pending, command, began, (connection,), self._in_part)
+                finished = await self._in_its_part(pending, command, began, connection)
                 if finished.error is not None or self._running.get(pending.key) is not current:
                     # It failed, or was stopped and did not listen: nobody will write its checkpoint.
                     raise _RolledBack(finished)
@@ -325,6 +326,22 @@ class StepRuns:
         except _RolledBack as rolled_back:
             return rolled_back.finished
         return None
+
+
+async def _within(seconds: float, awaitable: Awaitable[Any]) -> Any:
+    """Raises _TimedOut where it takes longer; a TimeoutError of its own passes through."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await awaitable
+    except TimeoutError as error:
+        if limit.expired():
+            raise _TimedOut from error
+        raise
+
+
+class _TimedOut(Exception):
+    """The timeout of an attempt is over."""
 
 
 class _RolledBack(Exception):
