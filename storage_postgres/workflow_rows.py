@@ -52,19 +52,26 @@ def turn_columns(parts: Sequence[Part]) -> dict[str, object]:
 
 def checkpoint_columns(turns: Iterable[tuple[str, int]], parts: Sequence[Part]) -> dict[str, object]:
     """The turns to be looked at, each once, and the entries of those that write."""
-    pairs = list(dict.fromkeys(turns))
-    entries = [(id_, fence, *entry) for id_, fence, part in parts for entry in part.entries]
-    columns = list(zip(*entries, strict=True)) or [()] * (2 + len(NewEntry._fields))
-    ids, fences, seqs, *words = columns
+    pairs = dict.fromkeys(turns)
+    entries = [entry for _, _, part in parts for entry in part.entries]
+    owners = [(id_, fence) for id_, fence, part in parts for _ in part.entries]
+    seqs, *words = list(zip(*entries, strict=True)) or [()] * len(NewEntry._fields)
+    ids, fences = _id_columns(pairs)
+    # Nearly always each turn has one.
+    entry_ids, entry_fences = (ids, fences) if owners == list(pairs) else _id_columns(owners)
     return {
-        "id": known([id_ for id_, _ in pairs]),
-        "fence": known([fence for _, fence in pairs]),
-        "entry_id": known(ids),
-        "entry_fence": known(fences),
+        "id": ids,
+        "fence": fences,
+        "entry_id": entry_ids,
+        "entry_fence": entry_fences,
         "seq": known(seqs),
         **{name: texts(column) for name, column in zip(NewEntry._fields[1:], words, strict=True)},
         "lock_timeout": None,
     }
+
+
+def _id_columns(turns: Iterable[tuple[str, int]]) -> tuple[str, str]:
+    return known([id_ for id_, _ in turns]), known([fence for _, fence in turns])
 
 
 def value_columns(parts: Sequence[Part]) -> dict[str, object]:

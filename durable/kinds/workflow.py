@@ -102,9 +102,9 @@ def _made(turn: Turn, services: WorkflowServices) -> Replay:
         refused = ConfigurationError(f"{definition.name!r} was enqueued as a workflow and is declared as {found}")
         raise StepMismatch(f"a workflow {definition.name!r}", found, advice=advice) from refused
     desk = Desk(services, claimed.id, turn.services.ids, definition.codec)
-    find, started_at = turn.services.registry.find, _claimed_at(claimed)
+    find = turn.services.registry.find
     try:
-        return begin(definition, claimed, services.plans, desk, find=find, started_at=started_at)
+        return begin(definition, claimed, services.plans, desk, find=find, started_at=_claimed_at(claimed))
     except (InvalidInput, SerializationError) as error:
         raise StepMismatch(
             f"an input that no longer fits the parameters of {definition.name!r}",

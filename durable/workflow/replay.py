@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -235,11 +235,8 @@ class Replay:
         """The body has failed, or what finalizes it: its work is undone from here on."""
         self.is_unwinding, self.failed = True, Failed(error, self.to_undo())
 
-    def deliver_all(self, entries: Sequence[Entry]) -> None:
+    def deliver_all(self, entries: Iterable[Entry]) -> None:
         """As `deliver`, one after the other; the body's loop is entered once for all of them."""
-        if len(entries) == 1:
-            self.deliver(entries[0])  # enters it, if there is anything to run
-            return
         with Entered(self._loop):
             for entry in entries:
                 self.deliver(entry)

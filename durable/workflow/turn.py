@@ -81,6 +81,8 @@ class WorkflowTurn:
         self._draft = Draft(replay.seq, is_progress=attempt.claimed.deliveries > 1)
         self._is_careful = attempt.claimed.error is not None
         """The turn before was lost, or refused by the storage: no step is run once more only to be refused again."""
+        self._has_limits = self._is_careful or self._deadline is not None
+        """It is not to go on without a look at them."""
         self._is_short = replay.seq < _WARN_AT or self._length < _WARN_AT
         """Nobody was warned yet of a history that grows long."""
         self._corrected: dict[int, NewEntry] = {}
@@ -158,14 +160,10 @@ class WorkflowTurn:
 
     def _is_undisturbed(self) -> bool:
         """Nothing stops the body or has failed in it, and no message waits: as most workflows at most moments."""
-        inbox = self._replay.inbox
-        return (
-            self._message_count <= inbox.seen
-            and inbox.is_empty
-            and self._deadline is None
-            and self._replay.failed is None
-            and not (self._is_careful or self._draft.new)
-        )
+        if self._has_limits or self._draft.new or self._replay.failed is not None:
+            return False
+        seen = self._replay.inbox.seen
+        return self._message_count <= seen and (not seen or self._replay.inbox.is_empty)
 
     async def _begin_all(self, fresh: list[Pending]) -> bool:
         """True: the body was given something first, and has gone on."""
@@ -402,7 +400,10 @@ class WorkflowTurn:
         if self._corrected:
             new = [self._corrected.pop(entry.seq, entry) for entry in new]
         at = at or self._time.now()
-        self._replay.deliver_all([Entry(*entry, at) for entry in new])
+        if len(new) == 1:
+            self._replay.deliver(Entry(*new[0], at))
+        else:
+            self._replay.deliver_all([Entry(*entry, at) for entry in new])
 
     async def _write(self) -> Standing:
         checkpoint = self._checkpoint()
@@ -449,7 +450,7 @@ class WorkflowTurn:
         chunks: tuple[str, ...] = ()
         if outbox.values or outbox.chunks or spoken.piece_count or spoken.count > spoken.stored:
             values, chunks = self._take_outbox()
-        if self._length >= _WARN_AT:
+        if self._draft.seq >= _WARN_AT and self._length >= _WARN_AT:
             self._warn_of_length()
         return self._draft.take(self._claimed, values, chunks)
 
