@@ -90,10 +90,29 @@ class WorkflowLoop:
 
         Raises ConfigurationError for a body that never stops to wait for something.
         """
-        if self.thread is None:
+        if self.thread is not None:
+            self._run()
+        elif self.outer is None or _IS_ONE_TASK_AT_ONCE:
             with Entered(self):
-                self.run_ready()
-            return
+                self._run()
+        else:
+            self._run_within(self.outer)
+
+    def _run_within(self, outer: asyncio.AbstractEventLoop) -> None:
+        """As `Entered` would, which each step would come to, in half of the time."""
+        this: Any = self
+        hooks = sys.get_asyncgen_hooks()
+        events._set_running_loop(this)
+        sys.set_asyncgen_hooks(None, None)
+        self.thread = get_ident()
+        try:
+            self._run()
+        finally:
+            self.thread = None
+            sys.set_asyncgen_hooks(*hooks)
+            events._set_running_loop(outer)
+
+    def _run(self) -> None:
         ready = self._ready
         calls = 0
         while ready:
