@@ -32,8 +32,8 @@ _STEP: Final = str(EntryKind.STEP)
 _quoted: Final = json.encoder.encode_basestring_ascii
 
 
-def latest(*moments: datetime) -> str:
-    return (max(moments) if len(moments) > 1 else moments[0]).isoformat()
+def latest(moment: datetime, *others: datetime) -> str:
+    return (max(moment, *others) if others else moment).isoformat()
 
 
 def of_step(seq: int, finished: Finished, time: Moments) -> NewEntry:
