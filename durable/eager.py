@@ -12,7 +12,7 @@ import sys
 from asyncio import tasks
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 __all__ = ["begun"]
 
@@ -49,18 +49,15 @@ def _by_hand(loop: Any, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio
     *others, (step, args, context) = calls
     for callback, its_args, its_context in others:
         loop.call_soon(callback, *its_args, context=its_context)
-    _run_within(loop, cast("Context", context), step, *args)
-    return task
-
-
-def _run_within(loop: asyncio.AbstractEventLoop, context: Context, step: Callable[..., object], *args: Any) -> None:
-    """As the event loop would, but that the task which runs is set aside for it."""
+    assert context is not None, "asyncio gives each task one"
+    # As the event loop would run it, but that the task which runs is set aside for it.
     outer = tasks.current_task(loop)
     if outer is None:
         context.run(step, *args)
-        return
+        return task
     tasks._leave_task(loop, outer)
     try:
         context.run(step, *args)
     finally:
         tasks._enter_task(loop, outer)
+    return task

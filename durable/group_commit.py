@@ -60,6 +60,12 @@ class GroupCommit(Generic[I, O]):
             raise NotOpen("the client was closed, or the executor has stopped")
         if not self._is_writing and not self._gathers:
             return await self._write_alone(item)
+        return await self.put(item)
+
+    def put(self, item: I) -> asyncio.Future[O]:
+        """As submit, with others, for a caller that has not much more to do than to wait for it."""
+        if self._is_closed:
+            raise NotOpen("the client was closed, or the executor has stopped")
         future: asyncio.Future[O] = self._loop.create_future()
         self._pending.append((item, future))
         if not self._is_writing:
@@ -67,7 +73,7 @@ class GroupCommit(Generic[I, O]):
                 self._go_on()
             elif self._soon is None:
                 self._soon = self._loop.call_soon(self._go_on)
-        return await future
+        return future
 
     async def close(self) -> None:
         """Refuse new items and wait for those accepted; every one is written or its caller is told."""

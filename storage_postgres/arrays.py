@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, cast
 
-__all__ = ["plain", "texts"]
+__all__ = ["known", "plain", "texts"]
 
 _PART: Final = "\0"
 
@@ -22,6 +22,11 @@ def plain(values: Iterable[object]) -> str:
     return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 
+def known(values: Iterable[object]) -> str:
+    """As `plain`, where none is None: in two thirds of the time."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
 def texts(values: Iterable[str | None]) -> str:
     """Any text; None becomes NULL."""
     listed = list(values)
@@ -30,6 +35,8 @@ def texts(values: Iterable[str | None]) -> str:
         joined = _PART.join(cast("list[str]", listed))
         if joined.count(_PART) == len(listed) - 1:
             return '{"' + joined.replace("\\", "\\\\").replace('"', '\\"').replace(_PART, '","') + '"}'
+    if listed.count(None) == len(listed):
+        return "{" + ",".join(["NULL"] * len(listed)) + "}"
     return "{" + ",".join([_quote(value) for value in listed]) + "}"
 
 

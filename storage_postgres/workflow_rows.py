@@ -19,7 +19,7 @@ from durable.workflow_rows import (
     Standing,
     Suspension,
 )
-from storage_postgres.arrays import plain, texts
+from storage_postgres.arrays import known, plain, texts
 from storage_postgres.rows import settlement_columns
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "histories",
     "message_columns",
     "sent",
-    "standing",
+    "standings",
     "turn_columns",
     "turn_end_columns",
     "value_columns",
@@ -52,19 +52,26 @@ def turn_columns(parts: Sequence[Part]) -> dict[str, object]:
 
 def checkpoint_columns(turns: Iterable[tuple[str, int]], parts: Sequence[Part]) -> dict[str, object]:
     """The turns to be looked at, each once, and the entries of those that write."""
-    pairs = list(dict.fromkeys(turns))
-    entries = [(id_, fence, *entry) for id_, fence, part in parts for entry in part.entries]
-    columns = list(zip(*entries, strict=True)) or [()] * (2 + len(NewEntry._fields))
-    ids, fences, seqs, *words = columns
+    pairs = dict.fromkeys(turns)
+    entries = [entry for _, _, part in parts for entry in part.entries]
+    owners = [(id_, fence) for id_, fence, part in parts for _ in part.entries]
+    seqs, *words = list(zip(*entries, strict=True)) or [()] * len(NewEntry._fields)
+    ids, fences = _id_columns(pairs)
+    # Nearly always each turn has one.
+    entry_ids, entry_fences = (ids, fences) if owners == list(pairs) else _id_columns(owners)
     return {
-        "id": plain(id_ for id_, _ in pairs),
-        "fence": plain(fence for _, fence in pairs),
-        "entry_id": plain(ids),
-        "entry_fence": plain(fences),
-        "seq": plain(seqs),
+        "id": ids,
+        "fence": fences,
+        "entry_id": entry_ids,
+        "entry_fence": entry_fences,
+        "seq": known(seqs),
         **{name: texts(column) for name, column in zip(NewEntry._fields[1:], words, strict=True)},
         "lock_timeout": None,
     }
+
+
+def _id_columns(turns: Iterable[tuple[str, int]]) -> tuple[str, str]:
+    return known([id_ for id_, _ in turns]), known([fence for _, fence in turns])
 
 
 def value_columns(parts: Sequence[Part]) -> dict[str, object]:
@@ -118,8 +125,9 @@ def existing_params(new: NewExecution) -> dict[str, object]:
     }
 
 
-def standing(row: tuple[Any, ...]) -> Standing:
-    return Standing._make(row)
+def standings(rows: Iterable[tuple[Any, ...]]) -> dict[str, Standing]:
+    """By id."""
+    return {row[0]: Standing._make(row) for row in rows}
 
 
 def sent(row: NewMessage, found: tuple[Any, ...]) -> Sent:

@@ -51,11 +51,8 @@ __all__ = [
 
 
 def is_rich(row: Checkpoint) -> bool:
-    """It writes more than entries."""
-    return bool(
-        row.children or row.values or row.chunks or row.messages or row.cancels or row.is_progress or row.starts
-        or row.superseded
-    )  # fmt: skip
+    """It writes more than entries, which are the third of its fields."""
+    return any(row[3:])
 
 
 def checkpoint(rows: Sequence[Checkpoint], *, note: Note | None = None) -> Plan[Checkpointed]:
@@ -129,7 +126,7 @@ def _open(parts: Sequence[Part]) -> Plan[list[tuple[Part, bool]]]:
 def _append(turns: Sequence[Part], parts: Sequence[Part]) -> Plan[dict[str, Standing]]:
     """Append the entries of parts; gives how the turns stand that still have their fence."""
     columns = to.checkpoint_columns(((id_, fence) for id_, fence, _ in turns), parts)
-    return {row[0]: to.standing(row) for row in (yield Query("checkpoint", columns))}
+    return to.standings((yield Query("checkpoint", columns)))
 
 
 def _write(parts: Sequence[Part], note: Note | None) -> Plan[set[str]]:

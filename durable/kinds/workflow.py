@@ -12,7 +12,7 @@ from typing import Any, Final
 from durable.context import StepAttempt
 from durable.definition import WorkflowSpec
 from durable.errors import ConfigurationError, ErrorInfo, InvalidInput, SerializationError, StepMismatch
-from durable.execution import Claimed
+from durable.execution import Claimed, Settlement, Status
 from durable.kinds.turn import EndedBy, Turn
 from durable.outcomes import Blocked, Completed, Outcome, Stopped, Suspended
 from durable.workflow.begin import begin
@@ -41,10 +41,19 @@ async def run(turn: Turn) -> Outcome:
     replay = services.cache.take(claimed.id, claimed.fence)
     try:
         if replay is None:
-            replay = await _at_its_start(turn, services)
-            await _catch_up(claimed, replay, services)
+            replay = _made(turn, services)
+            # The first claim ever has nothing to read.
+            if claimed.fence > 1 or claimed.message_count:
+                history = await services.read(claimed.id, 0, 0)
+                replay.start(history.entries, history.messages, known=claimed.message_count)
+            else:
+                replay.start()
         return await _go_on(turn, replay, services)
     except StepMismatch as error:
+        cause = error.__cause__ if replay is None else None
+        if cause is not None and not await _has_begun(claimed, services):
+            # Nothing has come of it yet that would have to be undone: it fails as any task does.
+            raise cause from None
         is_too_late = await _is_too_late(claimed, replay, services)
         outcome = _left(error, replay) if is_too_late else Blocked(ErrorInfo("StepMismatch", str(error)))
         _close(replay)
@@ -66,16 +75,6 @@ def _close(replay: Replay | None) -> None:
         replay.close()
 
 
-async def _catch_up(claimed: Claimed, replay: Replay, services: WorkflowServices) -> None:
-    """Run the body as far as its history goes."""
-    # The first claim ever has nothing to read.
-    if claimed.fence > 1 or claimed.message_count:
-        history = await services.read(claimed.id, 0, 0)
-        replay.start(history.entries, history.messages, known=claimed.message_count)
-    else:
-        replay.start()
-
-
 async def _is_too_late(claimed: Claimed, replay: Replay | None, services: WorkflowServices) -> bool:
     """One that cannot go on has had its time, and more. What undoes its work has no limit, here as elsewhere."""
     if claimed.timeout is None or (replay is not None and not replay.can_time_out):
@@ -94,18 +93,8 @@ def _left(error: StepMismatch, replay: Replay | None) -> Stopped:
     return Stopped(True, reason)
 
 
-async def _at_its_start(turn: Turn, services: WorkflowServices) -> Replay:
-    """Raises StepMismatch where the definition does not take what is stored any more."""
-    try:
-        return _made(turn, services)
-    except StepMismatch as error:
-        if await _has_begun(turn.claimed, services):
-            raise
-        # Nothing has come of it yet that would have to be undone: it fails as any task does.
-        raise error.__cause__ or error from None
-
-
 def _made(turn: Turn, services: WorkflowServices) -> Replay:
+    """Raises StepMismatch where the definition does not take what is stored any more."""
     claimed, definition = turn.claimed, turn.definition
     if not isinstance(definition.spec, WorkflowSpec):
         found = f"a {definition.kind} of that name"
@@ -113,9 +102,9 @@ def _made(turn: Turn, services: WorkflowServices) -> Replay:
         refused = ConfigurationError(f"{definition.name!r} was enqueued as a workflow and is declared as {found}")
         raise StepMismatch(f"a workflow {definition.name!r}", found, advice=advice) from refused
     desk = Desk(services, claimed.id, turn.services.ids, definition.codec)
-    find, started_at = turn.services.registry.find, _claimed_at(claimed)
+    find = turn.services.registry.find
     try:
-        return begin(definition, claimed, services.plans, desk, find=find, started_at=started_at)
+        return begin(definition, claimed, services.plans, desk, find=find, started_at=_claimed_at(claimed))
     except (InvalidInput, SerializationError) as error:
         raise StepMismatch(
             f"an input that no longer fits the parameters of {definition.name!r}",
@@ -131,6 +120,7 @@ async def _has_begun(claimed: Claimed, services: WorkflowServices) -> bool:
 
 async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outcome:
     claimed, codec = turn.claimed, turn.definition.codec
+    loop, thread, stirred = asyncio.get_running_loop(), get_ident(), asyncio.Event()
     steps = StepRuns(
         services,
         codec,
@@ -138,6 +128,8 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         guard=partial(_stop_if_away, turn),
         random=services.random,
         clock=turn.services.clock,
+        loop=loop,
+        on_end=stirred.set,
     )
     turn.on_thread_left = steps.left
     workflow = WorkflowTurn(
@@ -149,8 +141,8 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
         clock=turn.services.clock,
         ids=turn.services.ids,
         claimed_at=_claimed_at(claimed),
+        stirred=stirred,
     )
-    loop, thread = asyncio.get_running_loop(), get_ident()
 
     def emit(chunk: Any) -> None:
         text = dump_value(codec, chunk, "chunk")
@@ -161,10 +153,13 @@ async def _go_on(turn: Turn, replay: Replay, services: WorkflowServices) -> Outc
             loop.call_soon_threadsafe(workflow.stream, text)
 
     turn.attempt.emit = emit
+    replay.run_within(loop)
     try:
         rest = await workflow.run()
     finally:
-        await steps.stop_all()
+        replay.run_within(None)
+        if steps.are_left:
+            await steps.stop_all()
         turn.on_thread_left = None
     if replay.ended is None:
         services.cache.keep(claimed.id, claimed.fence, replay, wakes_in=_wakes_in(replay, rest))
@@ -186,7 +181,10 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
         begun_at = beginning(turn.claimed, replay.started_at)
         continued = with_beginning(carried_of(ended.error.stored_input, ended.error.undo), begun_at)
         return Suspended(rest._replace(continued=continued, kept_messages=replay.unmet_messages))
-    turn.attempt.close = lambda settlement: settlement._replace(workflow=None if is_bare else rest)
+    if is_bare:
+        turn.attempt.close = partial(_as_of_task, turn.claimed)
+    else:
+        turn.attempt.close = lambda settlement: settlement._replace(workflow=rest)
     if ended.error is None:
         return Completed(ended.value)
     if isinstance(ended.error, asyncio.CancelledError) and replay.stop_kind is not None:
@@ -195,6 +193,12 @@ def _end(turn: Turn, replay: Replay, ended: Ended, rest: Suspension, *, is_bare:
             raise EndedBy(ErrorInfo(STUCK, replay.stop_reason, is_retryable=False, traceback=notes))
         return Stopped(replay.stop_kind == "timed_out", replay.stop_reason, replay.end_notes)
     raise EndedBy(turn.definition.codec.error_info(ended.error, is_retryable=False)) from ended.error
+
+
+def _as_of_task(claimed: Claimed, end: Settlement) -> Settlement:
+    # One that has continued as new keeps what with, and most ends of that kind keep nothing.
+    is_bare = end.status is Status.COMPLETED and claimed.parent_id is None and claimed.run_output is None
+    return end._replace(workflow=None, is_bare=is_bare)
 
 
 def _stop_if_away(turn: Turn) -> None:
@@ -206,24 +210,25 @@ def _stop_if_away(turn: Turn) -> None:
 def _call(turn: Turn, pending: Pending, first: tuple[Any, ...]) -> Awaitable[Any]:
     command = pending.command
     assert isinstance(command, RunStep)
-    if command.wants_context:
+    plan = command.plan
+    if plan.wants_context:
         return _call_with_context(turn, pending, command, first)
-    if command.is_async:
-        awaitable: Awaitable[Any] = command.function(*first, *command.args, **command.kwargs)
+    if plan.is_async:  # as most, and without a call between
+        awaitable: Awaitable[Any] = plan.function(*first, *command.args, **command.kwargs)
         return awaitable
     return _called(turn, command, *first, *command.args)
 
 
 def _called(turn: Turn, command: RunStep, *args: Any) -> Awaitable[Any]:
-    if command.is_async:
-        awaitable: Awaitable[Any] = command.function(*args, **command.kwargs)
+    if command.plan.is_async:
+        awaitable: Awaitable[Any] = command.plan.function(*args, **command.kwargs)
         return awaitable
-    return turn.in_thread(command.function, *args, **command.kwargs)
+    return turn.in_thread(command.plan.function, *args, **command.kwargs)
 
 
 async def _call_with_context(turn: Turn, pending: Pending, command: RunStep, first: tuple[Any, ...]) -> Any:
     # Each attempt of a step has a signal of its own: the body may give up one step and go on with others.
-    context = turn.context(StepAttempt(pending.attempts + 1, command.retry.max_attempts, pending.error))
+    context = turn.context(StepAttempt(pending.attempts + 1, command.plan.retry.max_attempts, pending.error))
     try:
         return await _called(turn, command, context, *first, *command.args)
     except asyncio.CancelledError:

@@ -61,7 +61,7 @@ class CheckpointRoom:
         while True:
             if held:
                 await self._held.free(held)
-            standing = await self._writes.submit(checkpoint)
+            standing = await self._writes.put(checkpoint)
             if not isinstance(standing, Held):
                 return standing
             held = self._held.among(rows_of_checkpoint(checkpoint))
@@ -174,4 +174,4 @@ def _hints(written: Checkpointed, checkpoints: Sequence[Checkpoint]) -> list[Hin
     told = [Hint("ready", queue) for queue in written.ready_queues]
     if any(checkpoint.cancels for checkpoint in checkpoints):
         told.append(Hint("cancelled", ""))  # their handlers may run anywhere, here too
-    return [*told, *(said_by(checkpoint.id) for checkpoint in checkpoints if checkpoint.says_something)]
+    return told + [said_by(each.id) for each in checkpoints if each.values or each.chunks]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from functools import partial
 from typing import Any
 
 from durable.child import MOST_CHILDREN
 from durable.errors import ChildLimitExceeded
-from durable.workflow.entries import Command, most_children_of, most_entries_of
+from durable.workflow.entries import Command, RunStep, most_children_of, most_entries_of
 from durable.workflow.fanout import MapChildren
 from durable.workflow.pending import Pending
 
@@ -25,7 +24,7 @@ class Commands:
         self.has_maps = False
         """The body has had a map."""
         self._pending: dict[str, Pending] = {}
-        self._occurrences: dict[str, int] = defaultdict(int)
+        self._occurrences: dict[str, int] = {}
         self._open_children = 0
         self._dropped_maps: dict[str, Pending] = {}
         """Maps that the body has given up; a wave of theirs may have been on its way."""
@@ -37,6 +36,17 @@ class Commands:
 
     def add(self, name: str, command: Command, digest: str, future: asyncio.Future[Any]) -> Pending:
         """The next command of that name. Raises ChildLimitExceeded."""
+        owed = 1
+        if not isinstance(command, RunStep):
+            self._count_children(command)
+            owed = most_entries_of(command)
+        occurrence = self._occurrences[name] = self._occurrences.get(name, 0) + 1
+        key = f"{name}#{occurrence}"
+        pending = self._pending[key] = Pending(key, command, future, digest, owed)
+        self.owed += owed
+        return pending
+
+    def _count_children(self, command: Command) -> None:
         children = most_children_of(command)
         if children and self._open_children + children > MOST_CHILDREN:
             raise ChildLimitExceeded(
@@ -44,22 +54,26 @@ class Commands:
             )
         self._open_children += children
         self.has_maps = self.has_maps or isinstance(command, MapChildren)
-        self._occurrences[name] += 1
-        pending = Pending(f"{name}#{self._occurrences[name]}", command, future, digest, most_entries_of(command))
-        self.owed += pending.owed
-        self._pending[pending.key] = pending
-        return pending
 
     def wait(self, pending: Pending) -> None:
         """It is open, and somebody is to carry it out, unless its answer is here already."""
-        if pending.is_open:
-            self._fresh.append(pending)
-            pending.future.add_done_callback(partial(self._settle, pending))
-        else:
+        if pending.future.done():
+            self._forget(pending)
+            return
+        self._fresh.append(pending)
+        pending.on_done = partial(self._settle, pending)
+        pending.future.add_done_callback(pending.on_done)
+
+    def answered(self, pending: Pending) -> None:
+        """As the callback of its future would, which takes several times as long; called before it is resolved."""
+        if pending.on_done is not None:
+            pending.future.remove_done_callback(pending.on_done)
+            pending.on_done = None
             self._forget(pending)
 
     def _settle(self, pending: Pending, _: asyncio.Future[Any]) -> None:
         """It is answered, or nobody waits for it any more."""
+        pending.on_done = None
         self._forget(pending)
         if pending.future.cancelled():
             self._released.append(pending)
@@ -71,13 +85,19 @@ class Commands:
     def _forget(self, pending: Pending) -> None:
         self._pending.pop(pending.key, None)
         self.owed -= pending.owed
-        self._open_children -= most_children_of(pending.command)
+        if not isinstance(pending.command, RunStep):
+            self._open_children -= most_children_of(pending.command)
 
     # --- the side of its answers ----------------------------------------------------------------------------
 
     def get(self, key: str) -> Pending | None:
         """Of those that have no answer."""
         return self._pending.get(key)
+
+    @property
+    def are_let_go(self) -> bool:
+        """Some were, since they were last taken."""
+        return bool(self._released or self._abandoned)
 
     def was_given(self, key: str) -> bool:
         name, _, occurrence = key.rpartition("#")
@@ -110,7 +130,7 @@ class Commands:
         """Commands that nobody has been given yet, and that are not answered."""
         if not self._fresh:
             return []
-        fresh, self._fresh = [p for p in self._fresh if p.is_open and not p.is_taken], []
+        fresh, self._fresh = [p for p in self._fresh if not (p.is_taken or p.future.done())], []
         for pending in fresh:
             pending.is_taken = True
         return fresh

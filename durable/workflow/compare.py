@@ -78,8 +78,7 @@ def digest_of(command: Command, spoken: Spoken) -> str:
     """What its entries are to keep of it. What was said before a command without one is left to the next."""
     if isinstance(command, (MapChildren, Mark)):
         return ""
-    said = spoken.take_digest()
-    return f"{command.digest}+{said}" if said else command.digest
+    return f"{command.digest}+{spoken.take_digest()}" if spoken.has_noted else command.digest
 
 
 def stored_digest(detail: str | None) -> tuple[str, str]:

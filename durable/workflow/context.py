@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -87,7 +86,7 @@ class WorkflowContext:
         """For the body and its update handlers to share; kept in memory alone, and built anew by a replay."""
         self.updates = updates
         self._desk = desk
-        self._approval_counts: Counter[str] = Counter()
+        self._approval_counts: dict[str, int] = {}
 
     @property
     def _codec(self) -> Codec:
@@ -248,20 +247,7 @@ class WorkflowContext:
         if not is_ours and (self._asks is not NO_ASKS or not plan.name):
             plan = self._asks.on(plan)
         name = prefix + plan.name
-        result = plan.result
-        command = RunStep(
-            plan.function,
-            args,
-            kwargs,
-            lambda value: result.dump(value, f"the result of step {name!r}"),
-            lambda text: result.load(text, f"the stored result of step {name!r}"),
-            plan.retry,
-            plan.timeout,
-            plan.wants_context,
-            is_transaction,
-            plan.is_async,
-            digest(args, kwargs),
-        )
+        command = RunStep(plan, name, args, kwargs, digest(args, kwargs), is_transaction)
         return self._inside.issue(name, command)
 
     def _named(self, call: str) -> str:
@@ -367,8 +353,8 @@ class WorkflowContext:
         who = None if allowed is None else checked_people(allowed)
         ends = None if expires is None else seconds(expires, "expires", minimum=0.001)
         said = None if details is None else dump_value(self._codec, details, "details")
-        self._approval_counts[checked] += 1
-        key = f"{self._claimed.iteration}/{checked}#{self._approval_counts[checked]}"
+        count = self._approval_counts[checked] = self._approval_counts.get(checked, 0) + 1
+        key = f"{self._claimed.iteration}/{checked}#{count}"
 
         async def ask() -> OpenedApproval:
             assert self._desk is not None, "a replay that touches nothing runs no step"

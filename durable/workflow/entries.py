@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from durable.child import Child
 from durable.execution import NewExecution
-from durable.retry import Retry
 from durable.word import Word
 from durable.workflow.fanout import MapChildren
+from durable.workflow.step import StepPlan
 
 __all__ = [
     "STUCK",
@@ -74,20 +74,21 @@ class RunStep:
     """Call a function, and store what it returns."""
 
     kind = EntryKind.STEP
-    function: Callable[..., Any]
+    plan: StepPlan
+    name: str
+    """Of this call; that of what undoes something has a prefix, for one."""
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    dump: Callable[[Any], str]
-    load: Callable[[str], Any]
-    """Of what it returns."""
-    retry: Retry
-    timeout: float | None
-    """Seconds for one attempt."""
-    wants_context: bool = False
-    is_transaction: bool = False
-    is_async: bool = True
     digest: str = ""
     """Of its arguments as they were when it was asked for; the step itself may change them."""
+    is_transaction: bool = False
+
+    def dump(self, value: Any) -> str:
+        """The stored form of what it returns."""
+        return self.plan.result.dump(value, f"the result of step {self.name!r}")
+
+    def load(self, text: str) -> Any:
+        return self.plan.result.load(text, f"the stored result of step {self.name!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,6 +38,8 @@ class Pending:
     child_id: str | None = None
     is_taken: bool = False
     """Somebody carries it out already."""
+    on_done: Callable[[asyncio.Future[Any]], None] | None = None
+    """The callback of its future that waits for the body to give it up; None once it has come, or need not."""
 
     @property
     def is_open(self) -> bool:

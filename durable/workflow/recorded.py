@@ -19,6 +19,7 @@ __all__ = [
     "latest",
     "of_child",
     "of_child_end",
+    "of_code",
     "of_failed",
     "of_request",
     "of_step",
@@ -31,8 +32,8 @@ _STEP: Final = str(EntryKind.STEP)
 _quoted: Final = json.encoder.encode_basestring_ascii
 
 
-def latest(*moments: datetime) -> str:
-    return max(moments).isoformat()
+def latest(moment: datetime, *others: datetime) -> str:
+    return (max(moment, *others) if others else moment).isoformat()
 
 
 def of_step(seq: int, finished: Finished, time: Moments) -> NewEntry:
@@ -54,6 +55,10 @@ def of_child(child: NewExecution, digest: str) -> str:
 
 def of_child_end(end: FinishedExecution, at: str) -> str:
     return f'{{"id": "{end.id}", "status": "{end.status.value}", "at": "{at}"}}'
+
+
+def of_code(at: datetime, seed: str) -> str:
+    return f'{{"at": "{latest(at)}", "seed": {_quoted(seed)}}}'
 
 
 def of_failed(failed: Failed, *, at: datetime) -> dict[str, Any]:

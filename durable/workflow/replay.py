@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from random import Random
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from durable.errors import ErrorInfo, HistoryTooLong, StepFailed, StepMismatch
 from durable.execution import FinishedExecution, Status
@@ -55,10 +55,11 @@ _SILENT: Final = frozenset({EntryKind.CODE, EntryKind.SAID})
 _OF_THE_WHOLE: Final = frozenset({*_SILENT, EntryKind.CANCEL, EntryKind.FAILED, EntryKind.UPDATE})
 """What answers no command of the body."""
 _STEP: Final = str(EntryKind.STEP)
+_ATTEMPT: Final = str(EntryKind.ATTEMPT)
 _CHILD_END: Final = str(EntryKind.CHILD_END)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ended:
     """How a body ended: with a value, or with an error."""
 
@@ -69,6 +70,25 @@ class Ended:
 class Replay:
     """One workflow in memory. `body` is called at once and must not run before the loop does."""
 
+    # Most workflows never set most of these: they stay with the class, which makes a replay quick to make.
+    seq = 0
+    """Of the last entry that was delivered."""
+    _reached = 0
+    """Of the last entry that was delivered, those apart whose place differs between the first time and a replay."""
+    ended: Ended | None = None
+    is_replaying = False
+    """Entries of the history are still to be delivered: what the body does now it has done before."""
+    stop_kind: str | None = None
+    """Why the body was told to stop: cancelled, timed_out or stuck; None: it was not."""
+    stop_reason = ""
+    is_unwinding = False
+    """The body has ended, and what undoes or finalizes it runs: nothing stops that, and no limit of the history."""
+    has_timers = False
+    """Some command of the body has had a moment at which it goes on."""
+    to_undo: Callable[[], tuple[str, ...]] = tuple
+    """The names of what the body has registered to undo its work, in the order in which they would run."""
+    _mismatch: StepMismatch | None = None
+    _told = 0
     failed: Failed | None = None
     """How the body has turned back, or what finalized it; None: neither has failed."""
     is_told_failed = False
@@ -99,38 +119,21 @@ class Replay:
         """When the body first began, in this iteration."""
         self.now = started_at
         """The moment of the last entry that was delivered: what the body takes for now."""
-        self.seq = 0
-        """Of the last entry that was delivered."""
-        self.ended: Ended | None = None
-        self.is_replaying = False
-        """Entries of the history are still to be delivered: what the body does now it has done before."""
-        self.stop_kind, self.stop_reason = cast("str | None", None), ""
-        """Why the body was told to stop: cancelled, timed_out or stuck; None: it was not."""
-        self.is_unwinding = False
-        """The body has ended, and what undoes or finalizes it runs: nothing stops that, and no limit of the history."""
         self.spoken = Spoken(seed)
         """What the body says, and how much of it is stored."""
-        self.has_timers = False
-        """Some command of the body has had a moment at which it goes on."""
         self.commands = Commands()
         self.outbox = outbox
         self.inbox = Inbox()
         self.updates = updates
         """What it does with updates; None: it meets none."""
-        self.to_undo: Callable[[], tuple[str, ...]] = tuple
-        """The names of what the body has registered to undo its work, in the order in which they would run."""
         self._load_error = load_error
         self.codes = Codes(code)
-        self._reached = 0
-        """Of the last entry that was delivered, those apart whose place differs between the first time and a replay."""
         self._loop = WorkflowLoop()
         self._unmet: dict[str, list[Entry]] = {}
         """Entries that were delivered before the body asked for them, if it ever does."""
         self._marks: set[str] = set()
         """Keys of the marks of the whole history, also of what is still to be delivered."""
         self._patches: dict[str, bool] = {}
-        self._mismatch: StepMismatch | None = None
-        self._told = 0
         self._main = self._loop.create_task(body(self))
 
     # --- the body's side ------------------------------------------------------------------------------------
@@ -148,12 +151,13 @@ class Replay:
         ):
             raise HistoryTooLong(MOST_ENTRIES)
         pending = self.commands.add(name, command, digest_of(command, self.spoken), self._loop.create_future())
-        try:
-            for entry in self._unmet.pop(pending.key, ()):
-                self._answer(pending, entry)
-        except StepMismatch as error:
-            # Not raised in the body, which could catch it, or undo its work because of it: who runs it hears of it.
-            self._mismatch = self._mismatch or error
+        if self._unmet:
+            try:
+                for entry in self._unmet.pop(pending.key, ()):
+                    self._answer(pending, entry)
+            except StepMismatch as error:
+                # Not raised in the body, which could catch it, or undo its work because of it: who runs it hears of it.
+                self._mismatch = self._mismatch or error
         self.commands.wait(pending)
         return pending.future
 
@@ -173,6 +177,10 @@ class Replay:
         """The seq of the last entry that the body has been given: what it has said, it has said after that one."""
         return self._reached
 
+    def run_within(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """From now on all that runs the body is called on that event loop; None: nobody knows."""
+        self._loop.outer = loop
+
     @property
     def thread(self) -> int | None:
         """That in which the body runs; None: it does not."""
@@ -187,15 +195,21 @@ class Replay:
         """
         stored = list(entries)
         self.inbox.take(messages, known=known)
+        if stored:
+            self._go_through(stored)
+        else:
+            self._run()
+
+    def _go_through(self, stored: list[Entry]) -> None:
         self._marks = {entry.key for entry in stored if entry.kind == EntryKind.MARK}
         self.codes.expect(stored)
         self.spoken.expect(stored, self.codes.code)
-        if stored and stored[0].kind == EntryKind.CODE:
+        if stored[0].kind == EntryKind.CODE:
             # The body may ask for the time before it asks for anything else.
             self.now = self.started_at = moment_of(stored[0])
             self.seed = json.loads(stored[0].detail or "{}").get("seed", self.seed)
         last = max((place for place, entry in enumerate(stored) if entry.kind not in _SILENT), default=-1)
-        self.is_replaying = bool(stored)
+        self.is_replaying = True
         self._run()
         self.spoken.pass_entry(0)
         for place, entry in enumerate(stored):
@@ -229,15 +243,16 @@ class Replay:
 
     def deliver(self, entry: Entry) -> None:
         """Give the body the next entry of its history, and let it run as far as it can."""
-        self.seq = max(self.seq, entry.seq)
+        if entry.seq > self.seq:
+            self.seq = entry.seq
         if entry.kind in _OF_THE_WHOLE:
             self._deliver_to_all(entry)
             return
-        if entry.kind == EntryKind.ATTEMPT:
+        if entry.kind == _ATTEMPT:
             self.attempt_count += 1  # the body does not hear of it, and it goes when another follows
         else:
             self._reached = entry.seq
-        self._count_size(entry)
+        self.met_size += len(entry.output or entry.error or "")
         pending = self.commands.get(entry.key)
         if pending is not None:
             self._answer(pending, entry)
@@ -248,13 +263,8 @@ class Replay:
             self._unmet.setdefault(entry.key, []).append(entry)
         self._run()
 
-    def _count_size(self, entry: Entry) -> None:
-        text = entry.output or entry.error
-        if text is not None:
-            self.met_size += len(text)
-
     def _deliver_to_all(self, entry: Entry) -> None:
-        self._count_size(entry)
+        self.met_size += len(entry.output or entry.error or "")
         if entry.kind != EntryKind.SAID:
             self._reached = entry.seq
             self._pass(moment_of(entry))
@@ -397,15 +407,15 @@ class Replay:
             self.commands.began_late(entry.key, entry.detail)
 
     def _answer(self, pending: Pending, entry: Entry) -> None:
-        if entry.kind == _CHILD_END and isinstance(pending.command, StartChild):
-            if pending.is_open:
-                self._end_child(pending, pending.command, entry)
-            return
-        if entry.kind == _STEP and isinstance(pending.command, RunStep) and entry.detail == with_digest(pending.digest):
-            if pending.is_open:  # as almost every step, and written by the same code
-                self._end_step(pending, entry)
-            return
         command = pending.command
+        if entry.kind == _STEP and isinstance(command, RunStep) and entry.detail == with_digest(pending.digest):
+            if not pending.future.done():  # as almost every step, and written by the same code
+                self._end_step(pending, command, entry)
+            return
+        if entry.kind == _CHILD_END and isinstance(command, StartChild):
+            if not pending.future.done():
+                self._end_child(pending, command, entry)
+            return
         if not answers(entry, command):
             raise StepMismatch(f"{entry.kind} {entry.key!r}", f"{noun(command)} {pending.key!r}")
         if not pending.is_open:
@@ -413,8 +423,8 @@ class Replay:
         if not has_its_arguments(entry, pending) and self.codes.must_match(entry):
             raise arguments_differ(entry, pending)
         match entry.kind:
-            case EntryKind.STEP:
-                self._end_step(pending, entry)
+            case EntryKind.STEP if isinstance(command, RunStep):
+                self._end_step(pending, command, entry)
             case EntryKind.ATTEMPT:
                 self._count_attempt(pending, entry)
             case EntryKind.SLEEPING:
@@ -443,21 +453,21 @@ class Replay:
     def _pass(self, at: datetime) -> None:
         """Time goes on, and never back. Only by what is the same in a replay: when an entry that need not be written at
         once is written depends on what else happens."""
-        self.now = max(self.now, at)
+        if at > self.now:
+            self.now = at
 
-    def _end_step(self, pending: Pending, entry: Entry) -> None:
+    def _end_step(self, pending: Pending, command: RunStep, entry: Entry) -> None:
         self._pass(entry.at)
         if entry.error is not None:
             pending.future.set_exception(StepFailed(entry.key, self._load_error(entry.error)))
             return
-        command = pending.command
-        assert isinstance(command, RunStep)
         try:
             value = command.load(entry.output or "null")
         except Exception as error:
             raise StepMismatch(
                 f"a result of step {entry.key!r}", f"a return type that cannot read it: {error}"
             ) from None
+        self.commands.answered(pending)
         pending.future.set_result(value)
 
     def _count_attempt(self, pending: Pending, entry: Entry) -> None:
@@ -523,6 +533,7 @@ class Replay:
         detail = json.loads(entry.detail or "{}")
         self._pass(datetime.fromisoformat(detail["at"]))
         end = FinishedExecution(detail["id"], Status(detail["status"]), entry.output, entry.error)
+        self.commands.answered(pending)
         _resolve(pending.future, lambda: command.read(end))
 
     def _map(self, pending: Pending, entry: Entry) -> None:

@@ -33,20 +33,23 @@ class _Mark(NamedTuple):
 class Spoken:
     """Of one workflow in memory."""
 
+    count = 0
+    """How often the body has said something."""
+    stored = 0
+    """How much of that this execution has stored."""
+    _copied = 0
+    """How much of that, as far as it was pieces, was copied from another."""
+    _own_ahead = 0
+    piece_count = 0
+    """Pieces, those of steps included, that were stored since an entry last told how many."""
+    has_noted = False
+    """There is something that the digest of the next command is to cover."""
+
     def __init__(self, own: str) -> None:
         """`own` names this run of this execution."""
         self._own = own
-        self.count = 0
-        """How often the body has said something."""
-        self.stored = 0
-        """How much of that this execution has stored."""
-        self._copied = 0
-        """How much of that, as far as it was pieces, was copied from another."""
         self._ahead: deque[_Mark] = deque()
-        self._own_ahead = 0
         self._since: list[str] = []
-        self.piece_count = 0
-        """Pieces, those of steps included, that were stored since an entry last told how many."""
 
     # --- the body's side ------------------------------------------------------------------------------------
 
@@ -60,12 +63,11 @@ class Spoken:
     def note(self, *what: object) -> None:
         """Something that the digest of the next command is to cover."""
         self._since.append(digest(what))
+        self.has_noted = True
 
     def take_digest(self) -> str:
-        """Of what was noted since the last time; empty where it was nothing."""
-        if not self._since:
-            return ""
-        since, self._since = self._since, []
+        """Of what was noted since the last time, which must be something."""
+        since, self._since, self.has_noted = self._since, [], False
         return since[0] if len(since) == 1 else digest(tuple(since))
 
     # --- the history's side ---------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ _DEAF_AFTER: Final = 5.0
 _TIMED_OUT = ErrorInfo("timed_out", "the attempt took longer than its timeout", is_retryable=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # a frozen one takes four times as long to make
 class Finished:
     """How an attempt of a step ended."""
 
@@ -69,6 +69,14 @@ class _Open:
 class StepRuns:
     """Starts attempts, and keeps what has come of them until it is asked for."""
 
+    _beginning = ""
+    """The key of the step that is being started, as long as its first part runs."""
+    _ending: Ending | None = None
+    """None until a step is stopped; most workflows never stop one."""
+    _committing: asyncio.Task[Any] | None = None
+    _broken: BaseException | None = None
+    """Why a transaction could not be had, or not be ended."""
+
     def __init__(
         self,
         services: WorkflowServices,
@@ -78,10 +86,13 @@ class StepRuns:
         guard: Callable[[], None],
         random: Callable[[], float],
         clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        on_end: Callable[[], None],
     ) -> None:
         """`call` runs a function with arguments before its own: on the event loop, or a sync one in a thread.
 
         `guard` raises CancelledError where the process has been away for so long that a step may be another's by now.
+        `on_end` is called whenever there may be something to take, or nothing runs any more.
         """
         self._services = services
         self._codec = codec
@@ -89,26 +100,19 @@ class StepRuns:
         self._guard = guard
         self._random = random
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._on_end = on_end
         self._running: dict[str, asyncio.Task[Finished | None]] = {}
-        self._beginning = ""
-        """The key of the step that is being started, as long as its first part runs."""
-        self._ending: Ending | None = None
-        """None until a step is stopped; most workflows never stop one."""
         self._over_at: dict[str, float] = {}
         """When the attempts are over that have a timeout, by the event loop's time."""
         self._finished: list[Finished] = []
         self._open: list[_Open] = []
         self._writing: list[_Open] = []
-        self._committing: asyncio.Task[Any] | None = None
-        self._broken: BaseException | None = None
-        """Why a transaction could not be had, or not be ended."""
-        self.on_end: Callable[[], None] = lambda: None
 
     @property
     def is_idle(self) -> bool:
         """Nothing runs, and nothing has ended that was not taken."""
-        return not self._running and not self.has_finished
+        return not (self._running or self.has_finished)
 
     @property
     def has_opened(self) -> bool:
@@ -126,8 +130,8 @@ class StepRuns:
         pending.due_at = None
         command = pending.command
         assert isinstance(command, RunStep)
-        if command.timeout is not None:
-            self._over_at[pending.key] = self._loop.time() + command.timeout
+        if command.plan.timeout is not None:
+            self._over_at[pending.key] = self._loop.time() + command.plan.timeout
         name = f"{_TASK_NAME}{pending.key}"
         if command.is_transaction and self._services.has_transactions:
             task = self._loop.create_task(self._in_transaction(pending, command, began), name=name)
@@ -171,7 +175,7 @@ class StepRuns:
     @property
     def _stopped(self) -> Ending:
         if self._ending is None:
-            self._ending = Ending(self._stir)
+            self._ending = Ending(self._on_end)
         return self._ending
 
     @property
@@ -179,8 +183,10 @@ class StepRuns:
         """Some were stopped, and may still do something."""
         return bool(self._ending)
 
-    def _stir(self) -> None:
-        self.on_end()
+    @property
+    def are_left(self) -> bool:
+        """Some still run, or were stopped and may still do something."""
+        return bool(self._running or self._ending)
 
     async def stop_all(self) -> None:
         if self._ending is not None:
@@ -204,7 +210,7 @@ class StepRuns:
             self._writing = [self._open.pop(0)]
             finished.append(self._writing[0].finished)
         if self._open:
-            self.on_end()
+            self._on_end()
         return finished
 
     async def write(self, checkpoint: Checkpoint) -> Standing | None:
@@ -242,16 +248,25 @@ class StepRuns:
             self._broken = self._broken or error
         elif error is None and not task.cancelled() and (finished := task.result()) is not None:
             self._finished.append(finished)
-        self.on_end()
+        self._on_end()
 
     async def _attempt(self, pending: Pending, command: RunStep, began: float) -> Finished | None:
         first = (None,) if command.is_transaction else ()
-        finished = await self._judged(pending, command, began, first)
+        try:
+            if command.plan.timeout is None:
+                value = await self._call(pending, first)
+            else:
+                value = await _within(command.plan.timeout, self._call(pending, first))
+            finished = Finished(pending.key, pending.attempts + 1, command.dump(value), None, digest=pending.digest)
+        except BaseException as error:
+            if self._is_stop(pending.key, error):
+                raise
+            finished = self._failed(pending, command, began, error)
         # By itself, because a callback of its task would take as long as all of the above.
         if self._is_wanted(pending.key):
             self._running.pop(pending.key, None)
             self._finished.append(finished)
-            self.on_end()
+            self._on_end()
         return finished
 
     def _is_wanted(self, key: str) -> bool:
@@ -264,36 +279,28 @@ class StepRuns:
             self._guard()  # the transaction took its time to begin
             return await self._call(pending, first)
 
-    async def _judged(
-        self,
-        pending: Pending,
-        command: RunStep,
-        began: float,
-        first: tuple[Any, ...],
-        call: Callable[[Pending, tuple[Any, ...]], Awaitable[Any]] | None = None,
-    ) -> Finished:
-        call = call or self._call
-        attempt = pending.attempts + 1
-        limit = None if command.timeout is None else asyncio.timeout(command.timeout)
+    async def _in_its_part(self, pending: Pending, command: RunStep, began: float, connection: Any) -> Finished:
+        """As an attempt ends, in the transaction of the connection."""
         try:
-            if limit is None:
-                value = await call(pending, first)
-            else:
-                async with limit:
-                    value = await call(pending, first)
-            return Finished(pending.key, attempt, command.dump(value), None, digest=pending.digest)
+            part = self._in_part(pending, (connection,))
+            value = await (part if command.plan.timeout is None else _within(command.plan.timeout, part))
+            return Finished(pending.key, pending.attempts + 1, command.dump(value), None, digest=pending.digest)
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and not self._is_wanted(pending.key):
-                raise  # else it is the step's own doing, and a failure like any other
-            is_timeout = isinstance(error, TimeoutError) and limit is not None and limit.expired()
-            return self._failed(pending, command, began, _TIMED_OUT if is_timeout else error)
+            if self._is_stop(pending.key, error):
+                raise
+            return self._failed(pending, command, began, error)
 
-    def _failed(self, pending: Pending, command: RunStep, began: float, error: BaseException | ErrorInfo) -> Finished:
+    def _is_stop(self, key: str, error: BaseException) -> bool:
+        """The attempt was stopped; else a CancelledError is the step's own doing, and a failure like any other."""
+        return isinstance(error, asyncio.CancelledError) and not self._is_wanted(key)
+
+    def _failed(self, pending: Pending, command: RunStep, began: float, raised: BaseException) -> Finished:
+        error = _TIMED_OUT if isinstance(raised, _TimedOut) else raised
         attempt = pending.attempts + 1
         elapsed = self._clock.monotonic() - began
         delay = None
-        if attempt < command.retry.max_attempts and not isinstance(error, (NonRetryable, KeyboardInterrupt)):
-            delay, _ = command.retry.judge(attempts=attempt, error=error, elapsed=elapsed, random=self._random())
+        if attempt < command.plan.retry.max_attempts and not isinstance(error, (NonRetryable, KeyboardInterrupt)):
+            delay, _ = command.plan.retry.judge(attempts=attempt, error=error, elapsed=elapsed, random=self._random())
         stored = self._codec.dump_error(error, is_retryable=delay is not None)
         return Finished(pending.key, attempt, None, stored, delay, elapsed, pending.digest)
 
@@ -306,19 +313,35 @@ class StepRuns:
         assert current is not None
         try:
             async with self._services.transaction() as connection:
-                finished = await self._judged(pending, command, began, (connection,), self._in_part)
+                finished = await self._in_its_part(pending, command, began, connection)
                 if finished.error is not None or self._running.get(pending.key) is not current:
                     # It failed, or was stopped and did not listen: nobody will write its checkpoint.
                     raise _RolledBack(finished)
                 standing: asyncio.Future[Standing | None] = self._loop.create_future()
                 failed = partial(self._failed, pending, command, began)
                 self._open.append(_Open(connection, finished, failed, standing, current))
-                self.on_end()
+                self._on_end()
                 if await standing is None:
                     raise _RolledBack(None)
         except _RolledBack as rolled_back:
             return rolled_back.finished
         return None
+
+
+async def _within(seconds: float, awaitable: Awaitable[Any]) -> Any:
+    """Raises _TimedOut where it takes longer; a TimeoutError of its own passes through."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await awaitable
+    except TimeoutError as error:
+        if limit.expired():
+            raise _TimedOut from error
+        raise
+
+
+class _TimedOut(Exception):
+    """The timeout of an attempt is over."""
 
 
 class _RolledBack(Exception):

@@ -13,12 +13,16 @@ __all__ = ["UNDOING", "is_end_of_work", "moment_of"]
 
 UNDOING: Final = "rollback:"
 """Begins the keys of steps that undo something."""
+_AT: Final = '{"at": "'
 _ENDS: Final = frozenset({EntryKind.CANCEL, EntryKind.FAILED})
 
 
 def moment_of(entry: Entry) -> datetime:
     """When it happened, as the turn that wrote it knew; not when it was written. Steps and their attempts have none."""
-    return datetime.fromisoformat(json.loads(entry.detail or "{}")["at"])
+    detail = entry.detail or "{}"
+    if detail.startswith(_AT):  # as of each that begins a history
+        return datetime.fromisoformat(detail[len(_AT) : detail.index('"', len(_AT))])
+    return datetime.fromisoformat(json.loads(detail)["at"])
 
 
 def is_end_of_work(entry: Entry) -> bool:

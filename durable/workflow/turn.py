@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from durable.attempts import Attempt
-from durable.child import place
 from durable.clock import Clock
 from durable.codec import Codec
-from durable.errors import DurableError, IdempotencyConflict, LeaseLost, SleepingIdConflict
-from durable.execution import Claimed, FinishedExecution
+from durable.errors import IdempotencyConflict, LeaseLost, SleepingIdConflict
+from durable.execution import Claimed
 from durable.ids import IdSource
 from durable.workflow import recorded
 from durable.workflow.beginning import deadline
 from durable.workflow.compare import digest_detail
 from durable.workflow.draft import Draft
 from durable.workflow.entries import STUCK, EntryKind, Mark, RunStep, Send, Sleep, Start, StartChild, WaitMessage
+from durable.workflow.family import Family
 from durable.workflow.fanout import MapChildren
-from durable.workflow.maps import Maps
 from durable.workflow.moments import Moments
 from durable.workflow.pending import Pending
 from durable.workflow.replay import Replay
 from durable.workflow.services import WorkflowServices
 from durable.workflow.steps import Finished, NotCommitted, StepRuns
-from durable.workflow.waking import open_children, wake_at_children
-from durable.workflow.watching import Watched, end_of_refused, is_refused_by, without_start
+from durable.workflow.watching import is_refused_by, without_start
 from durable.workflow_rows import Checkpoint, Entry, MessageKind, NewEntry, NewMessage, Standing, Suspension
 
 __all__ = ["WorkflowTurn"]
 
 _log = logging.getLogger("durable")
-_CHILD: Final = str(EntryKind.CHILD)
-_CHILD_END: Final = str(EntryKind.CHILD_END)
 _WARN_AT: Final = 1000
 _MUST_BE_WRITTEN: Final = frozenset(
     {EntryKind.STEP, EntryKind.ATTEMPT, EntryKind.STARTED, EntryKind.PAGE, EntryKind.FAILED}
@@ -51,6 +46,10 @@ _SHOULD_BE_WRITTEN: Final = frozenset({EntryKind.SLEEPING, EntryKind.CHILD, Entr
 class WorkflowTurn:
     """From the claim to the end of a turn. Entries are numbered, written and delivered in one and the same order."""
 
+    _has_failures = False
+    """Children may have failed of which the body has not heard."""
+    _has_ended = False
+
     def __init__(
         self,
         attempt: Attempt,
@@ -62,7 +61,9 @@ class WorkflowTurn:
         clock: Clock,
         ids: IdSource,
         claimed_at: datetime,
+        stirred: asyncio.Event,
     ) -> None:
+        """`stirred` is set when something has ended, or has come, that the turn may wait for."""
         self._attempt = attempt
         self._claimed: Claimed = attempt.claimed
         self._replay = replay
@@ -70,8 +71,6 @@ class WorkflowTurn:
         self._steps = steps
         self._outbox = replay.outbox
         self._codec = codec
-        self._maps = Maps(attempt.claimed, services, codec, ids)
-        self._dropped_maps: list[MapChildren] = []
         self._held: list[Pending] = []
         """Steps that begin when those that were stopped have ended."""
         self._ids = ids
@@ -79,36 +78,29 @@ class WorkflowTurn:
         self._time = Moments(clock, claimed_at)
         self._deadline = deadline(attempt.claimed, replay.started_at)
         self._message_count = attempt.claimed.message_count
-        self._has_failures = False
-        """Children may have failed of which the body has not heard."""
-        self._active_children = attempt.claimed.active_children_count
-        self._placed = attempt.claimed.children_count
-        self._draft = Draft(attempt.claimed.deliveries > 1)
+        self._draft = Draft(replay.seq, is_progress=attempt.claimed.deliveries > 1)
         self._is_careful = attempt.claimed.error is not None
         """The turn before was lost, or refused by the storage: no step is run once more only to be refused again."""
-        self._seq = replay.seq
-        self._is_short = self._length < _WARN_AT
+        self._has_limits = self._is_careful or self._deadline is not None
+        """It is not to go on without a look at them."""
+        self._is_short = replay.seq < _WARN_AT or self._length < _WARN_AT
         """Nobody was warned yet of a history that grows long."""
-        self._new: list[NewEntry] = []
-        """Numbered, and not yet delivered."""
-        self._refused: list[tuple[str, DurableError]] = []
-        """Children that cannot be, by id."""
         self._corrected: dict[int, NewEntry] = {}
         """Entries that were written as something else than they were numbered as, by seq."""
-        self._stirred = asyncio.Event()
-        self._watched = Watched(services.watch, self._stirred.set)
-        self._has_ended = False
-        steps.on_end = self._stirred.set
-        attempt.on_news = self._stirred.set
+        self._stirred = stirred
+        self._family = Family(
+            attempt.claimed, replay, services, self._draft, self._time, self._stirred.set, codec=codec, ids=ids
+        )
+        attempt.on_news = stirred.set
 
     @property
     def has_had_children(self) -> bool:
-        return self._placed > 0
+        return self._family.has_had_any
 
     @property
     def _length(self) -> int:
         """Of the history, as its limit counts."""
-        return self._seq - self._replay.attempt_count
+        return self._draft.seq - self._replay.attempt_count
 
     async def run(self) -> Suspension:
         """Go on until the body has ended or everything in it waits; gives what the end of the turn has to write."""
@@ -121,42 +113,57 @@ class WorkflowTurn:
                 self._attempt.stop_reason = self._attempt.stop_reason or "shutdown"
             raise
         finally:
-            self._watched.close()
+            self._family.close()
             self._attempt.on_news = None
             self._attempt.emit = None
             self._has_ended = True
 
     async def _go_on(self) -> Suspension:
-        if self._replay.codes.is_new:
+        replay, draft, commands = self._replay, self._draft, self._replay.commands
+        if replay.codes.is_new:
             # The body has begun with that moment, and so will every replay.
-            at = self._time.shown() if self._replay.seq else self._replay.now
-            detail = {"at": recorded.latest(at), "seed": self._replay.seed}
-            self._add(EntryKind.CODE, self._replay.codes.code, detail=detail)
+            at = self._time.shown() if replay.seq else replay.now
+            draft.add(EntryKind.CODE, replay.codes.code, detail=recorded.of_code(at, replay.seed))
             # At once: what new code begins now begins at that moment, and not at that of the last entry.
             await self._deliver()
-        await self._begin_all(self._replay.open)
-        if self._active_children < self._placed and open_children(self._replay.open):
-            await self._look_for_ends()
+        if self._is_undisturbed():
+            self._begin(replay.open)
+        else:
+            await self._begin_all(replay.open)
+        await self._family.look_at_first()
         while True:
             # Before it looks: what comes from now on is news to whoever waits afterwards.
             self._stirred.clear()
-            self._let_go()
-            fresh = [*self._take_held(), *self._replay.commands.take_fresh()]
-            if fresh and await self._begin_all(fresh):
-                continue  # the body has gone on, and may have asked for more
-            if self._new:
+            if commands.are_let_go:
+                self._let_go()
+            fresh = commands.take_fresh()
+            if self._held:
+                fresh = [*self._take_held(), *fresh]
+            if fresh:
+                if self._is_undisturbed():
+                    self._begin(fresh)
+                elif await self._begin_all(fresh):
+                    continue  # the body has gone on, and may have asked for more
+            if draft.new:
                 await self._deliver()
-            elif self._replay.ended is None and await self._collect():
+            elif replay.ended is None and await self._collect():
                 pass  # the body has gone on, and may have asked for more
             elif self._is_over():
                 if self._draft.is_risky:
                     await self._write()
                 elif self._is_stuck():
-                    self._add(EntryKind.CANCEL, STUCK, detail=recorded.of_stuck(self._time.shown()))
+                    self._draft.add(EntryKind.CANCEL, STUCK, detail=recorded.of_stuck(self._time.shown()))
                 else:
                     return self._rest()
             else:
                 await self._wait()
+
+    def _is_undisturbed(self) -> bool:
+        """Nothing stops the body or has failed in it, and no message waits: as most workflows at most moments."""
+        if self._has_limits or self._draft.new or self._replay.failed is not None:
+            return False
+        seen = self._replay.inbox.seen
+        return self._message_count <= seen and (not seen or self._replay.inbox.is_empty)
 
     async def _begin_all(self, fresh: list[Pending]) -> bool:
         """True: the body was given something first, and has gone on."""
@@ -164,7 +171,7 @@ class WorkflowTurn:
         self._collect_stop()
         if fresh:
             self._collect_failed()
-        is_told = bool(self._new) and self._new[-1].kind in _TURNS
+        is_told = bool(self._draft.new) and self._draft.new[-1].kind in _TURNS
         if is_told:
             # Before anything else of it begins: a step would be started only to be stopped.
             await self._deliver()
@@ -210,22 +217,22 @@ class WorkflowTurn:
                         self._start_step(pending)
                 case Sleep() | WaitMessage():
                     self._begin_timer(pending)
-                case StartChild():
-                    self._begin_child(pending)
+                case StartChild() as command:
+                    self._family.begin(pending, command)
                 case MapChildren():
                     pass  # begins when it is asked for its next wave
                 case Start(new):
                     id_ = self._ids.new_id()
                     self._draft.starts.append(new._replace(id=id_, root_id=id_))
                     detail = {"id": id_, "task": new.task_name, **digest_detail(pending.digest)}
-                    self._add(EntryKind.STARTED, pending.key, detail=detail)
+                    self._draft.add(EntryKind.STARTED, pending.key, detail=detail)
                 case Send(execution_id, name, payload):
                     self._draft.messages.append(
                         NewMessage(execution_id, MessageKind.SIGNAL, name, payload, self._id(pending))
                     )
-                    self._add(EntryKind.MARK, pending.key, detail=digest_detail(pending.digest))
+                    self._draft.add(EntryKind.MARK, pending.key, detail=digest_detail(pending.digest))
                 case Mark():
-                    self._add(EntryKind.MARK, pending.key)
+                    self._draft.add(EntryKind.MARK, pending.key)
 
     def _start_step(self, pending: Pending) -> None:
         if self._replay.is_unwinding and self._steps.are_ending:
@@ -244,36 +251,14 @@ class WorkflowTurn:
         # The history of a fork may be much older than it is.
         detail = recorded.of_timer(pending, max(self._replay.now, self._claimed.created_at))
         if pending.due_at is None and detail is not None:
-            self._add(EntryKind.SLEEPING, pending.key, detail=detail)
-
-    def _begin_child(self, pending: Pending) -> None:
-        if pending.child_id is not None:
-            return
-        assert isinstance(pending.command, StartChild)
-        claimed = self._claimed
-        child = place(
-            pending.command.child.new,
-            execution_id=self._ids.new_id(),
-            parent_id=claimed.id,
-            root_id=claimed.root_id,
-            index=self._placed,
-            depth=claimed.depth + 1,
-            is_finalize=False,
-        )
-        self._placed += 1
-        self._active_children += 1
-        self._draft.children.append(child)
-        self._add(_CHILD, pending.key, detail=recorded.of_child(child, pending.digest))
+            self._draft.add(EntryKind.SLEEPING, pending.key, detail=detail)
 
     def _let_go(self) -> None:
         for pending in self._replay.commands.take_released():
             self._steps.stop(pending.key)
             if isinstance(pending.command, MapChildren):
-                self._dropped_maps.append(pending.command)
-        abandoned = self._replay.commands.take_abandoned()
-        # In a replay they are those of all times, cancelled long ago, unless the turn that let go of one crashed.
-        if abandoned and self._active_children > open_children(self._replay.open):
-            self._draft.cancels += abandoned
+                self._family.drop(pending.command)
+        self._family.let_go(self._replay.commands.take_abandoned())
 
     def _id(self, pending: Pending) -> str:
         """The id of a message that a repeated checkpoint does not send again."""
@@ -287,30 +272,34 @@ class WorkflowTurn:
         One kind of it after the other, because what comes first may end the body: what it has not heard then is not
         met, and is there for its next run if it continues as new. False: there was nothing.
         """
-        if self._attempt.has_news or self._draft.is_risky:
+        draft = self._draft
+        if self._attempt.has_news or draft.is_risky:
             # Somebody has sent a message, or has ended the workflow by force: the row knows. A child that may be
             # refused is written before a step ends whose transaction it would take with it.
             self._attempt.has_news = False
             await self._write()
-        await self._read_messages()
+        if self._message_count > self._replay.inbox.seen:
+            await self._read_messages()
         has_failures, self._has_failures = self._has_failures, False
         # From here on nothing is waited for: what ends meanwhile ends after this.
         for finished in self._steps.take_finished():
             self._add_finished(finished)
-        is_news = bool(self._new)
+        is_news = bool(draft.new)
         if is_news:
             await self._deliver()
+            if self._is_undisturbed() and not (self._family.is_concerned or self._replay.has_timers):
+                return True  # there is nothing else that could have come
         if self._replay.ended is None:
             self._collect_stop()
-            if self._new:
+            if self._draft.new:
                 is_news = True
                 await self._deliver()
         is_news |= self._deliver_messages()
         if self._replay.ended is None:
             await self._collect_ends(has_failures=has_failures)
-            if not (is_news or self._new):
+            if not (is_news or self._draft.new):
                 self._collect_update()
-            if self._new:
+            if self._draft.new:
                 is_news = True
                 await self._deliver()
         return is_news
@@ -321,9 +310,8 @@ class WorkflowTurn:
         for pending, number in self._replay.messages_met():
             is_news = True
             detail = {"number": number, "at": recorded.latest(self._time.shown()), **digest_detail(pending.digest)}
-            self._add(EntryKind.SIGNAL, pending.key, detail=detail)
-            (entry,), self._new = self._new, []
-            self._draft.entries.append(entry)
+            self._draft.add(EntryKind.SIGNAL, pending.key, detail=detail)
+            (entry,) = self._draft.take_new()
             self._replay.deliver(Entry(*entry, self._time.now()))
         return is_news
 
@@ -331,18 +319,10 @@ class WorkflowTurn:
         """Of timers and of children, which nobody hears of if the body ends before them."""
         if self._replay.has_timers:
             self._collect_due()
-        if self._watched:
-            self._collect_watched()
-        if self._refused:
-            self._collect_refused()
-        if has_failures:
-            # They were active when this turn counted, and so need not be awaited once more.
-            self._active_children -= await self._look_for_ends()
-        if self._replay.commands.has_maps:
-            await self._collect_maps(is_news=has_failures)
+        await self._family.collect(has_failures=has_failures)
 
     def _collect_due(self) -> None:
-        met = {entry.key for entry in self._new}
+        met = {entry.key for entry in self._draft.new}
         now = self._time.now()
         for pending in self._replay.open:
             if pending.due_at is None or pending.due_at > now or pending.key in met:
@@ -350,7 +330,7 @@ class WorkflowTurn:
             if isinstance(pending.command, RunStep):
                 self._start_step(pending)
             else:
-                self._add(
+                self._draft.add(
                     EntryKind.SLEPT, pending.key, detail={"at": recorded.latest(self._time.shown(), pending.due_at)}
                 )
 
@@ -363,12 +343,14 @@ class WorkflowTurn:
         detail = recorded.of_update(message, own=self._replay.own, at=self._time.shown())
         # With its arguments, so that the history tells all by itself.
         output = message.payload if refused is None else None
-        self._add(EntryKind.UPDATE, f"update:{message.name}#{message.number}", output, refused, detail)
+        self._draft.add(EntryKind.UPDATE, f"update:{message.name}#{message.number}", output, refused, detail)
 
     def _add_finished(self, finished: Finished) -> None:
-        self._seq += 1
-        self._new.append(recorded.of_step(self._seq, finished, self._time))
-        self._draft.superseded += self._superseded_by(finished)
+        draft = self._draft
+        draft.seq += 1
+        draft.new.append(recorded.of_step(draft.seq, finished, self._time))
+        if finished.delay is not None:
+            draft.superseded += self._superseded_by(finished)
 
     def _superseded_by(self, finished: Finished) -> list[int]:
         """The last failure of a step alone is kept: a history must not grow with attempts."""
@@ -383,7 +365,7 @@ class WorkflowTurn:
         if failed is None or self._replay.is_told_failed or self._replay.ended is not None:
             return
         error = self._codec.dump_error(failed.error, is_retryable=False)
-        self._add(EntryKind.FAILED, "body", None, error, recorded.of_failed(failed, at=self._time.shown()))
+        self._draft.add(EntryKind.FAILED, "body", None, error, recorded.of_failed(failed, at=self._time.shown()))
 
     def _collect_stop(self) -> None:
         if not self._replay.can_be_stopped:
@@ -391,98 +373,25 @@ class WorkflowTurn:
         asked = self._replay.inbox.stop_request()
         if asked is not None:
             detail = recorded.of_request(asked, own=self._replay.own, at=self._time.shown())
-            self._add(EntryKind.CANCEL, "cancelled", detail=detail)
+            self._draft.add(EntryKind.CANCEL, "cancelled", detail=detail)
         elif self._deadline is not None and self._replay.can_time_out and self._time.now() >= self._deadline:
             detail = {"reason": "it took longer than its timeout", "at": recorded.latest(self._time.shown())}
-            self._add(EntryKind.CANCEL, "timed_out", detail=detail)
+            self._draft.add(EntryKind.CANCEL, "timed_out", detail=detail)
 
     async def _read_messages(self) -> None:
         """If there are any that were not read. Children that failed count as messages that are not there."""
         known, inbox = self._message_count, self._replay.inbox
         before = inbox.seen
         if known > before:
-            history = await self._services.read(self._claimed.id, self._seq, before)
+            history = await self._services.read(self._claimed.id, self._draft.seq, before)
             inbox.take(history.messages, known=known)
             self._has_failures |= known - before > sum(1 for message in history.messages if message.number <= known)
 
-    def _collect_watched(self) -> None:
-        ended = [
-            (pending, end)
-            for pending in self._replay.open
-            if (end := self._watched.take_end(pending.child_id)) is not None
-        ]
-        # They were active when this turn counted, and so need not be awaited once more.
-        self._active_children -= len(ended)
-        self._add_ends(ended)
-
-    def _collect_refused(self) -> None:
-        refused, self._refused = self._refused, []
-        by_id = {pending.child_id: pending for pending in self._replay.open if pending.child_id is not None}
-        self._active_children -= len(refused)
-        self._add_ends([(by_id[id_], end_of_refused(id_, error)) for id_, error in refused if id_ in by_id])
-
-    async def _collect_maps(self, *, is_news: bool) -> None:
-        """The next thing that each map writes; children of maps that the body has given up are cancelled."""
-        for command in self._dropped_maps:
-            self._draft.cancels += await self._maps.open_ids(command)
-        self._dropped_maps = []
-        for pending in self._replay.open:
-            if isinstance(pending.command, MapChildren):
-                await self._collect_map(pending, pending.command, is_news=is_news)
-
-    async def _collect_map(self, pending: Pending, command: MapChildren, *, is_news: bool) -> None:
-        is_news |= self._watched.take_news(command.watched_id)
-        step = await self._maps.next(command, is_news=is_news, first_index=self._placed)
-        if step is None:
-            return
-        self._placed += len(step.children)
-        self._active_children += len(step.children)
-        self._draft.children += step.children
-        self._draft.cancels += step.cancels
-        self._add(
-            step.kind,
-            pending.key,
-            step.output,
-            None,
-            {**(step.detail or {}), "at": recorded.latest(self._time.shown())},
-        )
-
-    async def _look_for_ends(self) -> int:
-        """Of the children that the row counts as ended; gives of how many."""
-        told = {entry.key for entry in self._new}
-        by_id = {
-            pending.child_id: pending
-            for pending in self._replay.open
-            if pending.child_id is not None and pending.key not in told
-        }
-        ends = await self._services.ends(list(by_id))
-        self._add_ends([(by_id[end.id], end) for end in ends])
-        return len(ends)
-
-    def _add_ends(self, ends: Sequence[tuple[Pending, FinishedExecution]]) -> None:
-        if ends:
-            at = recorded.latest(self._time.shown())
-            for pending, end in ends:
-                self._add(_CHILD_END, pending.key, end.output, end.error, recorded.of_child_end(end, at))
-
     # --- writing --------------------------------------------------------------------------------------------
-
-    def _add(
-        self,
-        kind: str,
-        key: str,
-        output: str | None = None,
-        error: str | None = None,
-        detail: dict[str, Any] | str | None = None,
-    ) -> None:
-        self._seq += 1
-        stored = json.dumps(detail) if isinstance(detail, dict) else detail
-        self._new.append(NewEntry(self._seq, str(kind), key, output, error, stored))
 
     async def _deliver(self) -> None:
         """Write the new entries if one of them must be written, then give them to the body in their order."""
-        new, self._new = self._new, []
-        self._draft.entries += new
+        new = self._draft.take_new()
         at = None
         for entry in new:
             if entry.kind in _MUST_BE_WRITTEN:
@@ -491,10 +400,17 @@ class WorkflowTurn:
         if self._corrected:
             new = [self._corrected.pop(entry.seq, entry) for entry in new]
         at = at or self._time.now()
-        self._replay.deliver_all([Entry(*entry, at) for entry in new])
+        if len(new) == 1:
+            self._replay.deliver(Entry(*new[0], at))
+        else:
+            self._replay.deliver_all([Entry(*entry, at) for entry in new])
 
     async def _write(self) -> Standing:
-        standing = await self._written(self._checkpoint())
+        checkpoint = self._checkpoint()
+        if self._steps.has_opened or checkpoint.children or checkpoint.starts:
+            standing = await self._written(checkpoint)
+        else:
+            standing = await self._services.write(checkpoint)  # of which the storage refuses nothing
         if standing is None:
             self._attempt.is_lost = True
             raise LeaseLost(self._claimed.id, self._claimed.fence)
@@ -523,14 +439,18 @@ class WorkflowTurn:
             taken = next((child for child in checkpoint.children if is_refused_by(conflict, child)), None)
             if taken is None:
                 raise
-            self._refused.append((taken.id, conflict))
+            self._family.refuse(taken.id, conflict)
             self._stirred.set()
             others = tuple(child for child in checkpoint.children if child is not taken)
             return await self._written(checkpoint._replace(children=others))
 
     def _checkpoint(self) -> Checkpoint:
-        values, chunks = self._take_outbox()
-        if self._length >= _WARN_AT:
+        spoken, outbox = self._replay.spoken, self._outbox
+        values: tuple[tuple[str, str], ...] = ()
+        chunks: tuple[str, ...] = ()
+        if outbox.values or outbox.chunks or spoken.piece_count or spoken.count > spoken.stored:
+            values, chunks = self._take_outbox()
+        if self._draft.seq >= _WARN_AT and self._length >= _WARN_AT:
             self._warn_of_length()
         return self._draft.take(self._claimed, values, chunks)
 
@@ -546,26 +466,27 @@ class WorkflowTurn:
 
     def _take_outbox(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
         spoken = self._replay.spoken
-        if not (self._outbox or spoken.piece_count or spoken.count > spoken.stored):
-            return (), ()  # as most of the time
         values, chunks = self._outbox.take()
         spoken.piece_count += len(chunks)
         # Pieces of a step that go on for long are told of together: a history must not grow by an entry for each.
         if spoken.count > spoken.stored or (spoken.piece_count and self._draft.entries):
-            self._seq += 1
+            self._draft.seq += 1
             detail = spoken.detail(self._replay.heard, spoken.piece_count)
             spoken.piece_count = 0
-            entry = NewEntry(self._seq, str(EntryKind.SAID), str(spoken.count), None, None, detail)
+            entry = NewEntry(self._draft.seq, str(EntryKind.SAID), str(spoken.count), None, None, detail)
             self._draft.entries.append(entry)
             self._replay.deliver(Entry(*entry, self._time.now()))
         return values, chunks
 
     def _rest(self) -> Suspension:
         checkpoint = self._checkpoint()
+        if self._replay.ended is not None and self._replay.ended.error is None:
+            # Nothing is to wake it.
+            return Suspension(*checkpoint[2:8], starts=checkpoint.starts)
         return Suspension(
             *checkpoint[2:8],
             seen_messages=self._replay.inbox.seen,
-            wake_at_children=wake_at_children(self._replay.open, self._active_children),
+            wake_at_children=self._family.wake_at,
             delay=self._delay(),
             starts=checkpoint.starts,
         )
@@ -589,8 +510,7 @@ class WorkflowTurn:
             or any(entry.kind in _SHOULD_BE_WRITTEN for entry in self._draft.entries)
         ):
             await self._write()
-        if self._active_children:
-            self._watched.begin(self._replay.open)
+        self._family.watch()
         delay = self._delay()
         if delay is None:
             await self._stirred.wait()

@@ -87,8 +87,8 @@ class Hand:
         digest = digest_detail(pending.digest)
         moment = {"at": (BEGAN + timedelta(seconds=len(self.history))).isoformat()}
         match pending.command:
-            case RunStep(function=function, args=args, kwargs=kwargs, dump=dump):
-                output = None if error else dump(function(*args, **kwargs))
+            case RunStep(plan=plan, args=args, kwargs=kwargs, dump=dump):
+                output = None if error else dump(plan.function(*args, **kwargs))
                 return EntryKind.STEP, pending.key, output, error, digest
             case Sleep() if pending.due_at is None:
                 return (

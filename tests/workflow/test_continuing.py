@@ -11,6 +11,7 @@ import pytest
 
 from durable import ApprovalClosed, Durable, Handle, Status, UpdateFailed, WorkflowContext
 from durable.testing import VirtualStorage, app_under_test
+from tests.flow.place import PATIENCE, Place, running
 
 
 async def _error_of(handle: Handle[Any]) -> str:
@@ -159,3 +160,24 @@ async def test_an_approval_that_a_run_left_open_is_withdrawn(app: Durable, stora
         await app.approvals.grant(pending, by="alice")
         await kit.drain()
         assert await handle.result(timeout=0) == "granted"
+
+
+async def test_what_a_run_has_continued_with_outlives_its_end(place: Place) -> None:
+    """Also where nothing is written with the end, and nobody is told of it."""
+    app = place.app()
+
+    async def mark() -> None: ...
+
+    @app.workflow
+    async def flow(ctx: WorkflowContext, n: int) -> list[int]:
+        if n < 3:
+            ctx.continue_as_new(n + 1)
+        await ctx.step(mark)
+        return [n, ctx.iteration]
+
+    async with running(app):
+        handle = await flow.enqueue(0)
+        assert await handle.result(PATIENCE) == [3, 3]
+        forked = await handle.fork("mark")
+        assert await forked.result(PATIENCE) == [3, 3]
+        assert (await handle.execution()).run_output == (await forked.execution()).run_output is not None
