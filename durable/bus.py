@@ -77,6 +77,10 @@ class Bus:
         """
         for hint in hints:
             self._deliver(hint)
+        self.tell_others_paced(*hints)
+
+    def tell_others_paced(self, *hints: Hint) -> None:
+        """As `tell_others`, in bursts where they come in a stream."""
         if not hints or not self._storage.is_shared:
             return
         if self._pacer is None or self._pacer.done():

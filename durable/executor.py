@@ -59,6 +59,9 @@ _FLUSH_LIMIT = 1.5
 _DELIVER_LIMIT = 0.6
 _WITHDRAW_LIMIT = 0.3
 _ANNOUNCE_EVERY = 12.0
+_MANY_ENDS = 16
+"""Ends in one write that are more than answers to a few who wait: other processes hear of a stream of such writes in
+bursts, because each hint is a statement of its own."""
 _MIB = 1024 * 1024
 
 
@@ -431,7 +434,8 @@ class Executor:
                 if item.status in FINISHED
             )
         if len(others) < len(settlements) or any(item.status in FINISHED for item in others):
-            self._live.bus.tell_others(Hint("finished", ""))
+            tell = self._live.bus.tell_others_paced if len(settlements) >= _MANY_ENDS else self._live.bus.tell_others
+            tell(Hint("finished", ""))
         if settled.has_cancelled:
             # Which of them, only the storage knows; a cancelled child may have made its parent ready.
             self._live.bus.tell(Hint("finished", ""), Hint("ready", ""), *self._live.emitter.hints)

@@ -91,6 +91,17 @@ async def test_a_stream_goes_out_in_bursts_further_and_further_apart(sent: Sent)
     assert sent.gaps == [0.01, 0.02, 0.04, 0.05, 0.05, 0.05]
 
 
+async def test_what_only_others_are_told_is_paced_without_a_word_to_listeners_here(sent: Sent) -> None:
+    heard: list[Hint] = []
+    sent.bus.subscribe(heard.append)
+    for _ in range(9):
+        sent.bus.tell_others_paced(READY)
+        await sent.settle()
+    assert (len(sent.statements), heard) == (4, [])
+    await sent.end_gap()
+    assert len(sent.statements) == 5
+
+
 async def test_a_stream_that_thins_out_is_told_sooner_again(sent: Sent) -> None:
     await sent.tell(4 + 3)
     await sent.end_gap()
