@@ -23,6 +23,7 @@ from storage_postgres.operation import PostgresOperation
 from storage_postgres.plan import drive, drive_async, drive_on, drive_on_async
 from storage_postgres.source import Source
 from storage_postgres.statements import Statements
+from storage_postgres.waiting import WaitingConnection
 
 __all__ = ["KEPT_FOR_EXECUTOR", "Connections", "PostgresLane"]
 
@@ -60,7 +61,7 @@ class Connections:
         self._statements = statements
         self._min_size = min_size
         self._max_size = max_size
-        self._async_pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+        self._async_pool: AsyncConnectionPool[WaitingConnection] | None = None
         self._transactions: AsyncConnectionPool[LentConnection] | None = None
         """Apart, because these last as long as the user's code in them, and end by statements that need the pool."""
         self._free_transactions = asyncio.Semaphore(0)
@@ -107,8 +108,9 @@ class Connections:
 
     async def open(self) -> None:
         self._async_pool = AsyncConnectionPool(
-            self.conninfo, kwargs=self._settings(), configure=_register_loaders, open=False, name="durable",
-            min_size=self._min_size, max_size=self._max_size, timeout=4.0, reconnect_timeout=2.0, check=None,
+            self.conninfo, connection_class=WaitingConnection, kwargs=self._settings(), configure=_register_loaders,
+            open=False, name="durable", min_size=self._min_size, max_size=self._max_size, timeout=4.0,
+            reconnect_timeout=2.0, check=None,
         )  # fmt: skip
         most = min(_MOST_TRANSACTIONS, self._max_size)
         self._transactions = AsyncConnectionPool(
@@ -201,9 +203,7 @@ class Connections:
         async with self._free_transactions, self._transactions.connection() as own, own.transaction():
             yield own
 
-    async def _run_pooled(
-        self, pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]], operation: PostgresOperation[T]
-    ) -> T:
+    async def _run_pooled(self, pool: AsyncConnectionPool[WaitingConnection], operation: PostgresOperation[T]) -> T:
         async with pool.connection() as connection:
             try:
                 return await drive_async(
