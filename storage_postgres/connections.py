@@ -21,9 +21,9 @@ from storage_postgres.lending import PREPARE_AFTER, LentConnection
 from storage_postgres.loaders import register_loaders
 from storage_postgres.operation import PostgresOperation
 from storage_postgres.plan import drive, drive_async, drive_on, drive_on_async
+from storage_postgres.prepared import BlockingOwn, Own, Prepared
 from storage_postgres.source import Source
 from storage_postgres.statements import Statements
-from storage_postgres.waiting import WaitingConnection
 
 __all__ = ["KEPT_FOR_EXECUTOR", "Connections", "PostgresLane"]
 
@@ -61,11 +61,11 @@ class Connections:
         self._statements = statements
         self._min_size = min_size
         self._max_size = max_size
-        self._async_pool: AsyncConnectionPool[WaitingConnection] | None = None
+        self._async_pool: AsyncConnectionPool[Own] | None = None
         self._transactions: AsyncConnectionPool[LentConnection] | None = None
         """Apart, because these last as long as the user's code in them, and end by statements that need the pool."""
         self._free_transactions = asyncio.Semaphore(0)
-        self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._pool: ConnectionPool[BlockingOwn] | None = None
         self.is_pooled = False
         """Behind a pooler such as pgbouncer: no prepared statements, no options, no LISTEN."""
 
@@ -82,11 +82,6 @@ class Connections:
             given["options"] = f"{_DIRECT_OPTIONS} {given['options']}"
         settings: dict[str, Any] = {**defaults, **given}
         return make_conninfo(**settings)
-
-    @property
-    def prepare(self) -> bool | None:
-        """Prepare every statement on a direct connection, none behind a pooler."""
-        return not self.is_pooled
 
     def _settings(self) -> dict[str, Any]:
         return {"autocommit": True, "prepare_threshold": None if self.is_pooled else PREPARE_AFTER}
@@ -108,7 +103,7 @@ class Connections:
 
     async def open(self) -> None:
         self._async_pool = AsyncConnectionPool(
-            self.conninfo, connection_class=WaitingConnection, kwargs=self._settings(), configure=_register_loaders,
+            self.conninfo, connection_class=Own, kwargs=self._settings(), configure=self._configure,
             open=False, name="durable", min_size=self._min_size, max_size=self._max_size, timeout=4.0,
             reconnect_timeout=2.0, check=None,
         )  # fmt: skip
@@ -122,6 +117,14 @@ class Connections:
         with translated():
             await self._async_pool.open(wait=True, timeout=10.0)
             await self._transactions.open()
+
+    async def _configure(self, connection: Own) -> None:
+        self._make_own(connection)
+
+    def _make_own(self, connection: Own | BlockingOwn) -> None:
+        """Prepare every statement on a direct connection, none behind a pooler."""
+        register_loaders(connection)
+        connection.prepared = None if self.is_pooled else Prepared(connection, self._statements)
 
     async def _restore(self, connection: LentConnection) -> None:
         """By a worker of the pool, when the connection comes back; one that fails is closed by it."""
@@ -137,8 +140,8 @@ class Connections:
 
     def open_blocking(self) -> None:
         self._pool = ConnectionPool(
-            self.conninfo, kwargs=self._settings(), configure=register_loaders, open=False, name="durable-blocking",
-            min_size=1, max_size=self._max_size, timeout=4.0, reconnect_timeout=2.0,
+            self.conninfo, connection_class=BlockingOwn, kwargs=self._settings(), configure=self._make_own, open=False,
+            name="durable-blocking", min_size=1, max_size=self._max_size, timeout=4.0, reconnect_timeout=2.0,
         )  # fmt: skip
         with translated():
             self._pool.open(wait=True, timeout=10.0)
@@ -154,11 +157,11 @@ class Connections:
         if self._pool is None and self._async_pool is None:
             self._source.release()
 
-    def connect(self) -> psycopg.Connection[Any]:
+    def connect(self) -> BlockingOwn:
         """A blocking connection outside every pool."""
         with self._reviving(), translated():
-            connection = psycopg.connect(self.conninfo, **self._settings())
-        register_loaders(connection)
+            connection = BlockingOwn.connect(self.conninfo, **self._settings())
+        self._make_own(connection)
         return connection
 
     async def connect_async(self) -> psycopg.AsyncConnection[Any]:
@@ -203,31 +206,34 @@ class Connections:
         async with self._free_transactions, self._transactions.connection() as own, own.transaction():
             yield own
 
-    async def _run_pooled(self, pool: AsyncConnectionPool[WaitingConnection], operation: PostgresOperation[T]) -> T:
-        async with pool.connection() as connection:
-            try:
-                return await drive_async(
-                    operation.make_plan, connection, self._statements, self.prepare, operation.transaction
-                )
-            except Exception as error:
-                if is_connection_spent(error):
-                    await connection.close()
-                raise
+    async def _run_pooled(self, pool: AsyncConnectionPool[Own], operation: PostgresOperation[T]) -> T:
+        # Not `async with pool.connection()`, which commits or rolls back: there is no transaction that a plan leaves
+        # open, and one that it did leave would be rolled back by `putconn`.
+        connection = await pool.getconn()
+        try:
+            return await drive_async(operation.make_plan, connection, self._statements, operation.transaction)
+        except Exception as error:
+            if is_connection_spent(error):
+                await connection.close()
+            raise
+        finally:
+            await pool.putconn(connection)
 
     def run(self, operation: PostgresOperation[T]) -> T:
         if self._pool is None:
             raise NotOpen("the storage is not open for blocking calls; use it inside `with app.client() as client:`")
         with self._reviving(), translated(), self._pool.connection() as connection:
             try:
-                return self.run_own(operation, connection)
+                return drive(operation.make_plan, connection, self._statements, operation.transaction)
             except Exception as error:
                 if is_connection_spent(error):
                     connection.close()
                 raise
 
-    def run_own(self, operation: PostgresOperation[T], connection: psycopg.Connection[Any]) -> T:
-        """On one of our own blocking connections."""
-        return drive(operation.make_plan, connection, self._statements, self.prepare, operation.transaction)
+    def run_own(self, operation: PostgresOperation[T], connection: BlockingOwn) -> T:
+        """On one of our own blocking connections, outside every pool."""
+        with translated():
+            return drive(operation.make_plan, connection, self._statements, operation.transaction)
 
     def run_on(self, operation: PostgresOperation[T], connection: psycopg.Connection[Any]) -> T:
         return drive_on(operation.make_plan, connection, self._statements, operation.transaction)
@@ -265,7 +271,7 @@ class PostgresLane:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: BlockingOwn | None = None
 
     def run(self, operation: Operation[T]) -> T:
         assert isinstance(operation, PostgresOperation), "a lane runs the operations of its own storage"
