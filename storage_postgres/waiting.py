@@ -11,6 +11,7 @@ import contextvars
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -43,6 +44,7 @@ class WaitingConnection(psycopg.AsyncConnection[Any]):
         loop = asyncio.get_running_loop()
         if timeout is not None or not _HAS_DESCRIPTORS or not isinstance(loop, asyncio.SelectorEventLoop):
             return await super().wait(gen, interval, timeout)
+        _ = self.pgconn.socket  # raises OperationalError while the generator has nothing to clean up
         try:
             state = next(gen)
         except StopIteration as end:
@@ -172,7 +174,10 @@ class _Watch:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        self._gen = None
+        gen, self._gen = self._gen, None
+        if gen is not None:
+            with suppress(psycopg.Error):  # what it would still ask of a connection that is gone
+                gen.close()
         if self._future is not None and not self._future.done():
             self._future.set_exception(error)
 

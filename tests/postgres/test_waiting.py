@@ -13,6 +13,7 @@ import pytest_asyncio
 from psycopg import errors, generators
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
+from psycopg.waiting import Wait
 
 from durable.testing import Maker
 from storage_postgres import PostgresStorage, waiting
@@ -246,6 +247,22 @@ async def test_a_connection_that_is_gone_from_under_who_waits_is_noticed(
         await task
 
     await until(lambda: not readers.registered)
+
+
+async def test_what_cannot_clean_up_on_a_lost_connection_does_not_complain(connection: WaitingConnection) -> None:
+    def ask() -> PQGen[None]:
+        try:
+            yield Wait.R
+        finally:
+            connection.pgconn.flush()
+
+    task = asyncio.create_task(connection.wait(ask()))
+    await asyncio.sleep(0)
+    connection.pgconn.finish()
+    with pytest.raises(errors.OperationalError):
+        await task
+    with pytest.raises(errors.OperationalError):
+        await connection.wait(ask())
 
 
 async def test_what_the_socket_does_not_take_at_once_is_sent(connection: WaitingConnection) -> None:
