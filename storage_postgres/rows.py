@@ -30,6 +30,7 @@ __all__ = [
     "claimed",
     "execution",
     "finished",
+    "lone_row",
     "new_columns",
     "new_row",
     "notice_columns",
@@ -99,6 +100,14 @@ def new_columns(rows: Iterable[NewExecution], prefix: str = "") -> dict[str, obj
 def alike_columns(alike: Alike) -> dict[str, object]:
     """The values of an insert of roots that differ in id and input alone, by parameter name."""
     return {**new_row(alike.model), "id": plain(alike.ids), "input": texts(alike.inputs)}
+
+
+def lone_row(row: NewExecution) -> dict[str, object]:
+    """The values of an insert of one root without keys, by parameter name."""
+    params: dict[str, object] = row._asdict()
+    params["kind"] = row.kind.value
+    params["record_version"] = RECORD_VERSION
+    return params
 
 
 def new_row(row: NewExecution) -> dict[str, object]:

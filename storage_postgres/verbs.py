@@ -80,6 +80,12 @@ def enqueue_alike(alike: Alike) -> Plan[list[Enqueued]]:
     return [*map(Enqueued._make, zip(alike.ids, repeat(True), repeat(False)))]
 
 
+def enqueue_lone(row: NewExecution) -> Plan[list[Enqueued]]:
+    """As `enqueue`, of a root that nothing but its id can stand in the way of, and then it fails."""
+    yield Query("enqueue_lone", to.lone_row(row))
+    return [Enqueued(row.id, True, False)]
+
+
 def _by_key(row: NewExecution) -> tuple[str, str, str]:
     """The order of every insert: an insert waits for another one of the same key, and two must not wait in a ring."""
     return row.task_name, row.idempotency_key or "", row.sleeping_id or ""
