@@ -248,10 +248,7 @@ class Live:
             turns.release()
 
     async def _patiently(self, operation: Operation[T], what: str) -> T:
-        async def call() -> T:
-            return await operation
-
-        return await patiently(self.storage, call, what, within=_PATIENCE)
+        return await patiently(self.storage, lambda: operation, what, within=_PATIENCE)
 
     def _ready_hints(self, rows: Sequence[NewExecution]) -> list[Hint]:
         return [Hint("ready", queue) for queue in {row.queue for row in rows}]

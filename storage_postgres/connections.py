@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from durable.errors import ConfigurationError, NotOpen, RowsHeld, StorageUnavailable, TransactionEnded
 from durable.storage import Operation
 from storage_postgres.failures import is_connection_spent, translated
+from storage_postgres.keeping import Keeping
 from storage_postgres.lending import PREPARE_AFTER, LentConnection
 from storage_postgres.loaders import register_loaders
 from storage_postgres.operation import PostgresOperation
@@ -61,7 +62,7 @@ class Connections:
         self._statements = statements
         self._min_size = min_size
         self._max_size = max_size
-        self._async_pool: AsyncConnectionPool[Own] | None = None
+        self._async_pool: Keeping | None = None
         self._transactions: AsyncConnectionPool[LentConnection] | None = None
         """Apart, because these last as long as the user's code in them, and end by statements that need the pool."""
         self._free_transactions = asyncio.Semaphore(0)
@@ -102,11 +103,12 @@ class Connections:
             yield connection
 
     async def open(self) -> None:
-        self._async_pool = AsyncConnectionPool(
+        pool = AsyncConnectionPool(
             self.conninfo, connection_class=Own, kwargs=self._settings(), configure=self._configure,
             open=False, name="durable", min_size=self._min_size, max_size=self._max_size, timeout=4.0,
             reconnect_timeout=2.0, check=None,
         )  # fmt: skip
+        self._async_pool = Keeping(pool)
         most = min(_MOST_TRANSACTIONS, self._max_size)
         self._transactions = AsyncConnectionPool(
             self.conninfo, connection_class=LentConnection, kwargs=self._settings(), configure=_register_loaders,
@@ -115,7 +117,7 @@ class Connections:
         )  # fmt: skip
         self._free_transactions = asyncio.Semaphore(most)
         with translated():
-            await self._async_pool.open(wait=True, timeout=10.0)
+            await self._async_pool.open()
             await self._transactions.open()
 
     async def _configure(self, connection: Own) -> None:
@@ -131,11 +133,12 @@ class Connections:
         await connection.restore(is_pooled=self.is_pooled)
 
     async def close(self) -> None:
-        pools = self._async_pool, self._transactions
+        statements, transactions = self._async_pool, self._transactions
         self._async_pool = self._transactions = None
-        for pool in pools:
-            if pool is not None:
-                await pool.close(timeout=0.5)
+        if statements is not None:
+            await statements.close()
+        if transactions is not None:
+            await transactions.close(timeout=0.5)
         self._release()
 
     def open_blocking(self) -> None:
@@ -181,11 +184,22 @@ class Connections:
             raise
 
     async def run_async(self, operation: PostgresOperation[T]) -> T:
-        if self._async_pool is None:
+        pool = self._async_pool
+        if pool is None:
             raise NotOpen("the storage is not open for this event loop; use it inside `async with app:`")
         try:
             with translated():
-                return await self._run_pooled(self._async_pool, operation)
+                connection = pool.take() or await pool.get()
+                try:
+                    return await drive_async(operation.make_plan, connection, self._statements, operation.transaction)
+                except Exception as error:
+                    if is_connection_spent(error):
+                        await connection.close()
+                    raise
+                finally:
+                    # One that a plan left in a transaction, or with a statement under way, is for the pool to undo.
+                    if not pool.keep(connection):
+                        await pool.pool.putconn(connection)
         except RowsHeld:
             raise  # by a server that lives
         except StorageUnavailable:
@@ -205,19 +219,6 @@ class Connections:
             raise NotOpen("the storage is not open for this event loop; use it inside `async with app:`")
         async with self._free_transactions, self._transactions.connection() as own, own.transaction():
             yield own
-
-    async def _run_pooled(self, pool: AsyncConnectionPool[Own], operation: PostgresOperation[T]) -> T:
-        # Not `async with pool.connection()`, which commits or rolls back: there is no transaction that a plan leaves
-        # open, and one that it did leave would be rolled back by `putconn`.
-        connection = await pool.getconn()
-        try:
-            return await drive_async(operation.make_plan, connection, self._statements, operation.transaction)
-        except Exception as error:
-            if is_connection_spent(error):
-                await connection.close()
-            raise
-        finally:
-            await pool.putconn(connection)
 
     def run(self, operation: PostgresOperation[T]) -> T:
         if self._pool is None:

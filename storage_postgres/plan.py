@@ -36,6 +36,7 @@ class Query(NamedTuple):
 
 
 Plan = Generator[Query, Rows, T]
+Asking = Callable[[Query], Awaitable[Rows]]
 
 
 class Undo(Exception):
@@ -90,15 +91,18 @@ def drive_on(
             return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
 
 
-async def drive_async(
+def drive_async(
     make_plan: Callable[[], Plan[T]], connection: Own, statements: Statements, transaction: bool
-) -> T:
+) -> Awaitable[T]:
     """As `drive`, on an asynchronous connection."""
-    if not transaction:
-        return await _drive_async(make_plan(), partial(_ask_async, connection, statements))
+    ask = partial(_ask_async, connection, statements)
+    return _transact_async(make_plan, connection, ask) if transaction else _drive_async(make_plan(), ask)
+
+
+async def _transact_async(make_plan: Callable[[], Plan[T]], connection: Own, ask: Asking) -> T:
     try:
         async with connection.transaction():
-            return await _drive_async(make_plan(), partial(_ask_async, connection, statements))
+            return await _drive_async(make_plan(), ask)
     except Undo as undo:
         return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
 
@@ -137,7 +141,7 @@ def _drive(plan: Plan[T], ask: Callable[[Query], Rows]) -> T:
         return end.value  # type: ignore[no-any-return]
 
 
-async def _drive_async(plan: Plan[T], ask: Callable[[Query], Awaitable[Rows]]) -> T:
+async def _drive_async(plan: Plan[T], ask: Asking) -> T:
     try:
         query = next(plan)
         while True:
@@ -154,12 +158,16 @@ def _ask(connection: BlockingOwn, statements: Statements, query: Query) -> Rows:
         return _answer(cursor, statements, prepared is not None, query)
 
 
-async def _ask_async(connection: Own, statements: Statements, query: Query) -> Rows:
+def _ask_async(connection: Own, statements: Statements, query: Query) -> Awaitable[Rows]:
     prepared = connection.prepared
     if prepared is not None and not query.rest:
-        return await connection.wait(prepared.ask(query.name, query.params))
+        return connection.wait(prepared.ask(query.name, query.params))
+    return _ask_by_cursor_async(connection, statements, query)
+
+
+async def _ask_by_cursor_async(connection: Own, statements: Statements, query: Query) -> Rows:
     async with connection.cursor(row_factory=tuple_row) as cursor:
-        return await _answer_async(cursor, statements, prepared is not None, query)
+        return await _answer_async(cursor, statements, connection.prepared is not None, query)
 
 
 def _answer(cursor: psycopg.Cursor[Any], statements: Statements, prepare: bool, query: Query) -> Rows:

@@ -30,6 +30,8 @@ _LOOK: Final = 0.1
 """Seconds between looks whether the connection is still used, and still there."""
 _CANCEL: Final = 5.0
 """Seconds that the server has to hear of a cancellation, and to end the statement; as long as psycopg gives it."""
+_ENDED: Final = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
+"""Of a statement that has ended: by the cancellation, or by an error of its own."""
 
 
 class WaitingConnection(psycopg.AsyncConnection[Any]):
@@ -54,7 +56,17 @@ class WaitingConnection(psycopg.AsyncConnection[Any]):
                 return await super().wait(_over(value), interval)
             return value
         if state == Wait.R:
-            outcome = await self._follow(loop, gen)
+            watch = self._watch
+            if watch is None or watch.is_over or watch.loop is not loop:
+                # One of another event loop ends by itself; nothing of it is shared with this one.
+                watch = self._watch = _watching(loop, self.pgconn)
+            try:
+                outcome = await watch.follow(gen)
+            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+                watch.forget()
+                if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                    await self._cancel(gen)
+                raise
             if isinstance(outcome, StopIteration):
                 return outcome.value  # type: ignore[no-any-return]  # what a PQGen[T] returns
             state = outcome
@@ -66,30 +78,21 @@ class WaitingConnection(psycopg.AsyncConnection[Any]):
             watch.end()
         await super().close()
 
-    async def _follow(self, loop: asyncio.AbstractEventLoop, gen: PQGen[T]) -> StopIteration | Wait:
-        watch = self._watch
-        if watch is None or watch.is_over or watch.loop is not loop:
-            # One of another event loop ends by itself; nothing of it is shared with this one.
-            watch = self._watch = _watching(loop, self.pgconn)
-        try:
-            return await watch.follow(gen)
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                await self._cancel(gen)
-            raise
-
     async def _cancel(self, gen: PQGen[Any]) -> None:
         """End the statement that nobody waits for any more, or else the connection, as psycopg does it."""
         try:
             await self._request_cancel()
             await wait_async(_resumed(gen, Wait.R), self.pgconn.socket, interval=_LOOK, timeout=_CANCEL)
-        except errors.QueryCanceled:
-            pass
-        except BaseException as error:
-            _log.warning("a cancelled statement did not end (%s); its connection is closed", type(error).__name__)
-            self.pgconn.finish()
-            if not isinstance(error, Exception):
-                raise  # interrupted once more
+        except Exception as error:
+            if self.pgconn.transaction_status not in _ENDED:
+                self._give_up(error)
+        except BaseException as error:  # interrupted once more
+            self._give_up(error)
+            raise
+
+    def _give_up(self, error: BaseException) -> None:
+        _log.warning("a cancelled statement did not end (%s); its connection is closed", type(error).__name__)
+        self.pgconn.finish()
 
     async def _request_cancel(self) -> None:
         try:
@@ -124,14 +127,15 @@ class _Watch:
     def is_over(self) -> bool:
         return self._descriptor < 0
 
-    async def follow(self, gen: PQGen[Any]) -> StopIteration | Wait:
+    def follow(self, gen: PQGen[Any]) -> asyncio.Future[StopIteration | Wait]:
         """Send it word of each answer until it ends, or wants to wait for something else."""
         future: asyncio.Future[StopIteration | Wait] = self.loop.create_future()
         self._gen, self._future = gen, future
-        try:
-            return await future
-        finally:
-            self._gen = self._future = None
+        return future
+
+    def forget(self) -> None:
+        """Nobody waits for it any more."""
+        self._gen = self._future = None
 
     def end(self) -> None:
         """Nothing of the connection is with the event loop any more. Who still waits is told that it was closed."""
@@ -161,7 +165,7 @@ class _Watch:
             if state == Wait.R:
                 return
             future.set_result(state)
-        self._gen = None
+        self.forget()
 
     def _look(self) -> None:
         if self._gen is None:
@@ -174,12 +178,13 @@ class _Watch:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        gen, self._gen = self._gen, None
+        gen, future = self._gen, self._future
+        self.forget()
         if gen is not None:
             with suppress(psycopg.Error):  # what it would still ask of a connection that is gone
                 gen.close()
-        if self._future is not None and not self._future.done():
-            self._future.set_exception(error)
+        if future is not None and not future.done():
+            future.set_exception(error)
 
 
 def _watching(loop: asyncio.AbstractEventLoop, pgconn: PGconn) -> _Watch:
