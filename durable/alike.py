@@ -8,7 +8,7 @@ from typing import Final, overload
 
 from durable.execution import Kind, NewExecution
 
-__all__ = ["Alike", "alike", "is_plain_root", "samples"]
+__all__ = ["Alike", "alike", "is_plain_root", "samples", "with_input"]
 
 _AFTER_IDS: Final = NewExecution._fields.index("root_id") + 1
 _INPUT: Final = NewExecution._fields.index("input")
@@ -44,8 +44,12 @@ class Alike(Sequence[NewExecution]):
         return self._row(self.ids[index], self.inputs[index])
 
     def _row(self, id_: str, stored: str) -> NewExecution:
-        model = self.model
-        return NewExecution._make((id_, id_, *model[_AFTER_IDS:_INPUT], stored, *model[_INPUT + 1 :]))
+        return with_input(self.model, id_, stored)
+
+
+def with_input(model: NewExecution, execution_id: str, stored: str) -> NewExecution:
+    """A root as the model is, with an id and an input of its own."""
+    return NewExecution._make((execution_id, execution_id, *model[_AFTER_IDS:_INPUT], stored, *model[_INPUT + 1 :]))
 
 
 def alike(rows: Sequence[NewExecution]) -> Alike | None:
