@@ -20,7 +20,7 @@ from storage_postgres.failures import is_connection_spent, translated
 from storage_postgres.keeping import Keeping
 from storage_postgres.lending import PREPARE_AFTER, LentConnection
 from storage_postgres.loaders import register_loaders
-from storage_postgres.operation import PostgresOperation
+from storage_postgres.operation import HopefulOperation, PostgresOperation
 from storage_postgres.plan import drive, drive_async, drive_on, drive_on_async
 from storage_postgres.prepared import BlockingOwn, Own, Prepared
 from storage_postgres.source import Source
@@ -275,15 +275,21 @@ class PostgresLane:
         self._connection: BlockingOwn | None = None
 
     def run(self, operation: Operation[T]) -> T:
+        if isinstance(operation, HopefulOperation):
+            hopeful: HopefulOperation[T] = operation
+            return hopeful.run_by(self._run)
         assert isinstance(operation, PostgresOperation), "a lane runs the operations of its own storage"
+        plain: PostgresOperation[T] = operation
+        return self._run(plain)
+
+    def _run(self, operation: PostgresOperation[T]) -> T:
         if self._connection is None or self._connection.closed:
             self._connection = self._connections.connect()
         try:
-            result: T = self._connections.run_own(operation, self._connection)
+            return self._connections.run_own(operation, self._connection)
         except BaseException:
             self.close()
             raise
-        return result
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -72,19 +72,20 @@ class HopefulOperation(Generic[T]):
         return (yield from self._make_careful().__await__())
 
     def run(self) -> T:
-        return self._run(lambda operation: operation.run())
+        return self.run_by(lambda operation: operation.run())
 
     def run_on(self, connection: Any) -> T:
         if not self._short.transaction:
             return self._make_careful().run_on(connection)
-        return self._run(lambda operation: operation.run_on(connection))
+        return self.run_by(lambda operation: operation.run_on(connection))
 
     def await_on(self, connection: Any) -> Awaitable[T]:
         if not self._short.transaction:
             return self._make_careful().await_on(connection)
         return self._await_on(connection)
 
-    def _run(self, run: Callable[[PostgresOperation[T]], T]) -> T:
+    def run_by(self, run: Callable[[PostgresOperation[T]], T]) -> T:
+        """Run it by whatever runs one of the two, blocking."""
         try:
             return run(self._short)
         except StorageError as error:
