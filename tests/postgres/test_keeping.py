@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from storage_postgres import keeping
 from storage_postgres.keeping import Keeping
 from storage_postgres.prepared import Own
+from tests.support.turns import until
 
 
 @pytest_asyncio.fixture
@@ -56,7 +57,7 @@ async def test_two_at_once_have_two_of_which_one_is_kept(pool: Keeping) -> None:
 async def test_who_waits_for_the_pool_comes_before_who_has_not_come_yet(pool: Keeping) -> None:
     first, second = await take(pool), await take(pool)
     third = asyncio.create_task(take(pool))
-    await asyncio.sleep(0)
+    await until(lambda: pool.pool.get_stats()["requests_waiting"] == 1)
 
     assert not await give_back(pool, first)
     assert await third is first

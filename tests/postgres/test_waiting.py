@@ -20,6 +20,7 @@ from storage_postgres import PostgresStorage, waiting
 from storage_postgres.waiting import WaitingConnection
 from tests.support.locks import PATIENCE
 from tests.support.subject import open_storage
+from tests.support.turns import until
 
 Control = psycopg.Connection[Any]
 LONG: Final = "select pg_catalog.pg_sleep(600)"
@@ -83,14 +84,6 @@ async def begin_long(connection: WaitingConnection, control: Control) -> asyncio
 
 async def one(connection: psycopg.AsyncConnection[Any]) -> object:
     return await (await connection.execute("select 1")).fetchone()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if holds():
-                return
-            await asyncio.sleep(0)
 
 
 async def test_statements_in_a_row_register_the_socket_once(connection: WaitingConnection, readers: Readers) -> None:
@@ -250,15 +243,18 @@ async def test_a_connection_that_is_gone_from_under_who_waits_is_noticed(
 
 
 async def test_what_cannot_clean_up_on_a_lost_connection_does_not_complain(connection: WaitingConnection) -> None:
+    began: list[bool] = []
+
     def ask() -> PQGen[None]:
         try:
+            began.append(True)
             while True:
                 yield Wait.R
         finally:
             connection.pgconn.flush()
 
     task = asyncio.create_task(connection.wait(ask()))
-    await asyncio.sleep(0)
+    await until(lambda: bool(began))
     connection.pgconn.finish()
     with pytest.raises(errors.OperationalError):
         await task
