@@ -8,7 +8,7 @@ from typing import Final, overload
 
 from durable.execution import Kind, NewExecution
 
-__all__ = ["Alike", "alike", "samples"]
+__all__ = ["Alike", "alike", "is_plain_root", "samples", "with_input"]
 
 _AFTER_IDS: Final = NewExecution._fields.index("root_id") + 1
 _INPUT: Final = NewExecution._fields.index("input")
@@ -44,8 +44,12 @@ class Alike(Sequence[NewExecution]):
         return self._row(self.ids[index], self.inputs[index])
 
     def _row(self, id_: str, stored: str) -> NewExecution:
-        model = self.model
-        return NewExecution._make((id_, id_, *model[_AFTER_IDS:_INPUT], stored, *model[_INPUT + 1 :]))
+        return with_input(self.model, id_, stored)
+
+
+def with_input(model: NewExecution, execution_id: str, stored: str) -> NewExecution:
+    """A root as the model is, with an id and an input of its own."""
+    return NewExecution._make((execution_id, execution_id, *model[_AFTER_IDS:_INPUT], stored, *model[_INPUT + 1 :]))
 
 
 def alike(rows: Sequence[NewExecution]) -> Alike | None:
@@ -53,14 +57,27 @@ def alike(rows: Sequence[NewExecution]) -> Alike | None:
     if isinstance(rows, Alike):
         return rows
     first = rows[0]
-    is_root = first.parent_id is None and first.child_index is None and not (first.depth or first.is_finalize)
-    if not is_root or first.outlives_parent or first.idempotency_key is not None or first.kind == Kind.SLEEPING:
+    if not is_plain_root(first):
         return None
     columns = dict(zip(NewExecution._fields, zip(*rows, strict=True), strict=True))
     ids, root_ids, inputs = columns.pop("id"), columns.pop("root_id"), columns.pop("input")
     if root_ids != ids or any(column.count(column[0]) < len(rows) for column in columns.values()):
         return None
     return Alike(first, ids, inputs)
+
+
+def is_plain_root(row: NewExecution) -> bool:
+    """Whether it stands in no tree and nothing but its id can stand in the way of storing it."""
+    return (
+        row.root_id == row.id
+        and row.parent_id is None
+        and row.child_index is None
+        and row.idempotency_key is None
+        and row.idempotency_hash is None
+        and row.sleeping_id is None
+        and row.kind is not Kind.SLEEPING
+        and not (row.depth or row.is_finalize or row.outlives_parent)
+    )
 
 
 def samples(rows: Sequence[NewExecution]) -> Sequence[NewExecution]:

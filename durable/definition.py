@@ -10,7 +10,7 @@ from functools import cached_property
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from durable.alike import Alike
+from durable.alike import Alike, with_input
 from durable.callbacks import CallbackInput
 from durable.codec import Codec, Shape, Signature
 from durable.errors import ConfigurationError, ErrorInfo, InvalidInput, SerializationError
@@ -102,6 +102,16 @@ class Definition:
         if self._function is None:
             return frozenset()
         return frozenset(inspect.signature(self._function).parameters)
+
+    @cached_property
+    def plain(self) -> Overrides:
+        """Of a call without options; always the same one."""
+        return Overrides(self.options)
+
+    @cached_property
+    def model(self) -> NewExecution:
+        """The record of a call without options, but for its ids and its input."""
+        return _new_execution(self, "", self.plain, "")
 
     @cached_property
     def result(self) -> Shape[Any]:
@@ -232,6 +242,12 @@ class Definition:
 
 def new_execution(definition: Definition, stored_input: str, overrides: Overrides, execution_id: str) -> NewExecution:
     """The record of one call, as a root; `child.place` puts it into a tree."""
+    if overrides is definition.plain and definition.kind is not Kind.SLEEPING:
+        return with_input(definition.model, execution_id, stored_input)
+    return _new_execution(definition, stored_input, overrides, execution_id)
+
+
+def _new_execution(definition: Definition, stored_input: str, overrides: Overrides, execution_id: str) -> NewExecution:
     options = overrides.options
     is_sleeping = definition.kind == Kind.SLEEPING
     key = overrides.idempotency_key

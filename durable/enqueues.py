@@ -63,7 +63,7 @@ class Enqueues:
 
     async def enqueue(self, row: NewExecution) -> Enqueued:
         """Durable when it returns. Cancelled while waiting, the row may or may not have been stored."""
-        if not has_keys([row]):
+        if row.idempotency_key is None and row.sleeping_id is None:
             return await self._plain.submit(row)
         if self._is_closed:
             raise NotOpen("the client was closed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple, TypeVar
@@ -93,7 +93,8 @@ class Live:
             (done,) = await self._enqueue_on(connection, [new])
         else:
             done = await self._enqueues.enqueue(new)
-        settled_ids([new], [done])
+        if done.is_conflict:
+            settled_ids([new], [done])
         return done
 
     async def enqueue_many(self, rows: Sequence[NewExecution], connection: Any = None) -> list[Enqueued]:
@@ -252,11 +253,8 @@ class Live:
         finally:
             turns.release()
 
-    async def _patiently(self, operation: Operation[T], what: str) -> T:
-        async def call() -> T:
-            return await operation
-
-        return await patiently(self.storage, call, what, within=_PATIENCE)
+    def _patiently(self, operation: Operation[T], what: str) -> Awaitable[T]:
+        return patiently(self.storage, lambda: operation, what, within=_PATIENCE)
 
     def _ready_hints(self, rows: Sequence[NewExecution]) -> list[Hint]:
         return [Hint("ready", queue) for queue in {row.queue for row in rows}]

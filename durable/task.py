@@ -179,7 +179,8 @@ class Task(Generic[P, R]):
         return self._home().handle(self, execution_id)
 
     async def _enqueue(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> Handle[R]:
-        overrides = checked_overrides(self.definition.options, options)
+        definition = self.definition
+        overrides = checked_overrides(definition.options, options) if options else definition.plain
         home = self._home()
         new = self.new(args, kwargs, overrides, home.new_id())
         return await home.enqueue_new(self, new, overrides.connection)

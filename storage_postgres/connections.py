@@ -17,10 +17,12 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from durable.errors import ConfigurationError, NotOpen, RowsHeld, StorageUnavailable, TransactionEnded
 from durable.storage import Operation
 from storage_postgres.failures import is_connection_spent, translated
+from storage_postgres.keeping import Keeping
 from storage_postgres.lending import PREPARE_AFTER, LentConnection
 from storage_postgres.loaders import register_loaders
-from storage_postgres.operation import PostgresOperation
+from storage_postgres.operation import HopefulOperation, PostgresOperation
 from storage_postgres.plan import drive, drive_async, drive_on, drive_on_async
+from storage_postgres.prepared import BlockingOwn, Own, Prepared
 from storage_postgres.source import Source
 from storage_postgres.statements import Statements
 
@@ -60,11 +62,11 @@ class Connections:
         self._statements = statements
         self._min_size = min_size
         self._max_size = max_size
-        self._async_pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+        self._async_pool: Keeping | None = None
         self._transactions: AsyncConnectionPool[LentConnection] | None = None
         """Apart, because these last as long as the user's code in them, and end by statements that need the pool."""
         self._free_transactions = asyncio.Semaphore(0)
-        self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._pool: ConnectionPool[BlockingOwn] | None = None
         self.is_pooled = False
         """Behind a pooler such as pgbouncer: no prepared statements, no options, no LISTEN."""
 
@@ -81,11 +83,6 @@ class Connections:
             given["options"] = f"{_DIRECT_OPTIONS} {given['options']}"
         settings: dict[str, Any] = {**defaults, **given}
         return make_conninfo(**settings)
-
-    @property
-    def prepare(self) -> bool | None:
-        """Prepare every statement on a direct connection, none behind a pooler."""
-        return not self.is_pooled
 
     def _settings(self) -> dict[str, Any]:
         return {"autocommit": True, "prepare_threshold": None if self.is_pooled else PREPARE_AFTER}
@@ -106,10 +103,12 @@ class Connections:
             yield connection
 
     async def open(self) -> None:
-        self._async_pool = AsyncConnectionPool(
-            self.conninfo, kwargs=self._settings(), configure=_register_loaders, open=False, name="durable",
-            min_size=self._min_size, max_size=self._max_size, timeout=4.0, reconnect_timeout=2.0, check=None,
+        pool = AsyncConnectionPool(
+            self.conninfo, connection_class=Own, kwargs=self._settings(), configure=self._configure,
+            open=False, name="durable", min_size=self._min_size, max_size=self._max_size, timeout=4.0,
+            reconnect_timeout=2.0, check=None,
         )  # fmt: skip
+        self._async_pool = Keeping(pool)
         most = min(_MOST_TRANSACTIONS, self._max_size)
         self._transactions = AsyncConnectionPool(
             self.conninfo, connection_class=LentConnection, kwargs=self._settings(), configure=_register_loaders,
@@ -118,25 +117,34 @@ class Connections:
         )  # fmt: skip
         self._free_transactions = asyncio.Semaphore(most)
         with translated():
-            await self._async_pool.open(wait=True, timeout=10.0)
+            await self._async_pool.open()
             await self._transactions.open()
+
+    async def _configure(self, connection: Own) -> None:
+        self._make_own(connection)
+
+    def _make_own(self, connection: Own | BlockingOwn) -> None:
+        """Prepare every statement on a direct connection, none behind a pooler."""
+        register_loaders(connection)
+        connection.prepared = None if self.is_pooled else Prepared(connection, self._statements)
 
     async def _restore(self, connection: LentConnection) -> None:
         """By a worker of the pool, when the connection comes back; one that fails is closed by it."""
         await connection.restore(is_pooled=self.is_pooled)
 
     async def close(self) -> None:
-        pools = self._async_pool, self._transactions
+        statements, transactions = self._async_pool, self._transactions
         self._async_pool = self._transactions = None
-        for pool in pools:
-            if pool is not None:
-                await pool.close(timeout=0.5)
+        if statements is not None:
+            await statements.close()
+        if transactions is not None:
+            await transactions.close(timeout=0.5)
         self._release()
 
     def open_blocking(self) -> None:
         self._pool = ConnectionPool(
-            self.conninfo, kwargs=self._settings(), configure=register_loaders, open=False, name="durable-blocking",
-            min_size=1, max_size=self._max_size, timeout=4.0, reconnect_timeout=2.0,
+            self.conninfo, connection_class=BlockingOwn, kwargs=self._settings(), configure=self._make_own, open=False,
+            name="durable-blocking", min_size=1, max_size=self._max_size, timeout=4.0, reconnect_timeout=2.0,
         )  # fmt: skip
         with translated():
             self._pool.open(wait=True, timeout=10.0)
@@ -152,11 +160,11 @@ class Connections:
         if self._pool is None and self._async_pool is None:
             self._source.release()
 
-    def connect(self) -> psycopg.Connection[Any]:
+    def connect(self) -> BlockingOwn:
         """A blocking connection outside every pool."""
         with self._reviving(), translated():
-            connection = psycopg.connect(self.conninfo, **self._settings())
-        register_loaders(connection)
+            connection = BlockingOwn.connect(self.conninfo, **self._settings())
+        self._make_own(connection)
         return connection
 
     async def connect_async(self) -> psycopg.AsyncConnection[Any]:
@@ -176,11 +184,22 @@ class Connections:
             raise
 
     async def run_async(self, operation: PostgresOperation[T]) -> T:
-        if self._async_pool is None:
+        pool = self._async_pool
+        if pool is None:
             raise NotOpen("the storage is not open for this event loop; use it inside `async with app:`")
         try:
             with translated():
-                return await self._run_pooled(self._async_pool, operation)
+                connection = pool.take() or await pool.get()
+                try:
+                    return await drive_async(operation.make_plan, connection, self._statements, operation.transaction)
+                except Exception as error:
+                    if is_connection_spent(error):
+                        await connection.close()
+                    raise
+                finally:
+                    # One that a plan left in a transaction, or with a statement under way, is for the pool to undo.
+                    if not pool.keep(connection):
+                        await pool.pool.putconn(connection)
         except RowsHeld:
             raise  # by a server that lives
         except StorageUnavailable:
@@ -201,33 +220,21 @@ class Connections:
         async with self._free_transactions, self._transactions.connection() as own, own.transaction():
             yield own
 
-    async def _run_pooled(
-        self, pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]], operation: PostgresOperation[T]
-    ) -> T:
-        async with pool.connection() as connection:
-            try:
-                return await drive_async(
-                    operation.make_plan, connection, self._statements, self.prepare, operation.transaction
-                )
-            except Exception as error:
-                if is_connection_spent(error):
-                    await connection.close()
-                raise
-
     def run(self, operation: PostgresOperation[T]) -> T:
         if self._pool is None:
             raise NotOpen("the storage is not open for blocking calls; use it inside `with app.client() as client:`")
         with self._reviving(), translated(), self._pool.connection() as connection:
             try:
-                return self.run_own(operation, connection)
+                return drive(operation.make_plan, connection, self._statements, operation.transaction)
             except Exception as error:
                 if is_connection_spent(error):
                     connection.close()
                 raise
 
-    def run_own(self, operation: PostgresOperation[T], connection: psycopg.Connection[Any]) -> T:
-        """On one of our own blocking connections."""
-        return drive(operation.make_plan, connection, self._statements, self.prepare, operation.transaction)
+    def run_own(self, operation: PostgresOperation[T], connection: BlockingOwn) -> T:
+        """On one of our own blocking connections, outside every pool."""
+        with translated():
+            return drive(operation.make_plan, connection, self._statements, operation.transaction)
 
     def run_on(self, operation: PostgresOperation[T], connection: psycopg.Connection[Any]) -> T:
         return drive_on(operation.make_plan, connection, self._statements, operation.transaction)
@@ -265,18 +272,24 @@ class PostgresLane:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: BlockingOwn | None = None
 
     def run(self, operation: Operation[T]) -> T:
+        if isinstance(operation, HopefulOperation):
+            hopeful: HopefulOperation[T] = operation
+            return hopeful.run_by(self._run)
         assert isinstance(operation, PostgresOperation), "a lane runs the operations of its own storage"
+        plain: PostgresOperation[T] = operation
+        return self._run(plain)
+
+    def _run(self, operation: PostgresOperation[T]) -> T:
         if self._connection is None or self._connection.closed:
             self._connection = self._connections.connect()
         try:
-            result: T = self._connections.run_own(operation, self._connection)
+            return self._connections.run_own(operation, self._connection)
         except BaseException:
             self.close()
             raise
-        return result
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final
 
 import psycopg
@@ -68,15 +67,27 @@ def is_id_taken(error: BaseException) -> bool:
     return isinstance(cause, errors.UniqueViolation) and cause.diag.constraint_name == "executions_pkey"
 
 
-@contextmanager
-def translated() -> Generator[None]:
+class _Translated:
+    """Not a generator: each statement enters it."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, PoolClosed):
+            raise NotOpen("the storage is not open; use it inside `async with app:`") from error
+        if isinstance(error, (psycopg.Error, PoolTimeout, TooManyRequests)):
+            raise _translate(error) from error
+
+
+_TRANSLATED: Final = _Translated()
+
+
+def translated() -> AbstractContextManager[None]:
     """Raise durable's errors for psycopg's; the original stays the cause. The DSN is never part of the text."""
-    try:
-        yield
-    except PoolClosed as error:
-        raise NotOpen("the storage is not open; use it inside `async with app:`") from error
-    except (psycopg.Error, PoolTimeout, TooManyRequests) as error:
-        raise _translate(error) from error
+    return _TRANSLATED
 
 
 def _translate(error: Exception) -> DurableError:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg.rows import tuple_row
 
 from storage_postgres.loaders import register_loaders
+from storage_postgres.waiting import WaitingConnection
 
 __all__ = ["PREPARE_AFTER", "LentConnection"]
 
@@ -19,7 +20,7 @@ _MOST_PREPARED: Final = 100
 """As psycopg has it from the start."""
 
 
-class LentConnection(psycopg.AsyncConnection[Any]):
+class LentConnection(WaitingConnection):
     """Of the pool for user code."""
 
     async def restore(self, *, is_pooled: bool) -> None:

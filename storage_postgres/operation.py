@@ -57,43 +57,49 @@ class HopefulOperation(Generic[T]):
     In a transaction of the caller's the short way needs a savepoint; where it takes none it is not tried.
     """
 
-    __slots__ = ("_careful", "_short")
+    __slots__ = ("_make_careful", "_short")
 
-    def __init__(self, short: PostgresOperation[T], careful: PostgresOperation[T]) -> None:
+    def __init__(self, short: PostgresOperation[T], make_careful: Callable[[], PostgresOperation[T]]) -> None:
         self._short = short
-        self._careful = careful
+        self._make_careful = make_careful
 
     def __await__(self) -> Generator[Any, None, T]:
-        return self._await(lambda operation: operation).__await__()
+        try:
+            return (yield from self._short.__await__())
+        except StorageError as error:
+            if not is_id_taken(error):
+                raise
+        return (yield from self._make_careful().__await__())
 
     def run(self) -> T:
-        return self._run(lambda operation: operation.run())
+        return self.run_by(lambda operation: operation.run())
 
     def run_on(self, connection: Any) -> T:
         if not self._short.transaction:
-            return self._careful.run_on(connection)
-        return self._run(lambda operation: operation.run_on(connection))
+            return self._make_careful().run_on(connection)
+        return self.run_by(lambda operation: operation.run_on(connection))
 
     def await_on(self, connection: Any) -> Awaitable[T]:
         if not self._short.transaction:
-            return self._careful.await_on(connection)
-        return self._await(lambda operation: operation.await_on(connection))
+            return self._make_careful().await_on(connection)
+        return self._await_on(connection)
 
-    def _run(self, run: Callable[[PostgresOperation[T]], T]) -> T:
+    def run_by(self, run: Callable[[PostgresOperation[T]], T]) -> T:
+        """Run it by whatever runs one of the two, blocking."""
         try:
             return run(self._short)
         except StorageError as error:
             if not is_id_taken(error):
                 raise
-        return run(self._careful)
+        return run(self._make_careful())
 
-    async def _await(self, begin: Callable[[PostgresOperation[T]], Awaitable[T]]) -> T:
+    async def _await_on(self, connection: Any) -> T:
         try:
-            return await begin(self._short)
+            return await self._short.await_on(connection)
         except StorageError as error:
             if not is_id_taken(error):
                 raise
-        return await begin(self._careful)
+        return await self._make_careful().await_on(connection)
 
 
 def driver_connection(connection: Any) -> Any:

@@ -6,8 +6,9 @@ asynchronous connections. So the same verb also runs inside the caller's own tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,12 +17,12 @@ from psycopg.rows import tuple_row
 
 from storage_postgres.failures import translated
 from storage_postgres.loaders import register_loaders
+from storage_postgres.prepared import BlockingOwn, Own, Rows
 from storage_postgres.statements import Statements
 
 __all__ = ["Plan", "Query", "Rows", "Undo", "drive", "drive_async", "drive_on", "drive_on_async", "waiting"]
 
 T = TypeVar("T")
-Rows = list[tuple[Any, ...]]
 
 
 class Query(NamedTuple):
@@ -35,6 +36,7 @@ class Query(NamedTuple):
 
 
 Plan = Generator[Query, Rows, T]
+Asking = Callable[[Query], Awaitable[Rows]]
 
 
 class Undo(Exception):
@@ -58,18 +60,15 @@ def waiting(plan: Plan[T], lock_timeout: float | None) -> Plan[T]:
         return end.value  # type: ignore[no-any-return]
 
 
-def drive(make_plan: Callable[[], Plan[T]], connection: psycopg.Connection[Any], statements: Statements,
-          prepare: bool | None, transaction: bool) -> T:  # fmt: skip
-    """Run a plan on a blocking connection of ours; `transaction` wraps it in one."""
-    with translated():
-        if not transaction:
-            with connection.cursor(row_factory=tuple_row) as cursor:
-                return _drive(make_plan(), cursor, statements, prepare)
-        try:
-            with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
-                return _drive(make_plan(), cursor, statements, prepare)
-        except Undo as undo:
-            return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
+def drive(make_plan: Callable[[], Plan[T]], connection: BlockingOwn, statements: Statements, transaction: bool) -> T:
+    """Run a plan on a blocking connection of ours; `transaction` wraps it in one. Raises psycopg.Error."""
+    if not transaction:
+        return _drive(make_plan(), partial(_ask, connection, statements))
+    try:
+        with connection.transaction():
+            return _drive(make_plan(), partial(_ask, connection, statements))
+    except Undo as undo:
+        return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
 
 
 def drive_on(
@@ -82,28 +81,30 @@ def drive_on(
     with translated(), psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
         register_loaders(cursor)
         if not transaction:
-            return _drive(make_plan(), cursor, statements, False)
+            return _drive(make_plan(), partial(_answer, cursor, statements, False))
         if _has_not_begun(connection):
             cursor.execute("select 1")  # begins the caller's transaction; otherwise the block below would end one
         try:
             with connection.transaction():
-                return _drive(make_plan(), cursor, statements, False)
+                return _drive(make_plan(), partial(_answer, cursor, statements, False))
         except Undo as undo:
             return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
 
 
-async def drive_async(make_plan: Callable[[], Plan[T]], connection: psycopg.AsyncConnection[Any],
-                      statements: Statements, prepare: bool | None, transaction: bool) -> T:  # fmt: skip
+def drive_async(
+    make_plan: Callable[[], Plan[T]], connection: Own, statements: Statements, transaction: bool
+) -> Awaitable[T]:
     """As `drive`, on an asynchronous connection."""
-    with translated():
-        if not transaction:
-            async with connection.cursor(row_factory=tuple_row) as cursor:
-                return await _drive_async(make_plan(), cursor, statements, prepare)
-        try:
-            async with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
-                return await _drive_async(make_plan(), cursor, statements, prepare)
-        except Undo as undo:
-            return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
+    ask = partial(_ask_async, connection, statements)
+    return _transact_async(make_plan, connection, ask) if transaction else _drive_async(make_plan(), ask)
+
+
+async def _transact_async(make_plan: Callable[[], Plan[T]], connection: Own, ask: Asking) -> T:
+    try:
+        async with connection.transaction():
+            return await _drive_async(make_plan(), ask)
+    except Undo as undo:
+        return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
 
 
 async def drive_on_async(
@@ -117,12 +118,12 @@ async def drive_on_async(
         async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
             register_loaders(cursor)
             if not transaction:
-                return await _drive_async(make_plan(), cursor, statements, False)
+                return await _drive_async(make_plan(), partial(_answer_async, cursor, statements, False))
             if _has_not_begun(connection):
                 await cursor.execute("select 1")
             try:
                 async with connection.transaction():
-                    return await _drive_async(make_plan(), cursor, statements, False)
+                    return await _drive_async(make_plan(), partial(_answer_async, cursor, statements, False))
             except Undo as undo:
                 return undo.result  # type: ignore[no-any-return]  # the plan that raised it is a Plan[T]
 
@@ -131,27 +132,45 @@ def _has_not_begun(connection: psycopg.Connection[Any] | psycopg.AsyncConnection
     return not connection.autocommit and connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
 
 
-def _drive(plan: Plan[T], cursor: psycopg.Cursor[Any], statements: Statements, prepare: bool | None) -> T:
+def _drive(plan: Plan[T], ask: Callable[[Query], Rows]) -> T:
     try:
         query = next(plan)
         while True:
-            query = plan.send(_answer(query, cursor, statements, prepare))
+            query = plan.send(ask(query))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 
 
-async def _drive_async(
-    plan: Plan[T], cursor: psycopg.AsyncCursor[Any], statements: Statements, prepare: bool | None
-) -> T:
+async def _drive_async(plan: Plan[T], ask: Asking) -> T:
     try:
         query = next(plan)
         while True:
-            query = plan.send(await _answer_async(query, cursor, statements, prepare))
+            query = plan.send(await ask(query))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 
 
-def _answer(query: Query, cursor: psycopg.Cursor[Any], statements: Statements, prepare: bool | None) -> Rows:
+def _ask(connection: BlockingOwn, statements: Statements, query: Query) -> Rows:
+    prepared = connection.prepared
+    if prepared is not None and not query.rest:
+        return connection.wait(prepared.ask(query.name, query.params))
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        return _answer(cursor, statements, prepared is not None, query)
+
+
+def _ask_async(connection: Own, statements: Statements, query: Query) -> Awaitable[Rows]:
+    prepared = connection.prepared
+    if prepared is not None and not query.rest:
+        return connection.wait(prepared.ask(query.name, query.params))
+    return _ask_by_cursor_async(connection, statements, query)
+
+
+async def _ask_by_cursor_async(connection: Own, statements: Statements, query: Query) -> Rows:
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        return await _answer_async(cursor, statements, connection.prepared is not None, query)
+
+
+def _answer(cursor: psycopg.Cursor[Any], statements: Statements, prepare: bool, query: Query) -> Rows:
     text = statements[query.name]
     if not query.rest:
         cursor.execute(text, query.params, prepare=prepare)
@@ -164,9 +183,7 @@ def _answer(query: Query, cursor: psycopg.Cursor[Any], statements: Statements, p
     return []
 
 
-async def _answer_async(
-    query: Query, cursor: psycopg.AsyncCursor[Any], statements: Statements, prepare: bool | None
-) -> Rows:
+async def _answer_async(cursor: psycopg.AsyncCursor[Any], statements: Statements, prepare: bool, query: Query) -> Rows:
     text = statements[query.name]
     if not query.rest:
         await cursor.execute(text, query.params, prepare=prepare)

@@ -32,13 +32,13 @@ __all__ = [
     "claimed_in_order",
     "execution",
     "finished",
+    "lone_row",
     "new_columns",
     "new_row",
     "notice_columns",
     "pool_columns",
     "settled_notice_columns",
     "settlement_columns",
-    "started_row",
 ]
 
 _KINDS = {kind.value: kind for kind in Kind}
@@ -110,6 +110,14 @@ def alike_columns(alike: Alike) -> dict[str, object]:
     return {**new_row(alike.model), "id": plain(alike.ids), "input": texts(alike.inputs)}
 
 
+def lone_row(row: NewExecution) -> dict[str, object]:
+    """The values of an insert of one root without keys, by parameter name."""
+    params: dict[str, object] = row._asdict()
+    params["kind"] = row.kind.value
+    params["record_version"] = RECORD_VERSION
+    return params
+
+
 def new_row(row: NewExecution) -> dict[str, object]:
     """The values of an insert of one row, by parameter name.
 
@@ -119,22 +127,6 @@ def new_row(row: NewExecution) -> dict[str, object]:
         name: None if value is None else str(value) for name, value in zip(NewExecution._fields, row, strict=True)
     }
     params["run_at"] = None if row.run_at is None else row.run_at.isoformat()
-    params["record_version"] = str(RECORD_VERSION)
-    return params
-
-
-_OF_STARTED = (
-    "id", "kind", "task_name", "task_version", "queue", "priority", "input", "retry", "max_attempts", "max_deliveries",
-    "timeout", "on_complete",
-)  # fmt: skip
-
-
-def started_row(row: NewExecution) -> dict[str, object]:
-    """The values of an insert of one row that is started at once, by parameter name; as text, see `new_row`."""
-    params: dict[str, object] = {}
-    for name in _OF_STARTED:
-        value = getattr(row, name)
-        params[name] = None if value is None else str(value)
     params["record_version"] = str(RECORD_VERSION)
     return params
 

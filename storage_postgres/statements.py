@@ -6,15 +6,16 @@ import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Final, LiteralString, cast
+from typing import Final, LiteralString, NamedTuple, cast
 
 from psycopg import sql
 
-__all__ = ["SCHEMA_TAG", "Statements", "load", "render"]
+__all__ = ["SCHEMA_TAG", "Numbered", "Statements", "load", "numbered", "render"]
 
 SCHEMA_TAG: Final = "/*schema*/"
 _HEADER: Final = re.compile(r"^-- (name|fragment): (\w+)\n", re.MULTILINE)
 _INCLUDE: Final = re.compile(r"/\*include (\w+)\*/")
+_MARK: Final = re.compile(rb"%(?:\((\w+)\)s|%)")
 
 
 def _sections(text: str) -> list[tuple[str, str, str]]:
@@ -47,6 +48,13 @@ def _interleave(parts: list[sql.SQL], tag: sql.Composed) -> list[sql.Composable]
     return woven
 
 
+class Numbered(NamedTuple):
+    """A statement as the server takes it: the parameters are $1, $2 … in the order of their names here."""
+
+    text: bytes
+    parameters: tuple[str, ...]
+
+
 class Statements:
     """Every statement of the package by name, as bytes for one schema."""
 
@@ -56,6 +64,9 @@ class Statements:
     def __getitem__(self, name: str) -> bytes:
         return self._by_name[name]
 
+    def numbered(self, name: str) -> Numbered:
+        return numbered(self._by_name[name])
+
     @property
     def by_name(self) -> Mapping[str, bytes]:
         return self._by_name
@@ -64,6 +75,17 @@ class Statements:
 @lru_cache(maxsize=16)
 def _rendered(schema: str) -> Mapping[str, bytes]:
     return {name: render(text, schema).as_bytes(None) for name, text in load().items()}
+
+
+def numbered(text: bytes) -> Numbered:
+    """The text with numbers for the names, and without what psycopg asks to be doubled."""
+    places: dict[bytes, int] = {}
+
+    def number(mark: re.Match[bytes]) -> bytes:
+        name = mark[1]
+        return b"%" if name is None else b"$%d" % places.setdefault(name, len(places) + 1)
+
+    return Numbered(_MARK.sub(number, text), tuple(name.decode() for name in places))
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from durable.alike import alike
+from durable.alike import alike, is_plain_root
 from durable.approval_rows import ApprovalFilter, Decided, Decision, NewApproval, StoredApproval
 from durable.errors import ConfigurationError
 from durable.execution import (
@@ -155,12 +155,16 @@ class PostgresStorage:
         self, rows: Sequence[NewExecution], *, all_or_nothing: bool = False, note: Note | None = None,
         lock_timeout: float | None = None,
     ) -> Operation[list[Enqueued]]:  # fmt: skip
-        is_bounded = lock_timeout is not None
-        plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing, note=note, is_bounded=is_bounded)
-        transaction = all_or_nothing or (note is not None and _has_sleepers(rows))
-        careful = self._do(lambda: waiting(plan(), lock_timeout), transaction=transaction)
+        def careful() -> PostgresOperation[list[Enqueued]]:
+            is_bounded = lock_timeout is not None
+            plan = partial(verbs.enqueue, rows, all_or_nothing=all_or_nothing, note=note, is_bounded=is_bounded)
+            transaction = all_or_nothing or (note is not None and _has_sleepers(rows))
+            return self._do(lambda: waiting(plan(), lock_timeout), transaction=transaction)
+
+        if len(rows) == 1 and lock_timeout is None and is_plain_root(rows[0]):
+            return HopefulOperation(self._do(partial(verbs.enqueue_lone, rows[0])), careful)
         if len(rows) < 2 or (same := alike(rows)) is None:
-            return careful
+            return careful()
         transaction = all_or_nothing or len(rows) > verbs.PART
         return HopefulOperation(self._do(partial(verbs.enqueue_alike, same), transaction=transaction), careful)
 

@@ -82,9 +82,15 @@ def enqueue_alike(alike: Alike) -> Plan[list[Enqueued]]:
 
 
 def enqueue_started(row: NewExecution, *, executor_id: str, lease: float) -> Plan[Claimed]:
-    params = {**to.started_row(row), "executor_id": executor_id, "lease": str(lease)}
+    params = {**to.lone_row(row), "executor_id": executor_id, "lease": lease}
     ((created_at,),) = yield Query("enqueue_started", params)
     return first_claim(row, created_at)
+
+
+def enqueue_lone(row: NewExecution) -> Plan[list[Enqueued]]:
+    """As `enqueue`, of a root that nothing but its id can stand in the way of, and then it fails."""
+    yield Query("enqueue_lone", to.lone_row(row))
+    return [Enqueued(row.id, True, False)]
 
 
 def _by_key(row: NewExecution) -> tuple[str, str, str]:

@@ -67,6 +67,23 @@ inserted as (
 )
 select count(*) from inserted;
 
+-- name: enqueue_lone
+-- As `enqueue_alike`, of a single row: a root whose id alone may be there already, and then it fails. Takes the server a fifth
+-- less than `enqueue_one`, which looks into every unique index before it inserts. Locks nothing, but may wait as `enqueue`
+-- does. Index: the primary key.
+insert into /*schema*/executions (
+    id, root_id, created_at, due_at, updated_at, delay, task_version, max_attempts, max_deliveries, priority,
+    record_version, is_pooled, status, kind, queue, task_name, input, timeout, serial_key, retry, on_complete
+)
+select %(id)s::uuid, %(id)s::uuid, at.now,
+    greatest(coalesce(%(run_at)s::timestamptz, at.now + %(delay)s::double precision * interval '1 second'), at.now),
+    at.now, %(delay)s::double precision, %(task_version)s::integer, %(max_attempts)s::integer,
+    %(max_deliveries)s::integer, %(priority)s::smallint, %(record_version)s::smallint, %(is_pooled)s::boolean, 'ready',
+    %(kind)s::text, %(queue)s::text, %(task_name)s::text, %(input)s::text, %(timeout)s::double precision,
+    %(serial_key)s::text, %(retry)s::text, %(on_complete)s::text
+from (select /*schema*/clock_now() as now offset 0) as at
+returning 1;
+
 -- name: enqueue_one
 -- As `enqueue`, of a single row: to set up 25 arrays takes the server longer than to insert it. Locks nothing, but may wait
 -- as `enqueue` does. Index: the unique ones.

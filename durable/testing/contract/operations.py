@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import cast
 
+import pytest
+
 from durable.errors import StorageUnavailable
 from durable.storage import Hint
 from durable.testing.contract.scene import LIMIT, Case, Scene
@@ -70,19 +72,22 @@ class OperationContract(Case):
         for handle in scene.subject.handles:
             assert await handle.existing([id_]) == {id_}
 
-    async def test_lane_runs_operations_in_its_own_thread(self, scene: Scene) -> None:
-        row = scene.make.row()
+    @pytest.mark.parametrize("count", [1, 3])
+    async def test_lane_runs_operations_in_its_own_thread(self, scene: Scene, count: int) -> None:
+        rows = scene.make.rows(count)
+        ids = [row.id for row in rows]
         lane = scene.storage.lane()
 
         def work() -> frozenset[str]:
             try:
-                lane.run(scene.storage.enqueue([row]))
-                return lane.run(scene.storage.existing([row.id]))
+                for _ in range(2):  # an id sent again is another way through a storage
+                    assert [done.id for done in lane.run(scene.storage.enqueue(rows))] == ids
+                return lane.run(scene.storage.existing(ids))
             finally:
                 lane.close()
                 lane.close()
 
-        assert await asyncio.to_thread(work) == {row.id}
+        assert await asyncio.to_thread(work) == set(ids)
 
     async def test_is_transient_tells_an_outage_from_a_mistake(self, scene: Scene) -> None:
         assert scene.storage.is_transient(StorageUnavailable("gone for a moment"))
