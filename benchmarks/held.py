@@ -22,8 +22,10 @@ from benchmarks.copies import copy_statement, set_aside
 from benchmarks.meter import metered
 from benchmarks.series import Sample, Series
 from durable import Durable, Task
-from durable.execution import Claimed
+from durable.execution import DEFAULT_QUEUE, Claimed
+from durable.storage import Hint
 from storage_postgres import PostgresStorage
+from storage_postgres.listen import channel_of, payloads_of
 from storage_postgres.operation import PostgresOperation
 
 __all__ = ["WORKLOAD"]
@@ -37,6 +39,8 @@ _END_PART: Final = 1 / 3
 """The part of the hold, at its end, that is compared with what was before."""
 _BACK: Final = 0.8
 """The part of the rate before at which the load counts as back."""
+_READY: Final = Hint("ready", DEFAULT_QUEUE)
+_HINT = sql.SQL("select pg_catalog.pg_notify(%s, %s)")
 _SIZE = sql.SQL("select pg_catalog.pg_table_size({}::text::regclass)")
 _DEAD = sql.SQL(
     "select n_dead_tup from pg_catalog.pg_stat_user_tables where schemaname = {} and relname = 'executions'"
@@ -105,7 +109,7 @@ class _Load:
         connection: psycopg.AsyncConnection[Any] = await psycopg.AsyncConnection.connect(
             self._bench.dsn, autocommit=True
         )
-        # The first of them before an executor comes: it is told of none, and would look for them at its next poll.
+        # The first of them before an executor comes, which looks for work as it starts.
         await self._insert(connection, statement)
         feeder = asyncio.create_task(self._feed(connection, statement))
         try:
@@ -119,6 +123,8 @@ class _Load:
         while True:
             if self._fed - self.done < _WAITING:
                 await self._insert(connection, statement)
+                # As every enqueue does: an executor that has caught up would rest until its next poll.
+                await connection.execute(_HINT, [channel_of(self._schema), *payloads_of([_READY], "")])
             else:
                 await asyncio.sleep(0.01)
 

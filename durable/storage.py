@@ -577,10 +577,7 @@ class Storage(JobStorage, WorkflowStorage, ApprovalStorage, Protocol):
         ...
 
     def listen(self, *, teller: str = "") -> AsyncIterator[Hint]:
-        """Hints until the iterator is closed, but those of this teller; an empty one leaves out none.
-
-        Reconnects by itself; ends at once where listening is not possible.
-        """
+        """Hints until it is closed, but the teller's own. Reconnects; ends at once where listening is not possible."""
         ...
 
 
