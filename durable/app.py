@@ -254,7 +254,7 @@ class Durable(Registry):
             await self.execution(execution_id)
         else:
             refuse_own_end([execution_id])
-        (future,) = self.live.waiters.futures([execution_id])
+        (future,) = self.live.waiters.futures([execution_id], within=timeout)
         return await first_end(future, execution_id, timeout)
 
     async def status(self, execution_id: str) -> StatusReport:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from durable.storage import Hint, Storage
 
@@ -34,15 +34,10 @@ class Bus:
         self._storage = storage
         self._teller = secrets.token_hex(4)
         """By which this process knows the hints that were its own: heard anew, each would cost a claim or a look."""
-        self._sleep = sleep
         self._listeners: list[Listener] = []
         self._pending: set[Hint] = set()
-        self._held: set[Hint] = set()
-        """Hints that wait for the end of the gap."""
-        self._held_count = 0
-        self._at_once = 0
-        """Hints that need not wait any more, until a gap brings none."""
-        self._pacer: asyncio.Task[None] | None = None
+        self._enqueues, self._ends = _Pace(self.tell_others, sleep), _Pace(self.tell_others, sleep)
+        """Apart, because what is enqueued now and then must not wait for a stream of ends."""
         self._sender: asyncio.Task[None] | None = None
         self._hearer: asyncio.Task[None] | None = None
 
@@ -77,27 +72,18 @@ class Bus:
         """
         for hint in hints:
             self._deliver(hint)
-        self.tell_others_paced(*hints)
+        if hints and self._storage.is_shared:
+            self._enqueues.put(hints)
 
     def tell_others_paced(self, *hints: Hint) -> None:
         """As `tell_others`, in bursts where they come in a stream."""
-        if not hints or not self._storage.is_shared:
-            return
-        if self._pacer is None or self._pacer.done():
-            self._at_once = _AT_ONCE
-            self._pacer = asyncio.create_task(self._pace(), name="durable-hints-paced")
-        if self._at_once:
-            self._at_once -= 1
-            self.tell_others(*hints)
-        else:
-            self._held.update(hints)
-            self._held_count += 1
+        if hints and self._storage.is_shared:
+            self._ends.put(hints)
 
     def hurry(self) -> None:
         """Somebody waits here for what others do: tell them now what is held back."""
-        if self._held:
-            self.tell_others(*self._held)
-            self._held.clear()
+        for pace in (self._enqueues, self._ends):
+            pace.hurry()
 
     def hear(self) -> None:
         """Start listening to other processes, if nobody has asked for it before."""
@@ -109,11 +95,13 @@ class Bus:
         self.hurry()
         if self._sender is not None:
             await asyncio.wait({self._sender}, timeout=0.3)
-        for task in (self._sender, self._hearer, self._pacer):
+        for task in (self._sender, self._hearer):
             if task is not None:
                 task.cancel()
                 await asyncio.wait({task}, timeout=0.3)
-        self._sender = self._hearer = self._pacer = None
+        self._sender = self._hearer = None
+        for pace in (self._enqueues, self._ends):
+            await pace.stop()
 
     def _deliver(self, hint: Hint) -> None:
         for listener in tuple(self._listeners):
@@ -129,6 +117,53 @@ class Bus:
                 # A lost hint costs one poll interval; the loops that do the work report a lost database.
                 _log.debug("hints were not sent: %s", error)
 
+    async def _listen(self) -> None:
+        hints: AsyncIterator[Hint] = self._storage.listen(teller=self._teller)
+        try:
+            async for hint in hints:
+                self._deliver(hint)
+        except Exception:
+            _log.exception("listening ended; polling goes on")
+
+
+class _Pace:
+    """Passes on hints at once, or in bursts where they come in a stream."""
+
+    def __init__(self, tell: Callable[[Hint], None], sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._tell = tell
+        self._sleep = sleep
+        self._held: set[Hint] = set()
+        """Hints that wait for the end of the gap."""
+        self._held_count = 0
+        self._at_once = 0
+        """Hints that need not wait any more, until a gap brings none."""
+        self._pacer: asyncio.Task[None] | None = None
+
+    def put(self, hints: Iterable[Hint]) -> None:
+        if self._pacer is None or self._pacer.done():
+            self._at_once = _AT_ONCE
+            self._pacer = asyncio.create_task(self._pace(), name="durable-hints-paced")
+        is_at_once = self._at_once > 0
+        if is_at_once:
+            self._at_once -= 1
+        else:
+            self._held_count += 1
+        self._held.update(hints)
+        if is_at_once:
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Pass on what is held back."""
+        held, self._held = self._held, set()
+        for hint in held:
+            self._tell(hint)
+
+    async def stop(self) -> None:
+        if self._pacer is not None:
+            self._pacer.cancel()
+            await asyncio.wait({self._pacer}, timeout=0.3)
+            self._pacer = None
+
     async def _pace(self) -> None:
         """Hold hints back for a gap after each burst, and end when a gap has brought none."""
         gap = _LEAST_GAP
@@ -139,11 +174,3 @@ class Bus:
                 return
             self.hurry()
             gap = min(gap * 2, _MOST_GAP) if count > _MANY else _LEAST_GAP
-
-    async def _listen(self) -> None:
-        hints: AsyncIterator[Hint] = self._storage.listen(teller=self._teller)
-        try:
-            async for hint in hints:
-                self._deliver(hint)
-        except Exception:
-            _log.exception("listening ended; polling goes on")

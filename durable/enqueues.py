@@ -10,7 +10,7 @@ from durable.eager import begun
 from durable.errors import NotOpen
 from durable.events import Emitter
 from durable.execution import Enqueued, NewExecution
-from durable.first_start import Starter
+from durable.first_start import Starter, first_claim
 from durable.group_commit import GroupCommit
 from durable.patience import Patience
 from durable.storage import Storage
@@ -87,7 +87,9 @@ class Enqueues:
     async def close(self) -> None:
         """Refuse new rows and wait for those accepted."""
         self._is_closed = True
-        await asyncio.gather(self._plain.close(), self._keyed.close(), *self._starting)
+        await asyncio.gather(self._plain.close(), self._keyed.close())
+        if self._starting:
+            await asyncio.wait(self._starting)  # how one has failed its caller is told
         if self._keyed_count:
             await self._idle.wait()
 
@@ -118,19 +120,23 @@ class Enqueues:
         return await asyncio.shield(task)
 
     async def _start(self, row: NewExecution, starter: Starter, reserved_at: float) -> bool:
-        claimed = None
+        """False: it is not stored."""
+        claimed, is_stored = None, True
         try:
             claimed = await self._storage.enqueue_started(row, executor_id=starter.executor_id, lease=starter.lease)
         except Exception as error:
             if not self._storage.is_transient(error):
                 raise
-            # The patient way, to which an id that is there is one that was stored. If this statement was carried out
-            # all the same, nobody knows of the start, and its lease runs out.
-            return False
+            # The statement may have been carried out, and its answer lost: then it is held here, and starts.
+            (found,) = await self._patiently(self._storage.get([row.id]), _WHAT)
+            is_stored = found is not None
+            if found is not None and (found.executor_id, found.fence) == (starter.executor_id, 1):
+                claimed = first_claim(row, found.created_at)
         finally:
             starter.arrived(claimed, reserved_at)
-        self._stored([row.id])
-        return True
+        if claimed is not None:
+            self._stored([row.id])
+        return is_stored
 
     async def _write_free(self, rows: Sequence[NewExecution]) -> Sequence[Enqueued | None]:
         try:

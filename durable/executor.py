@@ -427,7 +427,7 @@ class Executor:
                 hints.append(said_by(item.id))
             if item.workflow.cancels:
                 hints.append(Hint("cancelled", ""))
-        if self._live.waiters.is_waited_for:
+        if self._live.waiters.are_interested:
             self._live.waiters.resolve(
                 FinishedExecution(item.id, item.status, item.output, item.error)
                 for item in settlements
@@ -452,8 +452,8 @@ class Executor:
         """Places in pools are free again: here or elsewhere something may have waited for them."""
         pools = queues.intersection(self._pools())
         if pools:
-            self._claim.pools_freed()
-            self._live.bus.tell_others(*(Hint("ready", pool) for pool in pools))
+            # A claim made before saw them running. Told to all who listen here: this app may have other executors.
+            self._live.bus.tell(*(Hint("ready", pool) for pool in pools))
 
     def _on_lost(self, attempt: Attempt) -> None:
         message = "execution %s lost its lease here; its attempt is stopped"

@@ -21,8 +21,8 @@ _LOOKS_PER_CHECK = 10
 """How many looks pass between checks that what is waited for still exists: retention may have taken it."""
 
 _FRESH: Final = 0.02
-"""Seconds in which nobody looks for the end of what this process has just stored. An end that comes so soon is written
-here, or told by a hint; and a look would compete with the claim that the caller waits for."""
+"""Seconds in which nobody looks for the end of what this process has just stored, and has not heard of any end since: a
+look would compete with the claim that the caller waits for. An end that comes so soon is written here, or told."""
 _MOST_FRESH: Final = 1000
 """How many of these are known at a time, so that who never waits for them pays with no memory."""
 _PAUSE_PER_WAITER = 5e-6
@@ -57,13 +57,16 @@ class Waiters:
             self._fresh.clear()
         self._fresh.update(dict.fromkeys(execution_ids, asyncio.get_running_loop().time()))
 
-    def futures(self, execution_ids: Sequence[str]) -> list[asyncio.Future[FinishedExecution]]:
-        """A future for the end of each; cancel those nobody waits for any more."""
+    def futures(
+        self, execution_ids: Sequence[str], *, within: float | None = None
+    ) -> list[asyncio.Future[FinishedExecution]]:
+        """A future for the end of each; cancel those nobody waits for any more. `within`: seconds of the caller's."""
         loop = asyncio.get_running_loop()
         self._bus.hear()
         self._bus.hurry()
         made: list[asyncio.Future[FinishedExecution]] = []
-        fresh_after = loop.time() - _FRESH
+        is_patient = within is None or within > 2 * _FRESH
+        fresh_after = loop.time() - _FRESH if is_patient else loop.time()
         are_fresh = True
         for execution_id in execution_ids:
             future: asyncio.Future[FinishedExecution] = loop.create_future()
@@ -82,14 +85,14 @@ class Waiters:
         return made
 
     @property
-    def is_waited_for(self) -> bool:
-        return bool(self._futures)
+    def are_interested(self) -> bool:
+        """Ends that are written here are worth a `resolve`."""
+        return bool(self._futures or self._fresh)
 
     def resolve(self, ends: Iterable[FinishedExecution]) -> None:
         """Hand over ends that this process wrote or read."""
-        if not self._futures:
-            return
         for end in ends:
+            self._fresh.pop(end.id, None)
             for future in tuple(self._futures.get(end.id, ())):
                 if not future.done():
                     future.set_result(end)
@@ -108,7 +111,10 @@ class Waiters:
             await asyncio.wait({self._looker}, timeout=0.3)
 
     def _on_hint(self, hint: Hint) -> None:
-        if self._futures and hint.topic in ("finished", "cancelled", "reconnected"):
+        if hint.topic not in ("finished", "cancelled", "reconnected"):
+            return
+        self._fresh.clear()  # it may have been one of those
+        if self._futures:
             self._waker.ring()
 
     def _look_first(self) -> None:

@@ -37,6 +37,8 @@ _ENDED: Final = (
 
 _NETWORK: Final = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3",
                    "tcp_user_timeout": "10000", "target_session_attrs": "read-write"}  # fmt: skip
+_OWN_SETTINGS: Final[dict[str, Any]] = {"autocommit": True, "prepare_threshold": None}
+"""psycopg itself prepares nothing on our own: after a rollback it takes away all that the session has prepared."""
 KEPT_FOR_EXECUTOR: Final = 3
 """Connections that calls of clients leave free: for a claim, a settle, and all else that an executor asks. A call may
 wait for a row that somebody's open transaction holds, and as many such calls as there are connections would stop it."""
@@ -84,7 +86,7 @@ class Connections:
         settings: dict[str, Any] = {**defaults, **given}
         return make_conninfo(**settings)
 
-    def _settings(self) -> dict[str, Any]:
+    def _lent_settings(self) -> dict[str, Any]:
         return {"autocommit": True, "prepare_threshold": None if self.is_pooled else PREPARE_AFTER}
 
     @contextmanager
@@ -104,14 +106,14 @@ class Connections:
 
     async def open(self) -> None:
         pool = AsyncConnectionPool(
-            self.conninfo, connection_class=Own, kwargs=self._settings(), configure=self._configure,
+            self.conninfo, connection_class=Own, kwargs=_OWN_SETTINGS, configure=self._configure,
             open=False, name="durable", min_size=self._min_size, max_size=self._max_size, timeout=4.0,
             reconnect_timeout=2.0, check=None,
         )  # fmt: skip
         self._async_pool = Keeping(pool)
         most = min(_MOST_TRANSACTIONS, self._max_size)
         self._transactions = AsyncConnectionPool(
-            self.conninfo, connection_class=LentConnection, kwargs=self._settings(), configure=_register_loaders,
+            self.conninfo, connection_class=LentConnection, kwargs=self._lent_settings(), configure=_register_loaders,
             reset=self._restore, open=False, name="durable-transactions", min_size=0, max_size=most, timeout=4.0,
             reconnect_timeout=2.0, check=None,
         )  # fmt: skip
@@ -143,7 +145,7 @@ class Connections:
 
     def open_blocking(self) -> None:
         self._pool = ConnectionPool(
-            self.conninfo, connection_class=BlockingOwn, kwargs=self._settings(), configure=self._make_own, open=False,
+            self.conninfo, connection_class=BlockingOwn, kwargs=_OWN_SETTINGS, configure=self._make_own, open=False,
             name="durable-blocking", min_size=1, max_size=self._max_size, timeout=4.0, reconnect_timeout=2.0,
         )  # fmt: skip
         with translated():
@@ -163,13 +165,13 @@ class Connections:
     def connect(self) -> BlockingOwn:
         """A blocking connection outside every pool."""
         with self._reviving(), translated():
-            connection = BlockingOwn.connect(self.conninfo, **self._settings())
+            connection = BlockingOwn.connect(self.conninfo, **_OWN_SETTINGS)
         self._make_own(connection)
         return connection
 
     async def connect_async(self) -> psycopg.AsyncConnection[Any]:
         with translated():
-            connection = await psycopg.AsyncConnection.connect(self.conninfo, **self._settings())
+            connection = await psycopg.AsyncConnection.connect(self.conninfo, **_OWN_SETTINGS)
         register_loaders(connection)
         return connection
 

@@ -37,6 +37,13 @@ _TRANSIENT: Final = (
     errors.CrashShutdown,
     errors.IdleInTransactionSessionTimeout,
     errors.QueryCanceled,
+    errors.InvalidSqlStatementName,  # what the session had prepared is gone; another one prepares it anew
+)
+_SPENT: Final = (
+    errors.ReadOnlySqlTransaction,
+    errors.AdminShutdown,
+    errors.CannotConnectNow,
+    errors.InvalidSqlStatementName,
 )
 _KEY: Final = re.compile(r"Key \(task_name, \w+\)=\((.*?), (.*)\) already exists", re.DOTALL)
 
@@ -56,9 +63,12 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_connection_spent(error: BaseException) -> bool:
-    """True when the server behind the connection must not be asked again: a standby, or one that became read-only."""
+    """True when the connection must not be used again.
+
+    The server behind it is a standby, or became read-only; or the session has lost what it had prepared.
+    """
     cause = error.__cause__ if isinstance(error, StorageError) else error
-    return isinstance(cause, (errors.ReadOnlySqlTransaction, errors.AdminShutdown, errors.CannotConnectNow))
+    return isinstance(cause, _SPENT)
 
 
 def is_id_taken(error: BaseException) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg.rows import tuple_row
 
 from storage_postgres.loaders import register_loaders
-from storage_postgres.waiting import WaitingConnection
 
 __all__ = ["PREPARE_AFTER", "LentConnection"]
 
@@ -20,8 +19,8 @@ _MOST_PREPARED: Final = 100
 """As psycopg has it from the start."""
 
 
-class LentConnection(WaitingConnection):
-    """Of the pool for user code."""
+class LentConnection(psycopg.AsyncConnection[Any]):
+    """Of the pool for user code, whose notice handlers run in its own context, as psycopg's waiting keeps it."""
 
     async def restore(self, *, is_pooled: bool) -> None:
         """Undo what a user's function may have set on it. Behind a pooler the session is not ours to reset.

@@ -85,8 +85,9 @@ async def _listen_once(connections: Connections, channel: str, teller: str) -> A
                     await connection.execute("select 1")
             _read(connection.pgconn)
             while heard:
-                told_by, topic, queue = heard.popleft().split(":", 2)
-                if not teller or told_by != teller:
+                told_by, _, hint = heard.popleft().partition(":")
+                topic, is_hint, queue = hint.partition(":")
+                if is_hint and (not teller or told_by != teller):  # else it is none of ours, whoever told it
                     yield Hint(topic, queue)
     except TimeoutError:
         _log.warning("the listener's connection does not answer; it is replaced")

@@ -177,7 +177,8 @@ def _answer(cursor: psycopg.Cursor[Any], statements: Statements, prepare: bool, 
         return cursor.fetchall()
     with cursor.connection.pipeline() if prepare else nullcontext():
         for params in chain([query.params], query.rest):
-            cursor.execute(text, params, prepare=prepare)
+            # Not by psycopg: after a rollback it takes away all that the session has prepared, ours included.
+            cursor.execute(text, params, prepare=False)
             if not prepare:
                 cursor.fetchall()  # the caller may be in a pipeline, where nothing else tells that it has run
     return []
@@ -190,7 +191,7 @@ async def _answer_async(cursor: psycopg.AsyncCursor[Any], statements: Statements
         return await cursor.fetchall()
     async with cursor.connection.pipeline() if prepare else nullcontext():
         for params in chain([query.params], query.rest):
-            await cursor.execute(text, params, prepare=prepare)
+            await cursor.execute(text, params, prepare=False)
             if not prepare:
                 await cursor.fetchall()
     return []

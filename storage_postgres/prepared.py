@@ -44,7 +44,7 @@ class _Known:
 class Prepared:
     """What a session of ours has prepared. There is none behind a pooler, where each transaction has another session.
 
-    Nothing of it runs in a pipeline, and nothing else uses the connection meanwhile.
+    Nothing of it runs in a pipeline, and psycopg prepares nothing beside it: a rollback would take away both.
     """
 
     def __init__(self, connection: Own | BlockingOwn, statements: Statements) -> None:

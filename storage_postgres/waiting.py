@@ -59,7 +59,10 @@ class WaitingConnection(psycopg.AsyncConnection[Any]):
             watch = self._watch
             if watch is None or watch.is_over or watch.loop is not loop:
                 # One of another event loop ends by itself; nothing of it is shared with this one.
-                watch = self._watch = _watching(loop, self.pgconn)
+                try:
+                    watch = self._watch = _watching(loop, self.pgconn)
+                except OSError:  # no descriptor is left for one of its own
+                    return await super().wait(_resumed(gen, state), interval)
             try:
                 outcome = await watch.follow(gen)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
@@ -188,12 +191,9 @@ class _Watch:
 
 
 def _watching(loop: asyncio.AbstractEventLoop, pgconn: PGconn) -> _Watch:
-    """Raises OperationalError for a lost connection, and where there are no descriptors left."""
-    try:
-        # In an empty context: it outlives the caller's, of which the event loop would keep all there is.
-        return contextvars.Context().run(_Watch, loop, pgconn)
-    except OSError as error:
-        raise errors.OperationalError("connection socket closed") from error
+    """Raises OperationalError for a lost connection, and OSError where there are no descriptors left."""
+    # In an empty context: it outlives the caller's, of which the event loop would keep all there is.
+    return contextvars.Context().run(_Watch, loop, pgconn)
 
 
 def _resumed(gen: PQGen[T], state: Wait) -> PQGen[T]:

@@ -32,6 +32,9 @@ empty, the rate would fall, and so would what the next claim asks for."""
 _LONGEST_AHEAD = 0.5
 """Seconds of work to claim ahead, at most."""
 _MOST_AHEAD = 2000
+_TELLING = 100
+"""Ends that tell of a rate that has grown before the time for a look is over. A few do not: one short handler before a
+long one would have work claimed ahead, which waits for the long one."""
 _SHORTEST = 0.001
 """Seconds: what ends sooner together counts as if it had taken so long."""
 _LEAST_WAIT = 0.01
@@ -118,10 +121,6 @@ class ClaimRoom:
     def ends_written(self) -> None:
         """Ends that waited to be written are gone, or apart: what had stopped the claims for them may be over."""
         self._slot_freed.set()
-
-    def pools_freed(self) -> None:
-        """Ends in pools were written: what their limits held back may start. A claim made before saw them running."""
-        self._ring_for_pools()
 
     def _ring_for_pools(self) -> None:
         self._pool_rings += 1
@@ -322,9 +321,8 @@ class ClaimRoom:
     def _look_ahead(self) -> int:
         now = self._clock.monotonic()
         passed = now - self._rated_at
-        is_growing = self._ended_since >= self._settings.concurrency and self._ended_since > 2 * self._rate * passed
+        is_growing = self._ended_since >= _TELLING and self._ended_since > 2 * self._rate * passed
         if passed >= _LOOK_AHEAD or is_growing:
-            # As many ends as there are slots say enough of a rate that has grown, which else would grow slowly.
             self._rate = self._ended_since / max(passed, _SHORTEST)
             self._rated_at, self._ended_since = now, 0
         seconds = min(max(_LOOK_AHEAD, _CLAIMS_AHEAD * self._took), _LONGEST_AHEAD)

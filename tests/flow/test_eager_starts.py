@@ -29,6 +29,8 @@ class Watched:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.failure: Exception | None = None
+        self.lost: Exception | None = None
+        """Raised when the start was made, as if its answer were lost."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -53,6 +55,8 @@ class _Start:
         self._watched.starts.append(claimed.id)
         self._watched.has_started.set()
         yield from self._watched.may_answer.wait().__await__()
+        if self._watched.lost is not None:
+            raise self._watched.lost
         return claimed
 
 
@@ -247,6 +251,33 @@ async def test_where_the_start_fails_the_slot_is_free_and_the_patient_way_is_tak
         async with asyncio.timeout(PATIENCE):
             while not storage.starts:  # the executor is awake for a moment, for what it was told of
                 await (await work.enqueue()).result(PATIENCE)
+
+
+async def test_a_start_whose_answer_is_lost_runs_at_once(app: Durable, storage: Watched) -> None:
+    work = declare_work(app)
+    async with idle(app):
+        storage.lost = StorageUnavailable("cut after the commit")
+        handle = await work.enqueue()
+        assert await handle.result(PATIENCE) == handle.execution_id
+        record = await handle.execution()
+        assert (record.attempts, record.deliveries, record.fence) == (1, 0, 2)
+
+
+async def test_a_start_that_fails_is_told_to_its_caller_and_not_to_who_closes(app: Durable, storage: Watched) -> None:
+    work = declare_work(app)
+    await app.open()
+    async with app.executor(**FAR) as executor:
+        await soon(executor.quiet())
+        storage.may_answer.clear()
+        storage.lost = RuntimeError("for good")
+        enqueueing = asyncio.ensure_future(work.enqueue())
+        await soon(storage.has_started.wait())
+        closing = asyncio.ensure_future(app.live.close())
+        await turns(20)
+        storage.may_answer.set()
+        await soon(closing)
+        with pytest.raises(RuntimeError, match="for good"):
+            await enqueueing
 
 
 async def test_a_transaction_of_the_caller_starts_nothing_before_its_commit(postgres: PostgresPlace) -> None:

@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from durable.storage import Hint
 from storage_postgres import PostgresStorage, listen
+from storage_postgres.listen import channel_of
 from storage_postgres.migrate import migrate
 from tests.support.locks import PATIENCE
 from tests.support.subject import open_storage
@@ -104,6 +105,17 @@ async def test_a_listener_does_not_hear_what_it_has_told_itself(
         await postgres_storage.hint([others], teller="somebody")
 
         assert await ear.hear() == (others if teller else mine)
+
+
+@pytest.mark.parametrize("payload", ["", "word", "ready:default"])
+async def test_what_is_no_hint_of_ours_is_passed_over(
+    payload: str, listener: Listener, postgres_storage: PostgresStorage, control: psycopg.AsyncConnection[Any]
+) -> None:
+    async with listener.listening() as ear:
+        await control.execute("select pg_catalog.pg_notify(%s, %s)", [channel_of(postgres_storage.schema), payload])
+        await postgres_storage.hint([READY])
+
+        assert await ear.hear() == READY
 
 
 async def test_equal_hints_of_one_call_are_told_once(listener: Listener, postgres_storage: PostgresStorage) -> None:

@@ -11,11 +11,14 @@ import pytest_asyncio
 from psycopg import errors
 
 from durable.errors import StorageError
+from durable.execution import Enqueued
+from durable.storage import Operation
 from durable.testing import Maker
 from storage_postgres import PostgresStorage
 from storage_postgres.loaders import register_loaders
 from storage_postgres.prepared import BlockingOwn, Own, Prepared
 from storage_postgres.statements import Statements, numbered
+from storage_postgres.verbs import PART
 from tests.support.subject import open_storage
 
 ID: Final = "00000000-0000-7000-8000-000000000001"
@@ -88,3 +91,43 @@ def test_parameters_are_numbered_by_their_first_place() -> None:
     given = b"select %(b)s::text, %(a)s::text, %(b)s::text like 'x%%'"
 
     assert numbered(given) == (b"select $1::text, $2::text, $1::text like 'x%'", ("b", "a"))
+
+
+@pytest.mark.parametrize("colour", ["async", "blocking"])
+async def test_what_is_prepared_outlasts_a_large_insert_and_a_rollback(
+    postgres_dsn: str, migrated_schema: str, colour: str
+) -> None:
+    make = Maker()
+
+    async def run(operation: Operation[list[Enqueued]]) -> list[Enqueued]:
+        return await (operation if colour == "async" else asyncio.to_thread(operation.run))
+
+    async with open_storage(PostgresStorage(postgres_dsn, schema=migrated_schema, min_size=1, max_size=1)) as storage:
+        first, second, taken = make.row(), make.row(), make.sleeper("door")
+        await run(storage.enqueue([first]))
+        await run(storage.enqueue([taken]))
+        await run(storage.enqueue(make.rows(PART + 1), all_or_nothing=True))
+
+        conflicting = [make.sleeper("other"), make.sleeper("door")]
+        assert [done.is_conflict for done in await run(storage.enqueue(conflicting, all_or_nothing=True))] == [
+            False, True,
+        ]  # fmt: skip
+
+        assert await run(storage.enqueue([second])) == [Enqueued(second.id, True, False)]
+
+
+async def test_a_session_that_has_lost_what_was_prepared_is_replaced(postgres_dsn: str, migrated_schema: str) -> None:
+    make = Maker()
+    async with open_storage(PostgresStorage(postgres_dsn, schema=migrated_schema, min_size=1, max_size=1)) as storage:
+        await storage.enqueue([make.row()])
+        pool = storage.connections._async_pool
+        assert pool is not None
+        connection = pool.take() or await pool.get()
+        await connection.execute("deallocate all", prepare=False)
+        pool.keep(connection)
+
+        with pytest.raises(StorageError) as caught:
+            await storage.enqueue([make.row()])
+
+        assert storage.is_transient(caught.value)
+        assert len(await storage.enqueue([make.row()])) == 1

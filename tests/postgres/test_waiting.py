@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, LiteralString
 
@@ -295,6 +297,16 @@ async def test_where_there_are_no_descriptors_psycopg_waits(
     assert [await one(connection), await one(connection)] == [(1,), (1,)]
 
     assert (readers.added, readers.registered) == (2, set())
+
+
+async def test_where_no_descriptor_is_left_psycopg_waits(
+    connection: WaitingConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(os, "dup", none_left)
+    assert [await one(connection), await one(connection)] == [(1,), (1,)]
 
 
 def test_a_connection_is_used_on_one_event_loop_after_the_other(postgres_dsn: str) -> None:

@@ -102,6 +102,15 @@ async def test_what_only_others_are_told_is_paced_without_a_word_to_listeners_he
     assert len(sent.statements) == 5
 
 
+async def test_a_stream_of_ends_does_not_hold_back_what_is_enqueued(sent: Sent) -> None:
+    for _ in range(9):
+        sent.bus.tell_others_paced(Hint("finished", ""))
+        await sent.settle()
+    assert {READY} not in sent.statements
+    await sent.tell(1)
+    assert sent.statements[-1] == {READY}
+
+
 async def test_a_stream_that_thins_out_is_told_sooner_again(sent: Sent) -> None:
     await sent.tell(4 + 3)
     await sent.end_gap()

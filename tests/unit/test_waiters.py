@@ -86,6 +86,34 @@ async def test_a_hint_has_it_looked_for_at_once(looked: Looked) -> None:
         assert await future == END
 
 
+async def test_what_has_ended_here_before_anybody_waits_is_looked_for_at_once(looked: Looked) -> None:
+    looked.waiters.stored(["one"])
+    assert looked.waiters.are_interested
+    looked.waiters.resolve([END])
+    assert not looked.waiters.are_interested
+    looked.waiters.futures(["one"])
+    await looked.settle()
+    assert looked.asked == [("finished", ["one"]), ("existing", ["one"])]
+
+
+@pytest.mark.parametrize("topic", ["finished", "cancelled", "reconnected"])
+async def test_what_may_have_ended_elsewhere_before_anybody_waits_is_looked_for_at_once(
+    looked: Looked, topic: str
+) -> None:
+    looked.waiters.stored(["one"])
+    looked.bus.tell(Hint("ready", "default"), Hint(topic, ""))
+    looked.waiters.futures(["one"])
+    await looked.settle()
+    assert looked.asked == [("finished", ["one"]), ("existing", ["one"])]
+
+
+async def test_who_has_no_time_looks_at_once(looked: Looked) -> None:
+    looked.waiters.stored(["one"])
+    looked.waiters.futures(["one"], within=0.015)
+    await looked.settle()
+    assert looked.asked == [("finished", ["one"]), ("existing", ["one"])]
+
+
 async def test_what_is_waited_for_beside_it_is_looked_for_at_once(looked: Looked) -> None:
     looked.waiters.stored(["one"])
     looked.waiters.futures(["one", "other"])

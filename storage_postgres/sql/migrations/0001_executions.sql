@@ -89,8 +89,8 @@ create table /*schema*/executions (
     constraint executions_consistent check (
         (lease_expires_at is not null) = (status = 'running')
         and (finished_at is null or lease_expires_at is null)
-        -- A ready record has a start left: more than the most are never made.
-        and (status <> 'ready' or attempts < max_attempts and deliveries < max_deliveries)
+        -- A ready record can be claimed, so that no claim fails on its account, and it has a start left.
+        and (status <> 'ready' or finished_at is null and attempts < max_attempts and deliveries < max_deliveries)
         and active_children_count >= 0
         and (serial_key is null or is_pooled))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.1);
