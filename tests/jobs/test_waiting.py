@@ -14,11 +14,13 @@ from durable.testing import VirtualStorage, app_under_test
 from tests.flow.place import soon
 
 
-def counter(app: Durable) -> Task[int, int]:
+def counter(app: Durable, looked: asyncio.Event) -> Task[int, int]:
+    """Handles an event when the caller has looked: an executor may be quicker than a caller's second statement."""
     job = app.task_job("counter", state=int, event=int)
 
     @job.on_event
     async def on_event(ctx: Any, event: int) -> None:
+        await looked.wait()
         ctx.set_state((ctx.state or 0) + event)
 
     @job.execute
@@ -49,11 +51,13 @@ async def finish(script: Script[None], answer: Any, app: Durable) -> None:
 
 
 async def test_a_turn_that_ends_between_two_looks_has_handled_the_event(app: Durable, storage: VirtualStorage) -> None:
-    job = counter(app)
+    looked = asyncio.Event()
+    job = counter(app, looked)
     async with app_under_test(app, storage=storage) as kit:
         await job.send("k", 5, event_id="five")
         script = job.__calls__.wait_for_event(job.__calls__.spec.job_key("k"), "five", None)
         before = await looked_once(script, app)
+        looked.set()
         await kit.drain()
         await finish(script, before, app)
         assert (await job.state("k")).state == 5
@@ -62,13 +66,15 @@ async def test_a_turn_that_ends_between_two_looks_has_handled_the_event(app: Dur
 async def test_an_event_that_was_handled_and_forgotten_between_two_looks_has_been_handled(
     app: Durable, storage: VirtualStorage
 ) -> None:
-    job = counter(app)
+    looked = asyncio.Event()
+    job = counter(app, looked)
     async with app_under_test(app, storage=storage) as kit:
         await job.send("k", 5)
         (event,) = await app.live.storage.pending_events(job.__calls__.spec.job_key("k"))
         assert event.event_id is not None
         script = job.__calls__.wait_for_event(job.__calls__.spec.job_key("k"), event.event_id, None)
         before = await looked_once(script, app)
+        looked.set()
         await kit.clock.advance("1h")
         await app.live.storage.forget_events(limit=10)
         assert await app.live.storage.event_end(job.__calls__.spec.job_key("k"), event.event_id) is None
@@ -76,7 +82,8 @@ async def test_an_event_that_was_handled_and_forgotten_between_two_looks_has_bee
 
 
 async def test_an_event_of_a_job_that_was_ended_is_not_waited_for(app: Durable, storage: VirtualStorage) -> None:
-    job = counter(app)
+    looked = asyncio.Event()
+    job = counter(app, looked)
     async with app_under_test(app, storage=storage):
         await job.send("k", 5, event_id="five")
         script = job.__calls__.wait_for_event(job.__calls__.spec.job_key("k"), "five", None)
@@ -84,3 +91,4 @@ async def test_an_event_of_a_job_that_was_ended_is_not_waited_for(app: Durable, 
         assert await app.live.storage.end_job(job.__calls__.spec.job_key("k"), reason=None)
         with pytest.raises(InstanceNotFound, match="before event 'five' was handled"):
             await finish(script, before, app)
+        looked.set()
