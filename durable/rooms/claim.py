@@ -81,9 +81,8 @@ class ClaimRoom:
         self._slot_freed = asyncio.Event()
         self._answered = asyncio.Event()
         self._answered.set()
-        self._arrived = asyncio.Event()
-        self._arriving = 0
-        """Executions that are being stored as started here."""
+        self._on_way = 0
+        """Claims that were sent, and executions that are being stored as started here; `_answered` is set at none."""
         self._ahead: deque[Attempt] = deque()
         self._queues = settings.queues
         self._rounds = 0
@@ -152,14 +151,12 @@ class ClaimRoom:
         if self._is_stopping or not is_free or not self._waker.is_asleep:
             return None
         self._running += 1
-        self._arriving += 1
+        self._send()
         return self._clock.monotonic()
 
     def arrived(self, claimed: Claimed | None, reserved_at: float) -> None:
         """What a slot was reserved for was stored, and is started; None: it was not."""
-        self._arriving -= 1
-        if not self._arriving:
-            self._arrived.set()
+        self._answer()
         self._running -= 1
         if claimed is not None:
             self._take([claimed], reserved_at)
@@ -175,21 +172,27 @@ class ClaimRoom:
 
     @property
     def is_answered(self) -> bool:
-        return self._answered.is_set() and not self._arriving
+        return self._answered.is_set()
 
     async def answered(self) -> None:
         """Wait until no claim is on its way, and nothing that is to be started here: nobody knows yet what it took."""
         await self._answered.wait()
-        while self._arriving:
-            self._arrived.clear()
-            await self._arrived.wait()
 
     @contextmanager
     def _asking(self) -> Generator[None]:
-        self._answered.clear()
+        self._send()
         try:
             yield
         finally:
+            self._answer()
+
+    def _send(self) -> None:
+        self._on_way += 1
+        self._answered.clear()
+
+    def _answer(self) -> None:
+        self._on_way -= 1
+        if not self._on_way:
             self._answered.set()
 
     def take_unstarted(self) -> list[Attempt]:

@@ -86,6 +86,16 @@ async def idle(app: Durable, **settings: Any) -> AsyncIterator[Executor]:
         yield executor
 
 
+async def given_up(work: Task[[], Any], storage: Watched) -> None:
+    """A caller who was cancelled while the answer to its start was on its way."""
+    storage.may_answer.clear()
+    caller = asyncio.ensure_future(work.enqueue())
+    await soon(storage.has_started.wait())
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+
 async def test_an_idle_executor_starts_what_its_process_enqueues_without_a_claim(
     app: Durable, storage: Watched
 ) -> None:
@@ -177,12 +187,7 @@ async def test_a_caller_who_gives_up_leaves_nothing_behind_that_never_starts(app
         ran.set()
 
     async with idle(app):
-        storage.may_answer.clear()
-        caller = asyncio.ensure_future(work.enqueue())
-        await soon(storage.has_started.wait())
-        caller.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await caller
+        await given_up(work, storage)
         storage.may_answer.set()
         await soon(ran.wait())
 
@@ -192,12 +197,7 @@ async def test_closing_waits_for_the_answer_of_a_start_whose_caller_gave_up(app:
     await app.open()
     async with app.executor(**FAR) as executor:
         await soon(executor.quiet())
-        storage.may_answer.clear()
-        caller = asyncio.ensure_future(work.enqueue())
-        await soon(storage.has_started.wait())
-        caller.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await caller
+        await given_up(work, storage)
         closing = asyncio.ensure_future(app.live.close())
         await turns(20)
         assert not closing.done()
